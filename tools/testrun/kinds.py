@@ -146,14 +146,15 @@ def last_words(row):
 
 
 # --- pytest --------------------------------------------------------------------------------------------
-def pytest_folder(folder):
+def pytest_folder(folder, build=None):
+    """The tests of a folder, against the binaries of this build folder."""
     def run(ctx):
         if not ctx.here(folder):
             return missing(folder)
         junit, log = ctx.path("junit.xml"), ctx.path("test.log")
         argv = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}",
                 "--durations=5", "--timeout=120", *([] if ctx.long else ["-m", "not long"]), folder]
-        outcome = run_limited(argv, log, ctx)
+        outcome = run_limited(argv, log, ctx, {"MQGATE_BUILD": build} if build else None)
         result = read_junit(junit)
         if outcome != 0:
             print(tail(log), flush=True)

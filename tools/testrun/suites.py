@@ -24,6 +24,7 @@ SUITES = [
     Suite("tools",          60, pytest_folder("tools/testrun")),
     Suite("clients",       300, pytest_folder("tests/clients")),
     Suite("hostile",       240, pytest_folder("tests/hostile")),
+    Suite("hostile-asan",  300, pytest_folder("tests/hostile", build="build-asan")),
     Suite("scenarios",     240, pytest_folder("tests/scenarios")),
     Suite("kill9",         180, command("/usr/bin/python3 tests/kill9 --rounds 10"), long=False),
     Suite("kill9-100",    1500, command("/usr/bin/python3 tests/kill9 --rounds 100"), short=False),
