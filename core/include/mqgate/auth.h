@@ -1,0 +1,83 @@
+/* mqgate/auth.h - accounts: users, vhost permissions, sessions.
+ *
+ * Users and permissions are metadata ("user/NAME", "perm/VHOST/NAME"), kept in memory as an immutable table that is swapped
+ * on change; sessions hold compiled patterns and a small cache, so that a check on the hot path is one compare. Password
+ * hashes are RabbitMQ's: base64(4 bytes salt + SHA-256(salt + password)), or SHA-512; so definitions can be imported. */
+#ifndef MQGATE_AUTH_H
+#define MQGATE_AUTH_H
+
+#include <mqgate/base.h>
+#include <mqgate/conf.h>
+#include <mqgate/protocol.h>
+
+enum mqg_perm { MQG_CONFIGURE, MQG_WRITE, MQG_READ, MQG_PERM_COUNT };
+enum mqg_tag {
+    MQG_TAG_ADMINISTRATOR = 1u << 0,
+    MQG_TAG_MONITORING = 1u << 1,
+    MQG_TAG_POLICYMAKER = 1u << 2,
+    MQG_TAG_MANAGEMENT = 1u << 3,
+    MQG_TAG_IMPERSONATOR = 1u << 4,
+};
+
+struct mqg_vhost; /* broker.h */
+
+/* One authenticated principal on one connection. Belongs to the connection's worker; counted only for listings. */
+struct mqg_session {
+    uint32_t magic;
+    _Atomic uint32_t refs;
+    struct mqg_vhost *vhost; /* NULL until a vhost was opened */
+    char user[256];
+    unsigned tags; /* MQG_TAG_* */
+    uint64_t conn_id;
+    struct mqg_session_cache *cache; /* auth's: compiled patterns, last answers */
+};
+
+/* Checks a name and password. Sets *e (UNAUTHENTICATED; the text tells nobody why, the log does). guest is refused from
+ * elsewhere than loopback. Constant time in the password. Thread: worker. */
+MQG_API enum mqg_err mqg_auth_password(const struct mqg_conn_info *from, struct mqg_slice user, struct mqg_slice password,
+                                       struct mqg_session **out, struct mqg_error *e) MQG_MUST_CHECK;
+/* A name that the transport has proved (EXTERNAL: certificate CN; anonymous). */
+MQG_API enum mqg_err mqg_auth_external(const struct mqg_conn_info *from, struct mqg_slice user, struct mqg_session **out,
+                                       struct mqg_error *e) MQG_MUST_CHECK;
+/* Enters a vhost: NOT_FOUND when there is none, DENIED without a permission row there. */
+MQG_API enum mqg_err mqg_session_open(struct mqg_session *s, struct mqg_slice vhost, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API struct mqg_session *mqg_session_ref(struct mqg_session *s);
+MQG_API void mqg_session_unref(struct mqg_session **s);
+/* May the principal do `perm` on the resource (queue or exchange name; "" is checked as amq.default)? (worker) */
+MQG_API bool mqg_session_can(struct mqg_session *s, enum mqg_perm perm, struct mqg_slice resource);
+/* Like can, with RabbitMQ's text: "access to queue 'x' in vhost '/' refused for user 'u'". kind: "queue", "exchange". */
+MQG_API enum mqg_err mqg_session_need(struct mqg_session *s, enum mqg_perm perm, const char *kind, struct mqg_slice resource,
+                                      struct mqg_error *e) MQG_MUST_CHECK;
+/* A session with every right, for the node's own work and tests. */
+MQG_API struct mqg_session *mqg_session_internal(struct mqg_vhost *v);
+
+/* ---- management (any worker; effect at once, ticket = durable when) --------------------------------------------------- */
+
+struct mqg_user_info { const char *name; const char *hash_base64; const char *algorithm; unsigned tags; };
+struct mqg_perm_info { const char *user, *vhost, *configure, *write, *read; };
+
+/* password NULL: no password login; hash_base64 instead of a password: imported. */
+MQG_API enum mqg_err mqg_user_put(struct mqg_slice name, const struct mqg_slice *password, const struct mqg_slice *hash_base64,
+                                  struct mqg_slice algorithm, unsigned tags, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_user_tags(struct mqg_slice name, unsigned tags, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_user_delete(struct mqg_slice name, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_perm_put(struct mqg_slice user, struct mqg_slice vhost, struct mqg_slice configure, struct mqg_slice write,
+                                  struct mqg_slice read, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_perm_delete(struct mqg_slice user, struct mqg_slice vhost, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API void mqg_user_each(void (*visit)(void *arg, const struct mqg_user_info *u), void *arg); /* any thread */
+MQG_API void mqg_perm_each(void (*visit)(void *arg, const struct mqg_perm_info *p), void *arg);
+MQG_API unsigned mqg_tags_parse(struct mqg_slice words); /* comma or space separated; unknown words ignored */
+MQG_API void mqg_tags_print(unsigned tags, char out[96]);
+/* Admin HTTP: the same check as a login, without a connection. tags out. */
+MQG_API enum mqg_err mqg_auth_check(struct mqg_slice user, struct mqg_slice password, bool loopback, unsigned *tags) MQG_MUST_CHECK;
+/* (any) configure/write/read of a user in a vhost as compiled now: for admin commands. */
+MQG_API bool mqg_user_can(struct mqg_slice user, struct mqg_slice vhost, enum mqg_perm perm, struct mqg_slice resource);
+
+/* host: before recovery; recovery feeds records; at the end the first user guest and its permission on "/" are made when
+ * there is no user at all. */
+MQG_API enum mqg_err mqg_auth_init(const struct mqg_conf *conf, struct mqg_error *e);
+MQG_API void mqg_auth_recover(struct mqg_slice key, struct mqg_slice value); /* keys user/, perm/ */
+MQG_API void mqg_auth_recovered(void);
+MQG_API void mqg_auth_fini(void);
+
+#endif

@@ -1,0 +1,68 @@
+/* mqgate/lanes.h - the host's side of the storage table: configured stores, and what each worker hands them per turn.
+ *
+ * A worker collects ops during a turn; the STORE phase submits them as one batch per store. The **ticket** of that batch is
+ * known from the first op on, so whoever waits for durability notes it before the submit. One submission is one frame of
+ * the journal, hence all that a turn collects is atomic on a store with ATOMIC_GROUPS. */
+#ifndef MQGATE_LANES_H
+#define MQGATE_LANES_H
+
+#include <mqgate/conf.h>
+#include <mqgate/store.h>
+#include <mqgate/worker.h>
+
+#define MQG_STORES_MAX 8
+
+/* A configured store, [store.NAME]. Lives from open to fini. */
+struct mqg_storage {
+    uint32_t index;
+    const char *name; /* "journal" */
+    const struct mqg_store_ops *ops;
+    struct mqg_store *store;
+    uint32_t caps;
+    _Atomic bool blocked; /* pressure */
+    _Atomic bool failed;
+};
+
+/* (main) Opens every [store.NAME] section by the registered module types. */
+MQG_API enum mqg_err mqg_stores_open(const struct mqg_conf *conf, uint32_t nlanes, struct mqg_error *e);
+MQG_API void mqg_stores_register(const struct mqg_store_ops *ops); /* by the loader, before open */
+MQG_API enum mqg_err mqg_stores_recover(struct mqg_recover *r, struct mqg_error *e);
+MQG_API enum mqg_err mqg_stores_start(struct mqg_error *e);
+MQG_API void mqg_stores_close(void); /* after the workers' last submit: flush, seal */
+MQG_API void mqg_stores_fini(void);
+MQG_API struct mqg_storage *mqg_storage_by_name(struct mqg_slice name);
+MQG_API struct mqg_storage *mqg_storage_default(void); /* store.default */
+MQG_API struct mqg_storage *mqg_storage_at(uint32_t index); /* NULL beyond the last */
+/* Why the process must end, once a store has failed; NULL otherwise. */
+MQG_API const char *mqg_stores_failure(void);
+MQG_API void mqg_stores_on_failure(void (*fn)(const char *text)); /* called once, any thread */
+
+/* ---- this worker's lane of a store. All (worker). Ops point to memory that must live until the STORE phase has run. ---- */
+
+/* The ticket the ops collected now will get. */
+MQG_API uint64_t mqg_lane_ticket(struct mqg_storage *s);
+MQG_API uint64_t mqg_lane_done(struct mqg_storage *s); /* highest durable ticket */
+MQG_API struct mqg_extent *mqg_lane_extent(struct mqg_storage *s);
+/* Adds one op. `urgent`: somebody waits for it. META, SETTLE, COUNT contents are copied; MSG keeps a reference on msg and
+ * copies dests. */
+MQG_API void mqg_lane_add(struct mqg_storage *s, const struct mqg_store_op *op, bool urgent);
+/* Submits what is collected now (definitions: before their snapshot is visible) and returns its ticket; 0 if nothing. */
+MQG_API uint64_t mqg_lane_submit(struct mqg_storage *s);
+
+/* Intrusive; fires on the same worker once `ticket` is durable (err OK) or the store failed. Order of tickets. */
+struct mqg_waiter {
+    struct mqg_waiter *next;
+    uint64_t ticket;
+    void (*fire)(struct mqg_waiter *w, enum mqg_err err);
+};
+MQG_API void mqg_lane_wait(struct mqg_storage *s, struct mqg_waiter *w);
+MQG_API void mqg_lane_unwait(struct mqg_storage *s, struct mqg_waiter *w); /* when its owner dies first */
+
+/* ---- metadata: keyed records on the default store ------------------------------------------------------------------------ */
+
+/* (worker, or main before workers start) Adds a META op and submits at once; the ticket to wait for. Keys: "vhost/…",
+ * "user/…", "perm/…", "x/…" (exchange), "q/…", "b/…" (binding), "param/…"; parts percent-encoded. */
+MQG_API uint64_t mqg_meta_put(struct mqg_slice key, struct mqg_slice value);
+MQG_API uint64_t mqg_meta_remove(struct mqg_slice key);
+
+#endif

@@ -1,0 +1,233 @@
+/* mqgate/store.h - the storage table: what an adapter offers, and what the host gives it.
+ *
+ * One call and one completion per worker (lane), store and loop turn, never per message. Rules:
+ *  - submit() never blocks and never fails one by one: a batch is accepted whole or answers MQG_AGAIN (pressure; the host
+ *    keeps it and slows publishers). Everything of one batch that lies between GROUP_BEGIN and GROUP_END is atomic; an
+ *    adapter may make a whole batch atomic. Batches of one lane take effect in submit order.
+ *  - done(lane, ticket) says that all batches of the lane up to and including `ticket` are as durable as the adapter
+ *    promises. Tickets are the host's: 1, 2, 3... per lane. A store that fails says so by failed(): no done after it.
+ *  - Queue order is qseq order, never the order of records; a SETTLE may reach the store before its MSG (another lane).
+ *  - What an adapter does not declare in `caps` the host never asks for; its functions may then be NULL.
+ * Callbacks to the host come on any thread of the adapter and are cheap; they never call back into the adapter.
+ *
+ * Places. Durable messages live in **extents**: one per lane and batch. A message points to its extent from before it is
+ * visible to anybody; the store fills extent->place once, when the batch is durable (one update per batch, not per
+ * message). extent->live counts unsettled destinations, plus one held by the store until the batch is durable; whoever
+ * brings it to zero calls ops->extent_dead. */
+#ifndef MQGATE_STORE_H
+#define MQGATE_STORE_H
+
+#include <mqgate/base.h>
+#include <mqgate/module.h>
+#include <mqgate/msg.h>
+
+struct mqg_store;   /* adapter's own, opaque to the host */
+struct mqg_conf;    /* conf.h */
+
+enum mqg_store_cap {
+    MQG_STORE_DURABLE = 1u << 0,       /* done() means: survives kill -9 and power loss (flush=sync) */
+    MQG_STORE_QUEUES = 1u << 1,        /* MSG, SETTLE, COUNT, load */
+    MQG_STORE_STREAMS = 1u << 2,       /* APPEND, stream_* */
+    MQG_STORE_SEEK = 1u << 3,          /* streams are read from any offset */
+    MQG_STORE_TRIM = 1u << 4,          /* streams can be cut at the front */
+    MQG_STORE_POSITIONS = 1u << 5,     /* keeps group positions itself (else they are META) */
+    MQG_STORE_META = 1u << 6,
+    MQG_STORE_ATOMIC_GROUPS = 1u << 7,
+    MQG_STORE_NATIVE_QUEUE = 1u << 8,  /* queues live in the engine: queue_consume, credit, get */
+    MQG_STORE_PUSH = 1u << 9,
+    MQG_STORE_REMOTE = 1u << 10,       /* may be away; submit may answer AGAIN for long */
+};
+
+/* ---- extents ------------------------------------------------------------------------------------------------------ */
+
+#define MQG_PLACE_NONE UINT64_MAX
+
+struct mqg_extent {
+    _Atomic int64_t live;
+    _Atomic uint64_t place; /* MQG_PLACE_NONE until durable; then the adapter's position of the extent's first byte */
+    const struct mqg_store_ops *ops;
+    struct mqg_store *store;
+    void *owner; /* the adapter's: segment... */
+};
+
+static inline void
+mqg_extent_take(struct mqg_extent *x, int64_t n)
+{
+    atomic_fetch_add_explicit(&x->live, n, memory_order_relaxed);
+}
+
+MQG_API void mqg_extent_give(struct mqg_extent *x, int64_t n); /* calls ops->extent_dead at zero */
+
+/* ---- batches ------------------------------------------------------------------------------------------------------ */
+
+enum mqg_store_op_kind {
+    MQG_OP_MSG = 1,
+    MQG_OP_SETTLE,
+    MQG_OP_COUNT,
+    MQG_OP_META,
+    MQG_OP_APPEND,
+    MQG_OP_TRIM,
+    MQG_OP_STREAM_NEW,
+    MQG_OP_STREAM_DELETE,
+    MQG_OP_POSITION,
+    MQG_OP_PRODUCER,
+    MQG_OP_GROUP_BEGIN,
+    MQG_OP_GROUP_END,
+};
+
+struct mqg_dest {
+    uint64_t queue_id; /* incarnation: 64 bit, never used again */
+    uint64_t qseq;
+};
+
+struct mqg_range {
+    uint64_t first, last; /* inclusive */
+};
+
+struct mqg_store_op {
+    enum mqg_store_op_kind kind;
+    union {
+        struct { struct mqg_msg *msg; const struct mqg_dest *dests; uint32_t ndest; } msg; /* msg->extent is the lane's */
+        struct { uint64_t queue_id; const struct mqg_range *ranges; uint32_t n; } settle;
+        struct { uint64_t queue_id; uint64_t qseq; uint32_t delivery_count; uint32_t acquired_count; } count;
+        struct { struct mqg_slice key, value; bool remove; } meta; /* last writer wins per key */
+        struct { uint64_t partition; uint64_t base_offset; uint32_t count; uint64_t max_time_ms;
+                 const struct mqg_slice *rope; uint32_t nrope; } append; /* record batches v2, verbatim */
+        struct { uint64_t partition; uint64_t start_offset; } trim;
+        struct { uint64_t partition; struct mqg_slice name; int32_t index; } stream; /* name: remote engines' topic */
+        struct { struct mqg_slice group; uint64_t partition; uint64_t offset; struct mqg_slice metadata; } position;
+        struct { uint64_t partition; uint64_t producer_id; int16_t epoch; int32_t base_seq, last_seq; uint64_t offset; } producer;
+    };
+};
+
+enum mqg_submit_flag {
+    MQG_SUBMIT_URGENT = 1u << 0, /* somebody waits; without it the adapter may let the batch ride up to 100 ms */
+};
+
+/* ---- loading bodies and reading streams ------------------------------------------------------------------------------ */
+
+/* One message to bring back from its place. Caller's memory until `loaded`. */
+struct mqg_load {
+    struct mqg_extent *extent;
+    uint32_t off, len;
+    struct mqg_msg *msg; /* out: refs = 1, or NULL with err */
+    enum mqg_err err;
+};
+
+struct mqg_load_req {
+    struct mqg_load *items;
+    uint32_t n;
+    uint32_t lane;
+    void (*done)(struct mqg_load_req *req); /* host: called on any thread, hands the request to its lane */
+    void *arg;
+    struct mqg_load_req *next; /* adapter's while it has it */
+};
+
+struct mqg_stream_read {
+    uint64_t partition;
+    uint64_t offset;    /* first wanted; the batch that holds it comes whole */
+    uint32_t max_bytes; /* at least one batch comes, whatever its size */
+    bool durable_only;  /* up to the high watermark */
+    uint32_t lane;
+    /* out */
+    enum mqg_err err;   /* NOT_FOUND: before start or beyond end */
+    struct mqg_buf *data; /* whole batches, verbatim; caller unrefs. NULL when nothing there yet */
+    uint64_t next_offset;
+    uint64_t high_watermark, log_start;
+    void (*done)(struct mqg_stream_read *r);
+    void *arg;
+    struct mqg_stream_read *next;
+};
+
+struct mqg_stream_bounds {
+    uint64_t log_start, high_watermark, log_end; /* high watermark: contiguous and durable */
+};
+
+/* ---- what the host gives the adapter ---------------------------------------------------------------------------------- */
+
+struct mqg_store_host {
+    /* All batches of the lane up to `ticket` are durable. Any thread; wakes the lane's worker if it sleeps. */
+    void (*done)(void *host, uint32_t lane, uint64_t ticket);
+    /* The store cannot go on (fsync error...). The host stops confirms, logs, and ends the process non-zero. */
+    void (*failed)(void *host, enum mqg_err err, const char *text);
+    /* true: publishers are to be blocked (disk watermark) / may go on. */
+    void (*pressure)(void *host, bool blocked, const char *why);
+    /* The partition's high watermark moved past an offset somebody waits for. */
+    void (*stream_ready)(void *host, uint64_t partition);
+    /* Checkpoint hook: the live qseq ranges of a queue as of now; every qseq <= *upto not in them is settled. Called on an
+     * adapter thread, without its locks. Returns the number of ranges, filling at most max (call again with more room). */
+    size_t (*queue_live)(void *host, uint64_t queue_id, struct mqg_range *ranges, size_t max, uint64_t *upto);
+    void *host;
+};
+
+/* What recovery tells, before workers start, in this order: metadata (final value per key), then per queue its messages in
+ * qseq order, then streams. Long recovery calls progress about once a second. */
+struct mqg_recover {
+    void (*meta)(void *arg, struct mqg_slice key, struct mqg_slice value);
+    void (*meta_end)(void *arg); /* definitions may be built now; queues unknown then are dropped by returning false below */
+    bool (*message)(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off, uint32_t len,
+                    const struct mqg_stored *head, uint32_t delivery_count, uint32_t acquired_count);
+    void (*stream)(void *arg, uint64_t partition, const struct mqg_stream_bounds *b);
+    void (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
+    bool unclean; /* out: the last stop was not clean: recovered messages count as redelivered */
+    void *arg;
+};
+
+struct mqg_store_stats {
+    uint64_t disk_bytes, live_bytes, segments, live_extents;
+    uint64_t commits, synced_bytes, records;
+    uint64_t last_sync_us;
+    const char *state; /* "ok", "failed", "blocked", "recovering" */
+};
+
+/* ---- the table ------------------------------------------------------------------------------------------------------------ */
+
+#define MQG_STORE_ABI_MAJOR 1
+#define MQG_STORE_ABI_MINOR 0
+
+/* Appending a function is a minor change; required ones are marked (r). Threads: (any), (lane) = the worker that owns the
+ * lane, (main) = the main thread before workers start or after they have stopped. */
+struct mqg_store_ops {
+    const char *type;  /* "journal": [store.NAME] type=journal */
+    uint32_t caps;     /* most it can do; caps() narrows it per configuration */
+    /* (r)(main) Reads its section; makes the store; does no I/O beyond taking the folder's lock. nlanes is fixed. */
+    enum mqg_err (*open)(struct mqg_store **out, const struct mqg_store_host *host, const struct mqg_conf *conf,
+                         const char *section, uint32_t nlanes, struct mqg_error *e);
+    uint32_t (*caps_of)(const struct mqg_store *s); /* (any) */
+    /* (r)(main) Reads what is there; blocks. */
+    enum mqg_err (*recover)(struct mqg_store *s, struct mqg_recover *r, struct mqg_error *e);
+    /* (r)(main) Starts threads; from now on submit is legal. */
+    enum mqg_err (*start)(struct mqg_store *s, struct mqg_error *e);
+    /* QUEUES (lane): the extent that the lane's next batch will fill. Same pointer until the next submit. */
+    struct mqg_extent *(*extent_open)(struct mqg_store *s, uint32_t lane);
+    /* QUEUES (any): live reached zero; the adapter frees or recycles. */
+    void (*extent_dead)(struct mqg_store *s, struct mqg_extent *x);
+    /* (r)(lane) ops and what they point to stay the caller's and are not touched after the return, but for msg (the adapter
+     * takes references it needs) and ropes over 64 KiB, which stay valid until done. */
+    enum mqg_err (*submit)(struct mqg_store *s, uint32_t lane, const struct mqg_store_op *ops, size_t n, uint64_t ticket,
+                           unsigned flags);
+    /* QUEUES (lane): answers by req->done, also when all was in memory. */
+    void (*load)(struct mqg_store *s, struct mqg_load_req *req);
+    /* STREAMS */
+    enum mqg_err (*stream_bounds)(struct mqg_store *s, uint64_t partition, struct mqg_stream_bounds *out); /* (any) */
+    void (*stream_read)(struct mqg_store *s, struct mqg_stream_read *r);                                  /* (lane) */
+    /* (any) Asks for one stream_ready when the high watermark is beyond `offset`; at once when it already is. */
+    void (*stream_wait)(struct mqg_store *s, uint64_t partition, uint64_t offset);
+    /* (any) First offset whose record time is >= time_ms; high watermark when none. */
+    enum mqg_err (*offset_for_time)(struct mqg_store *s, uint64_t partition, uint64_t time_ms, uint64_t *offset);
+    /* POSITIONS (any): reads back a group's position; NOT_FOUND when none. */
+    enum mqg_err (*position_get)(struct mqg_store *s, struct mqg_slice group, uint64_t partition, uint64_t *offset);
+    /* NATIVE_QUEUE: behind a proxy queue; see docs/decisions. */
+    enum mqg_err (*queue_consume)(struct mqg_store *s, uint64_t queue_id, struct mqg_slice name, uint32_t lane, void *sub);
+    enum mqg_err (*queue_credit)(struct mqg_store *s, void *sub, uint32_t credit);
+    enum mqg_err (*queue_get)(struct mqg_store *s, uint64_t queue_id, struct mqg_load_req *req);
+    void (*stats)(struct mqg_store *s, struct mqg_store_stats *out); /* (r)(any) */
+    /* close: no new work, flush what is there, seal (blocks, main). stop: end threads. fini: free. Each once, in order;
+     * stop and fini also after a failed open's successful part or without close (a crash test). */
+    void (*close)(struct mqg_store *s); /* (r) */
+    void (*stop)(struct mqg_store *s);  /* (r) */
+    void (*fini)(struct mqg_store **s); /* (r) */
+    void (*dump)(struct mqg_store *s, int fd); /* (any, in a crash: no locks, no malloc) */
+};
+
+#endif
