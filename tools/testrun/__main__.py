@@ -10,13 +10,11 @@ import sys
 import time
 
 import results
-from kinds import Context, Result, build_only
-from suites import RELEASE, SUITES, TOTAL_LIMIT_S
+from kinds import Context, Result
+from suites import SUITES, TOTAL_LIMIT_S
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OUTPUT = os.path.join(ROOT, "build", "test-results")
-# Without these a suite has nothing to talk to; it is built first when only such suites were named.
-NEEDS_GATEWAY = {"clients", "hostile", "scenarios", "kill9", "kill9-100", "peers"}
 
 
 def choose(names, long):
@@ -38,17 +36,6 @@ def run_suite(suite, left_s, long):
     return suite.run(Context(ROOT, folder, min(suite.limit_s, left_s), long))
 
 
-def build_gateway(suites, long):
-    """The release build for suites that speak to a running gateway, when it is no suite of this run."""
-    if "release" in {suite.name for suite in suites} or not NEEDS_GATEWAY & {s.name for s in suites}:
-        return Result()
-    folder = os.path.join(OUTPUT, "gateway")
-    os.makedirs(folder, exist_ok=True)
-    result = build_only("build", RELEASE)(Context(ROOT, folder, 600, long))
-    result.passed = 0
-    return result
-
-
 def report(name, result, seconds):
     print(f"{name:<12} {result.passed:5} passed {len(result.failed):4} failed {len(result.skipped):4} skipped "
           f"{seconds:7.1f} s", flush=True)
@@ -66,7 +53,7 @@ def main():
         return 0
     os.chdir(ROOT)
     started = time.monotonic()
-    total, rows = build_gateway(suites, args.long), []
+    total, rows = Result(), []
     for suite in suites:
         left_s = float("inf") if args.long else TOTAL_LIMIT_S - (time.monotonic() - started)
         suite_started = time.monotonic()

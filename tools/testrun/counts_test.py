@@ -84,7 +84,7 @@ def test_a_meson_suite_is_counted(tmp_path, tests, passed, failed, skipped):
         "#include <stdlib.h>\nint main(int n, char **v) { return n > 1 ? atoi(v[1]) : 0; }\n")
     (tmp_path / "meson_options.txt").write_text("option('tests', type: 'boolean', value: true)\n")
     (tmp_path / "meson.build").write_text(f"project('x', 'c')\nt = executable('t', 't.c')\n{tests}\n")
-    result = kinds.meson("b", {})(context(tmp_path, 60))
+    result = kinds.meson(kinds.Build("b"))(context(tmp_path, 60))
     assert (result.passed, len(result.failed), len(result.skipped)) == (passed, failed, skipped)
 
 
@@ -92,4 +92,4 @@ def test_a_build_that_breaks_is_a_failure(tmp_path):
     (tmp_path / "t.c").write_text("int main(void) { return x; }\n")
     (tmp_path / "meson_options.txt").write_text("option('tests', type: 'boolean', value: true)\n")
     (tmp_path / "meson.build").write_text("project('x', 'c')\nexecutable('t', 't.c')\n")
-    assert len(kinds.build_only("b", {})(context(tmp_path, 60)).failed) == 1
+    assert len(kinds.build_only(kinds.Build("b"))(context(tmp_path, 60)).failed) == 1

@@ -31,6 +31,14 @@ class Result:
 
 
 @dataclass
+class Build:
+    """A build folder and what makes it different; brought up to date by the suites that stand on it."""
+    folder: str
+    options: dict = field(default_factory=dict)
+    cc: str = None
+
+
+@dataclass
 class Suite:
     name: str
     limit_s: int
@@ -79,48 +87,52 @@ def outcome_text(outcome):
 
 
 # --- meson ---------------------------------------------------------------------------------------------
-def _setup(ctx, build, options, cc):
-    """Configures the build folder, or brings an old one to these options."""
-    argv = [f"-D{key}={value}" for key, value in {"tests": "true", **options}.items()]
-    ready = ctx.here(os.path.join(build, "build.ninja"))
-    verb = ["meson", "configure"] if ready else ["meson", "setup"]
-    return _step(ctx, "setup", [*verb, build, *argv], {"CC": cc} if cc else None)
+def bring_up(ctx, build):
+    """Configures the folder, or brings an old one to these options, and builds; None when it went well."""
+    if build is None:
+        return None
+    argv = [f"-D{key}={value}" for key, value in {"tests": "true", **build.options}.items()]
+    verb = "configure" if ctx.here(os.path.join(build.folder, "build.ninja")) else "setup"
+    return (_step(ctx, "setup", ["meson", verb, build.folder, *argv], {"CC": build.cc} if build.cc else None)
+            or _step(ctx, "build", ["ninja", "-C", build.folder]))
 
 
-def _ninja(ctx, build):
-    return _step(ctx, "build", ["ninja", "-C", build])
-
-
-def build_only(build, options, cc=None):
-    """Compiles everything with these options; warnings are errors. Counts as one test."""
+def build_only(build):
+    """Compiles everything; warnings are errors. Counts as one test."""
     def run(ctx):
-        bad = _setup(ctx, build, options, cc) or _ninja(ctx, build)
-        return bad or Result(passed=1)
+        return bring_up(ctx, build) or Result(passed=1)
     return run
 
 
-def meson(build, options, cc=None):
+def meson(build):
     """Builds, then runs every test that the build knows; those of the suite 'long' in the long run only."""
     def run(ctx):
-        bad = _setup(ctx, build, options, cc) or _ninja(ctx, build)
-        if bad:
-            return bad
-        argv = ["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs"]
-        argv += [] if ctx.long else ["--no-suite", "long"]
-        log = ctx.path("test.log")
-        records = os.path.join(ctx.root, build, "meson-logs", "testlog.json")
-        if os.path.exists(records):
-            os.unlink(records)
-        outcome = run_limited(argv, log, ctx)
-        result = read_meson_log(records)
-        if outcome != 0:
-            print(tail(log), flush=True)
-            if not result.failed:
-                result.failed.append(f"meson test: {outcome_text(outcome)}")
-        if result.passed == 0 and not result.failed:
-            result.failed.append("no tests")
-        return result
+        bad = bring_up(ctx, build)
+        return bad or meson_test(ctx, build.folder)
     return run
+
+
+def meson_test(ctx, folder):
+    argv = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs"]
+    argv += [] if ctx.long else ["--no-suite", "long"]
+    log = ctx.path("test.log")
+    records = os.path.join(ctx.root, folder, "meson-logs", "testlog.json")
+    if os.path.exists(records):
+        os.unlink(records)
+    result = judge(run_limited(argv, log, ctx), "meson test", log, read_meson_log, records)
+    if result.passed == 0 and not result.failed:
+        result.failed.append("no tests")
+    return result
+
+
+def judge(outcome, name, log, read, source):
+    """The counts that read() finds, with a failure added where the exit code tells of one that they do not."""
+    result = read(source)
+    if outcome != 0:
+        print(tail(log), flush=True)
+        if not result.failed:
+            result.failed.append(f"{name}: {outcome_text(outcome)}")
+    return result
 
 
 def read_meson_log(path):
@@ -146,21 +158,19 @@ def last_words(row):
 
 
 # --- pytest --------------------------------------------------------------------------------------------
-def pytest_folder(folder, build=None):
-    """The tests of a folder, against the binaries of this build folder."""
+def pytest_folder(folder, on=None):
+    """The tests of a folder, with the binaries of a build in MQGATE_BUILD."""
     def run(ctx):
         if not ctx.here(folder):
             return missing(folder)
+        bad = bring_up(ctx, on)
+        if bad:
+            return bad
         junit, log = ctx.path("junit.xml"), ctx.path("test.log")
         argv = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}",
                 "--durations=5", "--timeout=120", *([] if ctx.long else ["-m", "not long"]), folder]
-        outcome = run_limited(argv, log, ctx, {"MQGATE_BUILD": build} if build else None)
-        result = read_junit(junit)
-        if outcome != 0:
-            print(tail(log), flush=True)
-            if not result.failed:
-                result.failed.append(f"pytest {folder}: {outcome_text(outcome)}")
-        return result
+        outcome = run_limited(argv, log, ctx, {"MQGATE_BUILD": on.folder} if on else None)
+        return judge(outcome, f"pytest {folder}", log, read_junit, junit)
     return run
 
 
@@ -187,21 +197,20 @@ def missing(path):
     return Result(failed=[f"{path} is not there"])
 
 
-def command(line):
+def command(line, on=None):
     """A program. Its exit code counts as one test, or its last line 'N passed, N failed, N skipped' does."""
     def run(ctx):
         argv = shlex.split(line)
         program = argv[1] if argv[0] == PYTHON else argv[0]
         if not ctx.here(program):
             return missing(program)
+        bad = bring_up(ctx, on)
+        if bad:
+            return bad
         log = ctx.path("test.log")
-        outcome = run_limited(argv, log, ctx)
-        result = read_summary(log, line)
-        if outcome != 0:
-            print(tail(log), flush=True)
-            if not result.failed:
-                result.failed.append(f"{line}: {outcome_text(outcome)}")
-        elif result.passed == 0 and not result.failed and not result.skipped:
+        outcome = run_limited(argv, log, ctx, {"MQGATE_BUILD": on.folder} if on else None)
+        result = judge(outcome, line, log, lambda path: read_summary(path, line), log)
+        if not result.passed and not result.failed and not result.skipped:
             result.passed = 1
         return result
     return run
