@@ -34,5 +34,6 @@ SUITES = [
     Suite("kill9-100",    1500, command(f"{PYTHON} tests/kill9 --rounds 100", on=RELEASE), short=False),
     Suite("static",        240, build_only(STATIC), short=False),
     Suite("tsan",          900, meson(TSAN), short=False),
+    Suite("fuzz",         1200, command("tools/fuzz 60"), short=False),
     Suite("peers",        2400, command("tests/peers/run", on=RELEASE), short=False),
 ]
