@@ -72,7 +72,7 @@ bool mqg_dynbuf_put(struct mqg_dynbuf *b, const void *ptr, size_t n)
     return true;
 }
 
-static int dynbuf_vprintf(struct mqg_dynbuf *b, const char *fmt, va_list args)
+static int MQG_PRINTF(2, 0) dynbuf_vprintf(struct mqg_dynbuf *b, const char *fmt, va_list args)
 {
     va_list again;
     va_copy(again, args);

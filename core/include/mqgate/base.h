@@ -1,8 +1,9 @@
 /* mqgate/base.h - the ground everything stands on: asserts, errors, slices, cursors, buffers, arenas, clocks.
  *
- * Three kinds of error have three idioms. Our own bug: MQG_ASSERT, always on. The peer's fault: enum mqg_err and a
- * struct mqg_error filled once where it was found. The world's fault (disk, network): a code, retried in one place.
- * Peer data is never char* + strlen: it is a slice that somebody else owns, or a buffer that is counted. */
+ * Three kinds of error have three idioms. Our own bug: MQG_ASSERT, always on. The peer's fault: enum mqg_err
+ * and a struct mqg_error filled once where it was found. The world's fault (disk, network): a code, retried
+ * in one place. Peer data is never char* + strlen: it is a slice that somebody else owns, or a buffer that is
+ * counted. */
 #ifndef MQGATE_BASE_H
 #define MQGATE_BASE_H
 
@@ -23,7 +24,8 @@
 
 /* ---- asserts ------------------------------------------------------------------------------------------- */
 
-/* Checks an invariant of ours; prints expression, place and the registered dumps, then aborts. Never compiled out. */
+/* Checks an invariant of ours; prints expression, place and the registered dumps, then aborts. Never compiled
+ * out. */
 #define MQG_ASSERT(expr)            (MQG_LIKELY(expr) ? (void)0 : mqg_assert_fail(#expr, __FILE__, __LINE__, __func__))
 /* Object magic: the first field of long-lived objects, checked where they enter a function from elsewhere. */
 #define MQG_CHECK(obj, magic_value) MQG_ASSERT((obj) != NULL && (obj)->magic == (magic_value))
@@ -64,14 +66,15 @@ enum mqg_err {
 /* "not_found", "mismatch"... for logs. Static storage. */
 MQG_API const char *mqg_err_name(enum mqg_err err);
 
-/* Filled once where the fault is found. `code` is the protocol's own code where the finder knows it, else 0. */
+/* Filled once where the fault is found. `code` is the protocol's own code where the finder knows, else 0. */
 struct mqg_error {
     enum mqg_err err;
     int code;
     char text[512];
 };
 
-/* Fills *e (if not NULL) and returns err, so that `return mqg_error_set(...)` reads well. Text is cut, never overrun. */
+/* Fills *e (if not NULL) and returns err, so that `return mqg_error_set(...)` reads well. Text is cut, never
+ * overrun. */
 MQG_API enum mqg_err mqg_error_set(struct mqg_error *e, enum mqg_err err, int code, const char *fmt, ...)
     MQG_PRINTF(4, 5);
 
@@ -83,8 +86,13 @@ struct mqg_slice {
     size_t len;
 };
 
+/* A literal's bytes: as an expression, and as an initializer of static tables. */
 #define MQG_SLICE_LIT(lit) ((struct mqg_slice){(const uint8_t *)("" lit), sizeof(lit) - 1})
-#define MQG_SLICE_NONE     ((struct mqg_slice){NULL, 0})
+#define MQG_SLICE_INIT(lit)                        \
+    {                                              \
+        (const uint8_t *)("" lit), sizeof(lit) - 1 \
+    }
+#define MQG_SLICE_NONE ((struct mqg_slice){NULL, 0})
 
 static inline struct mqg_slice mqg_slice_of(const void *ptr, size_t len)
 {
@@ -104,7 +112,8 @@ static inline bool mqg_slice_eq(struct mqg_slice a, struct mqg_slice b)
 /* -1, 0, 1 in bytewise order, shorter first on a tie. */
 MQG_API int mqg_slice_cmp(struct mqg_slice a, struct mqg_slice b);
 MQG_API bool mqg_slice_starts(struct mqg_slice s, struct mqg_slice prefix);
-/* malloc'ed, NUL-terminated copy; bytes that are NUL stay inside. Caller frees with free(). Aborts without memory. */
+/* malloc'ed, NUL-terminated copy; bytes that are NUL stay inside. Caller frees with free(). Aborts without
+ * memory. */
 MQG_API char *mqg_slice_dup(struct mqg_slice s);
 /* True when the bytes are well-formed UTF-8 (RFC 3629, no surrogates, no overlong forms). */
 MQG_API bool mqg_utf8_valid(struct mqg_slice s);
@@ -181,8 +190,8 @@ static inline void mqg_put_le64(uint8_t *p, uint64_t v)
 
 /* ---- cursor: reads with a sticky error ----------------------------------------------------------------- */
 
-/* Read ten fields, check once. After a read past the end every further read gives 0 / an empty slice and `failed`
- * stays true. Inline because decoders live in it. */
+/* Read ten fields, check once. After a read past the end every further read gives 0 / an empty slice and
+ * `failed` stays true. Inline because decoders live in it. */
 struct mqg_cursor {
     const uint8_t *pos;
     const uint8_t *end;
@@ -404,7 +413,8 @@ MQG_API void mqg_clock_set(const struct mqg_time *t);
 
 /* Seeded per process (getrandom), for keys that peers choose. */
 MQG_API uint64_t mqg_hash(struct mqg_slice s);
-/* CRC32C (Castagnoli), isa-l where built with it, a table otherwise; both compiled so that one checks the other. */
+/* CRC32C (Castagnoli), isa-l where built with it, a table otherwise; both compiled so that one checks the
+ * other. */
 MQG_API uint32_t mqg_crc32c(uint32_t crc, const void *ptr, size_t n);
 MQG_API uint32_t mqg_crc32c_table(uint32_t crc, const void *ptr, size_t n);
 MQG_API uint64_t mqg_random_u64(void); /* getrandom; for nonces and ids, not a hot path */

@@ -1,9 +1,9 @@
 /* mqgate/value.h - typed header values: ordered, repeatable, nested.
  *
- * The common view of what every protocol's headers can say. A tree lives in one arena and borrows the strings from
- * the bytes it was decoded from; it is made lazily (headers exchange, crossing protocols, dead letters), never per
- * message on the same-protocol path. The encoded form (mqg_value_encode) is ours: little-endian, versioned, stored in
- * a message's overlay and in definitions. */
+ * The common view of what every protocol's headers can say. A tree lives in one arena and borrows the strings
+ * from the bytes it was decoded from; it is made lazily (headers exchange, crossing protocols, dead letters),
+ * never per message on the same-protocol path. The encoded form (mqg_value_encode) is ours: little-endian,
+ * versioned, stored in a message's overlay and in definitions. */
 #ifndef MQGATE_VALUE_H
 #define MQGATE_VALUE_H
 
@@ -73,8 +73,8 @@ struct mqg_field {
 
 /* First field of that name, or NULL. Linear: tables are small. */
 MQG_API const struct mqg_value *mqg_table_get(const struct mqg_table *t, struct mqg_slice name);
-/* Equal in meaning: integers of any width compare by value, 10 equals 10.0 (RabbitMQ's redeclare rule); NULL type
- * equals only NULL; tables compare as sets of fields, arrays in order. */
+/* Equal in meaning: integers of any width compare by value, 10 equals 10.0 (RabbitMQ's redeclare rule); NULL
+ * type equals only NULL; tables compare as sets of fields, arrays in order. */
 MQG_API bool mqg_value_equal(const struct mqg_value *a, const struct mqg_value *b);
 MQG_API bool mqg_table_equal(const struct mqg_table *a, const struct mqg_table *b);
 /* The value as an integer where it is one (any width, or a double without fraction). */
@@ -91,14 +91,15 @@ MQG_API void mqg_table_set_bool(struct mqg_arena *a, struct mqg_table *t, const 
 /* Deep copy, strings included; an empty table when the arena's bound is reached. */
 MQG_API struct mqg_table mqg_table_copy(struct mqg_arena *a, const struct mqg_table *t);
 
-/* Our encoded form. encode fails only by out->failed: over its maximum, or a tree over the limits above; so what was
- * encoded can be decoded. decode checks everything (depth, counts, lengths, no byte left over) and borrows the strings
- * from `in`: MQG_MALFORMED, MQG_UNSUPPORTED (a later version), MQG_TOO_LARGE (limits), MQG_NO_MEMORY (arena's bound). */
+/* Our encoded form. encode fails only by out->failed: over its maximum, or a tree over the limits above; so
+ * what was encoded can be decoded. decode checks everything (depth, counts, lengths, no byte left over) and
+ * borrows the strings from `in`: MQG_MALFORMED, MQG_UNSUPPORTED (a later version), MQG_TOO_LARGE (limits),
+ * MQG_NO_MEMORY (arena's bound). */
 MQG_API void mqg_table_encode(struct mqg_dynbuf *out, const struct mqg_table *t);
 MQG_API enum mqg_err mqg_table_decode(struct mqg_slice in, struct mqg_arena *a,
                                       struct mqg_table *out) MQG_MUST_CHECK;
-/* JSON text of a table, for listings; bytes that are no UTF-8 are base64, a name that repeats becomes an array at its
- * first place, a timestamp is its microseconds, no number is "NaN" or "Infinity". */
+/* JSON text of a table, for listings; bytes that are no UTF-8 are base64, a name that repeats becomes an
+ * array at its first place, a timestamp is its microseconds, no number is "NaN" or "Infinity". */
 MQG_API void mqg_table_json(struct mqg_dynbuf *out, const struct mqg_table *t);
 
 #endif
