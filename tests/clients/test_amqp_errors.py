@@ -69,6 +69,8 @@ NO_EXCHANGE = "NOT_FOUND - no exchange '{new}' in vhost '/'"
 
 @pytest.mark.parametrize("action,scope,code,text", rows(
     ("queue-passive", lambda w: w.ch.queue_declare(w.new, passive=True), CH, 404, NO_QUEUE),
+    ("queue-passive-empty-name", lambda w: w.ch.queue_declare("", passive=True), CH, 404,
+     "NOT_FOUND - no queue '' in vhost '/'"),
     ("exchange-passive", lambda w: w.ch.exchange_declare(w.new, passive=True), CH, 404, NO_EXCHANGE),
     ("purge", lambda w: w.ch.queue_purge(w.new), CH, 404, NO_QUEUE),
     ("get", lambda w: w.ch.basic_get(w.new), CH, 404, NO_QUEUE),
