@@ -1,9 +1,9 @@
 /* amqpload: a load generator for AMQP 0-9-1 that costs less than the server it loads.
  *
- * General clients spend 5-50 us on a message, so that with them a fast server is never the slower side and a
- * benchmark compares clients. This one builds publish frames once, stamps and writes them 256 KiB at a time, and
- * reads deliveries by their lengths: about 0.1 us per message and role, with every sequence number checked.
- * One process plays one role or several on one thread; start more for more. */
+ * General clients spend 5-50 us on a message, so that with them a fast server is never the slower side and
+ * a benchmark compares clients. This one builds publish frames once, stamps and writes them 256 KiB at a
+ * time, and reads deliveries by their lengths: about 0.1 us per message and role, with every sequence
+ * number checked. One process plays one role or several on one thread; start more for more. */
 #include "load_job.h"
 #include "load_run.h"
 #include "load_util.h"
@@ -43,6 +43,7 @@ enum option_id {
     OPT_PREFETCH,
     OPT_ACK_EVERY,
     OPT_SAMPLE,
+    OPT_STALL,
     OPT_LATENCY,
     OPT_WAIT,
     OPT_CPU,
@@ -84,6 +85,7 @@ static const struct option_row OPTIONS[] = {
     {OPT_PREFETCH, "prefetch", "N", "per consumer (1000)"},
     {OPT_ACK_EVERY, "ack-every", "N", "one multiple ack for so many deliveries; 0: no-ack consumers (100)"},
     {OPT_SAMPLE, "sample", "N", "verify the checksum of every n-th body; 0: of none (1024)"},
+    {OPT_STALL, "stall", "S", "give up when nothing happened for so long (60)"},
     {OPT_LATENCY, "latency", NULL, "take latencies: publish to confirm, publish to delivery"},
     {OPT_WAIT, "wait", NULL,
      "print ready and wait for a line on stdin before the timed part and before the end"},
@@ -180,6 +182,7 @@ static void set_load_option(struct load_job *job, enum option_id id, const char 
     case OPT_PREFETCH: job->prefetch = (unsigned)number(text, UINT16_MAX); break;
     case OPT_ACK_EVERY: job->ack_every = (unsigned)number(text, UINT16_MAX); break;
     case OPT_SAMPLE: job->sample_every = (unsigned)number(text, UINT32_MAX); break;
+    case OPT_STALL: job->stall_s = (unsigned)number(text, 3600); break;
     case OPT_LATENCY: job->takes_latency = true; break;
     case OPT_WAIT: job->waits = true; break;
     case OPT_CPU: job->cpu = (int)number(text, CPU_SETSIZE - 1); break;
@@ -271,6 +274,7 @@ int main(int argc, char **argv)
         .prefetch = 1000,
         .ack_every = 100,
         .sample_every = 1024,
+        .stall_s = 60,
         .cpu = -1,
     };
     signal(SIGPIPE, SIG_IGN);

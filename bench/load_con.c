@@ -1,6 +1,7 @@
-/* A consumer looks at as little as it can and still proves that nothing was lost: 8 bytes of sequence of every body
- * (per queue and publisher they must come one after the other, once), and the checksum of every n-th body. The
- * consumer tag is the queue's number in four hex digits, so that telling queues apart costs no table. */
+/* A consumer looks at as little as it can and still proves that nothing was lost: 8 bytes of sequence of
+ * every body (per queue and publisher they must come one after the other, once), and the checksum of every
+ * n-th body. The consumer tag is the queue's number in four hex digits, so that telling queues apart costs
+ * no table. */
 #include "load_con.h"
 
 #include <stdlib.h>

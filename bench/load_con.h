@@ -1,4 +1,5 @@
-/* The consumer: reads deliveries by their lengths, counts them, checks their order and samples their bodies. */
+/* The consumer: reads deliveries by their lengths, counts them, checks their order and samples their
+ * bodies. */
 #ifndef MQGATE_BENCH_LOAD_CON_H
 #define MQGATE_BENCH_LOAD_CON_H
 

@@ -1,7 +1,7 @@
-/* A connection serves three kinds of use with one buffer pair: set-up calls that wait for their answer, roles that
- * parse millions of frames, and ten thousand idle ones of which each must stay small. So the buffers start as small
- * as the role says and grow only for a frame that does not fit. Any refusal by the server ends the program: a
- * benchmark that goes on after an error measures the error. */
+/* A connection serves three kinds of use with one buffer pair: set-up calls that wait for their answer,
+ * roles that parse millions of frames, and ten thousand idle ones of which each must stay small. So the
+ * buffers start as small as the role says and grow only for a frame that does not fit. Any refusal by the
+ * server ends the program: a benchmark that goes on after an error measures the error. */
 #include "load_conn.h"
 
 #include "load_util.h"

@@ -40,13 +40,15 @@ struct load_frame {
 void load_conn_start(struct load_conn *conn, const struct load_target *target, in_addr_t source,
                      size_t in_bytes);
 
-/* Call when the socket is ready: finishes the connect, answers the handshake. True once the connection is open. */
+/* Call when the socket is ready: finishes the connect, answers the handshake. True once the connection is
+ * open. */
 bool load_conn_advance(struct load_conn *conn, const struct load_target *target);
 
 /* Connects and waits until the connection and channel 1 are open. */
 void load_conn_open(struct load_conn *conn, const struct load_target *target);
 
-/* Sends what is in `out` and waits for the answer `method`; its payload after the method id. A refusal ends the program. */
+/* Sends what is in `out` and waits for the answer `method`; its payload after the method id. A refusal
+ * ends the program. */
 const uint8_t *load_conn_call(struct load_conn *conn, uint32_t method);
 
 /* Says connection.close, waits for the answer, frees. */
@@ -54,7 +56,8 @@ void load_conn_close(struct load_conn *conn);
 /* Closes the socket without a word, frees. */
 void load_conn_drop(struct load_conn *conn);
 
-/* One read. The number of bytes that came; 0 if there is nothing now. The server's end of file ends the program. */
+/* One read. The number of bytes that came; 0 if there is nothing now. The server's end of file ends the
+ * program. */
 size_t load_conn_read(struct load_conn *conn);
 
 /* The next whole frame of the buffer; false if more must be read first. */

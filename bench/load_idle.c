@@ -1,6 +1,6 @@
-/* Many connections that do nothing: what one costs in memory, and how fast they can be made. They come from several
- * loopback addresses, since one address has some 28,000 ports; a fixed number is in the handshake at a time, so that
- * the server's backlog does not decide the result. */
+/* Many connections that do nothing: what one costs in memory, and how fast they can be made. They come
+ * from several loopback addresses, since one address has some 28,000 ports; a fixed number is in the
+ * handshake at a time, so that the server's backlog does not decide the result. */
 #include "load_run.h"
 #include "load_util.h"
 

@@ -1,5 +1,5 @@
-/* Queues and exchanges of a job. Everything is declared by the load itself, so that a run starts from nothing and
- * leaves nothing, whatever server it met. */
+/* Queues and exchanges of a job. Everything is declared by the load itself, so that a run starts from
+ * nothing and leaves nothing, whatever server it met. */
 #include "load_job.h"
 
 #include <stdio.h>

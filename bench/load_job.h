@@ -6,7 +6,8 @@
 
 enum { LOAD_ARGS_MAX = 16, LOAD_STAMP_BYTES = 24 };
 
-/* Body: sequence u64, publisher in its top 16 bits; time u64; checksum u32 of the rest; 4 zero bytes; pattern. */
+/* Body: sequence u64, publisher in its top 16 bits; time u64; checksum u32 of the rest; 4 zero bytes;
+ * pattern. */
 enum { LOAD_BODY_SEQUENCE = 0, LOAD_BODY_TIME = 8, LOAD_BODY_CHECK = 16, LOAD_SEQUENCE_BITS = 48 };
 #define LOAD_SEQUENCE_MASK ((1ULL << LOAD_SEQUENCE_BITS) - 1)
 
@@ -41,6 +42,7 @@ struct load_job {
     unsigned ack_every; /* 0: no acks (no-ack consumers) */
     unsigned sample_every;
 
+    unsigned stall_s; /* give up when nothing happened for so long */
     bool takes_latency;
     bool waits; /* for a line on stdin before the timed part and before the end */
     int cpu;    /* core to stay on; -1: any */
@@ -49,7 +51,8 @@ struct load_job {
 /* The name of queue `index` in `name`. */
 void load_job_queue_name(const struct load_job *job, unsigned index, char name[256]);
 
-/* Declares queues, the fan-out exchange and its bindings over `conn`; empties the queues if this job also publishes. */
+/* Declares queues, the fan-out exchange and its bindings over `conn`; empties the queues if this job also
+ * publishes. */
 void load_job_declare(const struct load_job *job, struct load_conn *conn);
 void load_job_delete(const struct load_job *job, struct load_conn *conn);
 

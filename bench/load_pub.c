@@ -1,6 +1,7 @@
-/* A publisher must cost less than the server that it loads. All frames of a message are built once; per message only
- * 16 bytes are stamped (sequence and time), and one write takes up to 256 KiB of them. The batch is used as a ring:
- * a slot is stamped again only after all stamped bytes were written, so a partial write needs no copy. */
+/* A publisher must cost less than the server that it loads. All frames of a message are built once; per
+ * message only 16 bytes are stamped (sequence and time), and one write takes up to 256 KiB of them. The
+ * batch is used as a ring: a slot is stamped again only after all stamped bytes were written, so a partial
+ * write needs no copy. */
 #include "load_pub.h"
 
 #include <errno.h>

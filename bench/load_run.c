@@ -1,8 +1,8 @@
-/* One thread, one epoll, everything level-triggered: a turn reads what came and publishes what is allowed. A phase
- * (warm-up, then the timed one) publishes until its count or time is reached, and ends when each message was
- * delivered to each queue and confirmed; so a server is measured until the work is done, not until it was accepted.
- * At a fixed rate a message's latency counts from the moment it should have left: a stalled server cannot hide the
- * messages that it kept from being sent. */
+/* One thread, one epoll, everything level-triggered: a turn reads what came and publishes what is allowed.
+ * A phase (warm-up, then the timed one) publishes until its count or time is reached, and ends when each
+ * message was delivered to each queue and confirmed; so a server is measured until the work is done, not
+ * until it was accepted. At a fixed rate a message's latency counts from the moment it should have left: a
+ * stalled server cannot hide the messages that it kept from being sent. */
 #include "load_run.h"
 
 #include "load_con.h"
@@ -14,8 +14,6 @@
 #include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
-
-enum { RUN_STALL_S = 60 };
 
 struct run {
     const struct load_job *job;
@@ -96,7 +94,8 @@ static void run_open(struct run *run)
     }
 }
 
-/* Delivered as often as the messages published so far must be delivered at least, 0 if nothing is to be awaited. */
+/* Delivered as often as the messages published so far must be delivered at least, 0 if nothing is to be
+ * awaited. */
 static uint64_t run_due_deliveries(const struct run *run, const struct run_totals *sum)
 {
     if (run->con_count == 0)
@@ -210,8 +209,8 @@ static void run_check_stall(struct run *run, const struct run_totals *sum)
     if (progress != run->progress) {
         run->progress = progress;
         run->progress_ns = run->now_ns;
-    } else if (run->now_ns - run->progress_ns > RUN_STALL_S * LOAD_NS_PER_S) {
-        load_fail("nothing happened for %d s: %llu sent, %llu confirmed, %llu delivered", RUN_STALL_S,
+    } else if (run->now_ns - run->progress_ns > run->job->stall_s * LOAD_NS_PER_S) {
+        load_fail("nothing happened for %u s: %llu sent, %llu confirmed, %llu delivered", run->job->stall_s,
                   (unsigned long long)sum->sent, (unsigned long long)sum->confirmed,
                   (unsigned long long)sum->delivered);
     }

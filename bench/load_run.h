@@ -4,8 +4,8 @@
 
 #include "load_job.h"
 
-/* Publishes and/or consumes as the job says, prints one JSON line. The process's exit code: 0 if every message that
- * was published came to every queue once and in order. */
+/* Publishes and/or consumes as the job says, prints one JSON line. The process's exit code: 0 if every
+ * message that was published came to every queue once and in order. */
 int load_run(const struct load_job *job);
 
 /* Opens job->idle connections and holds them until a line or end of file comes on stdin. */

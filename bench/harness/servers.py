@@ -1,0 +1,202 @@
+"""The servers under load. Each is started by hand in a folder of its own, on free ports of 127.0.0.1, and ended by
+its process id; between its turns it is stopped by SIGSTOP, so that an idle server costs the measured one nothing."""
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from . import proc
+
+ROOT = Path(__file__).resolve().parents[2]
+RABBIT_BIN = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+START_S = 60
+STOP_S = 30
+OPEN_FILES = 65536
+NO_BUSY_WAIT = "+sbwt none +sbwtdcpu none +sbwtdio none"
+
+
+class ServerError(Exception):
+    """A server that does not start, or ended while it was measured."""
+
+
+def allow_open_files():
+    """Raises this process's limit, and so its children's. The number that may be open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, OPEN_FILES), max(hard, OPEN_FILES)))
+    except (ValueError, PermissionError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+class Server:
+    """One process tree with an AMQP port."""
+
+    kind = ""
+    label = ""
+
+    def __init__(self, folder, cores):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True)
+        self.cores = cores
+        self.port = 0
+        self.log = self.folder / "output"
+        self._process = None
+
+    def start(self):
+        with open(self.log, "wb") as log:
+            self._process = subprocess.Popen(
+                self._command(), env=self._environment(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True,
+                preexec_fn=lambda: os.sched_setaffinity(0, self.cores))
+        deadline = time.monotonic() + START_S
+        while not self._is_ready(self.log.read_text(errors="replace")):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise ServerError(f"{self.label} did not start: {self._log_tail()}")
+            time.sleep(0.05)
+
+    def pids(self):
+        return proc.tree(self._process.pid)
+
+    def check_alive(self):
+        if self._process.poll() is not None:
+            raise ServerError(f"{self.label} ended with {self._process.returncode}: {self._log_tail()}")
+
+    def pause(self):
+        proc.pause(self.pids())
+
+    def resume(self):
+        proc.resume(self.pids())
+
+    def stop(self):
+        if self._process is None or self._process.poll() is not None:
+            return
+        pids = self.pids()
+        proc.resume(pids)
+        proc.send_signal([self._main_pid(pids)], signal.SIGTERM)
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            proc.send_signal(pids, signal.SIGKILL)
+            self._process.wait()
+
+    def about(self):
+        """One line: version and how it is run."""
+        return self.label
+
+    def _log_tail(self):
+        return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:])
+
+    def _main_pid(self, pids):
+        return pids[0]
+
+    def _environment(self):
+        return dict(os.environ)
+
+
+class Mqgate(Server):
+    kind = label = "mqgate"
+
+    @staticmethod
+    def build_folder():
+        return ROOT / os.environ.get("MQGATE_BUILD", "build")
+
+    @classmethod
+    def why_missing(cls):
+        binary = cls.build_folder() / "mqgate"
+        hint = "./run --build-only builds it, MQGATE_BUILD names another folder"
+        return "" if binary.exists() else f"{binary} is not there: {hint}"
+
+    def __init__(self, folder, cores, settings=()):
+        super().__init__(folder, cores)
+        self.settings = settings
+
+    def _command(self):
+        values = ["listeners.amqp=127.0.0.1:0", "listeners.http=127.0.0.1:0",
+                  f"store.journal.path={self.folder}/journal", f"node.workers={len(self.cores)}", *self.settings]
+        command = [str(self.build_folder() / "mqgate"), "--config", str(ROOT / "conf/mqgate.conf")]
+        return command + [word for value in values for word in ("--set", value)]
+
+    def _is_ready(self, log):
+        found = re.search(r"event=ready .*?\bamqp=127\.0\.0\.1:(\d+)", log)
+        self.port = int(found[1]) if found else 0
+        return bool(found)
+
+    def about(self):
+        version = subprocess.run([self._command()[0], "--version"], capture_output=True, text=True, check=False)
+        return f"{version.stdout.strip()}, node.workers={len(self.cores)} {' '.join(self.settings)}"
+
+
+class Epmd:
+    """Erlang's port mapper, one for all our nodes and none of anybody else's."""
+
+    def __init__(self):
+        [self.port] = proc.free_ports(1)
+        self._process = subprocess.Popen(["epmd", "-port", str(self.port), "-address", "127.0.0.1"])
+
+    def stop(self):
+        self._process.terminate()
+        self._process.wait()
+
+
+class RabbitMQ(Server):
+    kind = label = "rabbitmq"
+    flags = ""
+
+    @staticmethod
+    def why_missing():
+        return "" if RABBIT_BIN.exists() else f"{RABBIT_BIN} is not there: install the package rabbitmq-server"
+
+    def __init__(self, folder, cores, epmd):
+        super().__init__(folder, cores)
+        self.epmd = epmd
+        self.port, self.node_port = proc.free_ports(2)
+        (self.folder / "enabled_plugins").write_text("[].\n")
+        (self.folder / "env.conf").write_text("")
+
+    def _command(self):
+        return [str(RABBIT_BIN)]
+
+    def _environment(self):
+        folder = str(self.folder)
+        return dict(
+            os.environ, HOME=folder, ERL_EPMD_PORT=str(self.epmd.port), ERL_EPMD_ADDRESS="127.0.0.1",
+            RABBITMQ_NODENAME=f"bench{self.node_port}@localhost", RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",
+            RABBITMQ_NODE_PORT=str(self.port), RABBITMQ_DIST_PORT=str(self.node_port),
+            RABBITMQ_MNESIA_BASE=folder + "/mnesia", RABBITMQ_LOG_BASE=folder + "/log",
+            RABBITMQ_ENABLED_PLUGINS_FILE=folder + "/enabled_plugins", RABBITMQ_CONF_ENV_FILE=folder + "/env.conf",
+            RABBITMQ_CONFIG_FILE=folder + "/rabbitmq", RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=self.flags)
+
+    def _is_ready(self, log):
+        return "Starting broker... completed" in log
+
+    def _emulator(self, pids):
+        return next(pid for pid in pids if "beam" in proc.command_line(pid)[0])
+
+    def _main_pid(self, pids):
+        return self._emulator(pids)
+
+    def scheduler_flags(self):
+        """What the emulator was started with, whoever said it."""
+        words = proc.command_line(self._emulator(self.pids()))
+        words = words[:words.index("--")]
+        pairs = dict(zip(words, words[1:]))
+        names = ("S", "stbt", "sbwt", "sbwtdcpu", "sbwtdio")
+        return " ".join(f"+{name} {pairs['-' + name]}" for name in names if "-" + name in pairs)
+
+    def about(self):
+        log = self.log.read_text(errors="replace")
+        version, erlang = re.search(r"RabbitMQ (\S+)", log), re.search(r"Erlang:\s+(.*)", log)
+        return f"RabbitMQ {version[1]}, Erlang/OTP {erlang[1]}, flags {self.scheduler_flags()}"
+
+
+class RabbitMQNoBusyWait(RabbitMQ):
+    """The same without busy waiting, which burns CPU that no message needs."""
+
+    kind = "rabbitmq_nowait"
+    label = "rabbitmq +sbwt none"
+    flags = NO_BUSY_WAIT

@@ -1,0 +1,91 @@
+"""The works of the bench as data: what is sent, who takes part, what each of them promises, and the targets."""
+
+from dataclasses import dataclass, field
+
+NOTHING, PAGE_CACHE, FSYNC = "none", "page cache", "fsync"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One contender in one row."""
+    server: str  # kind of the server
+    name: str  # how it appears in the table, and what targets refer to
+    promise: str
+    load: tuple = ()  # options of amqpload beyond the row's
+
+
+@dataclass(frozen=True)
+class Target:
+    """stage 'now' is what the first release must reach, 'final' what the design was made for."""
+    stage: str
+    kind: str  # cpu_ratio, rate_ratio, cpu_us, p99_over_fdatasync_us, disk_ratio, rss_kib, rate
+    value: float
+    peer: str = ""  # name of an entry
+
+
+@dataclass(frozen=True)
+class Row:
+    work: str
+    name: str
+    unit: str  # message, delivery or connection: what CPU is counted by
+    load: tuple
+    entries: tuple
+    targets: tuple = field(default=())
+    is_idle: bool = False  # W8: a fresh server each time, memory is what counts
+
+
+def _rabbit(name, promise, *load):
+    return (Entry("rabbitmq", name, promise, load), Entry("rabbitmq_nowait", name, promise, load))
+
+
+OURS = "mqgate"
+CLASSIC = "RabbitMQ classic"
+QUORUM = "RabbitMQ quorum"
+TRANSIENT = _rabbit(CLASSIC, NOTHING) + (Entry("mqgate", OURS, NOTHING),)
+DURABLE = (_rabbit(CLASSIC, PAGE_CACHE) + _rabbit(QUORUM, FSYNC, "--queue-arg", "x-queue-type=quorum")
+           + (Entry("mqgate", OURS, FSYNC),))
+SAFE = ("--durable", "--persistent")
+ACKED = ("--prefetch", "1000", "--ack-every", "100")
+
+
+def _w1():
+    sizes = (("100 B", 100, 20000, 20), ("1 KiB", 1024, 20000, 12), ("10 KiB", 10240, 2000, 5))
+    for name, size, lag, ratio in sizes:
+        load = ("--size", str(size), "--lag", str(lag))
+        targets = [Target("final", "cpu_ratio", ratio, CLASSIC)]
+        if size == 100:
+            targets = [Target("now", "cpu_ratio", 10, CLASSIC), *targets,
+                       Target("final", "rate_ratio", 8, CLASSIC), Target("final", "cpu_us", 0.7)]
+        yield Row("W1", f"transient {name}, prefetch 1000", "message", load + ACKED, TRANSIENT, tuple(targets))
+        yield Row("W1", f"transient {name}, auto-ack", "message", load + ("--ack-every", "0"), TRANSIENT)
+
+
+def _w2():
+    for window in (1, 100, 1000):
+        load = ("--size", "100", "--confirm", str(window), "--lag", "20000", *SAFE, *ACKED)
+        targets = [Target("final", "cpu_ratio", 25, QUORUM)]
+        if window == 1:
+            load += ("--latency",)
+            targets.append(Target("final", "p99_over_fdatasync_us", 200))
+        if window == 1000:
+            targets = [Target("now", "cpu_ratio", 12, QUORUM), Target("now", "rate_ratio", 4, QUORUM), *targets,
+                       Target("final", "rate_ratio", 10, QUORUM), Target("final", "cpu_us", 1.0)]
+        yield Row("W2", f"durable 100 B, confirms, window {window}", "message", load, DURABLE, tuple(targets))
+
+
+def _w3():
+    for n in (10, 100):
+        load = ("--fanout", str(n), "--consumers", "10", "--lag", "1000", *ACKED)
+        yield Row("W3", f"fan-out 1->{n}, transient 100 B", "delivery", load + ("--size", "100"), TRANSIENT,
+                  (Target("final", "cpu_ratio", 20, CLASSIC), Target("final", "cpu_us", 0.35)))
+        yield Row("W3", f"fan-out 1->{n}, durable 1 KiB, confirms, window 1000", "delivery",
+                  load + ("--size", "1024", "--confirm", "1000", *SAFE), DURABLE,
+                  (Target("final", "cpu_ratio", 20, QUORUM), Target("final", "disk_ratio", 1.5)))
+
+
+def _w8():
+    yield Row("W8", "10k idle connections", "connection", ("--idle", "10000"), TRANSIENT,
+              (Target("final", "rss_kib", 8), Target("final", "rate", 10000)), is_idle=True)
+
+
+AMQP = (*_w1(), *_w2(), *_w3(), *_w8())
