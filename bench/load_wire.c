@@ -88,12 +88,12 @@ void load_frame_end(struct load_out *out, size_t start)
 
 static void wire_put_pair(struct load_out *out, const char *pair)
 {
-    const char *equals = strchr(pair, '=');
-    if (equals == NULL || equals - pair > UINT8_MAX)
+    const size_t key_bytes = strcspn(pair, "=");
+    if (pair[key_bytes] == '\0' || key_bytes > UINT8_MAX)
         load_fail("'%s' is not key=value", pair);
-    const char *value = equals + 1;
-    load_put_u8(out, (unsigned)(equals - pair));
-    load_put_bytes(out, pair, (size_t)(equals - pair));
+    const char *value = pair + key_bytes + 1;
+    load_put_u8(out, (unsigned)key_bytes);
+    load_put_bytes(out, pair, key_bytes);
     if (*value != '\0' && strspn(value, "0123456789") == strlen(value)) {
         load_put_u8(out, 'l');
         load_put_u64(out, strtoull(value, NULL, 10));

@@ -119,7 +119,8 @@ class Report:
 
     def is_correct(self):
         """No count, order or checksum was wrong, and nothing failed."""
-        found = [s for column in self.columns.values() for _, summaries, _ in column["rows"] for s in summaries.values()]
+        rows = [row for column in self.columns.values() for row in column["rows"]]
+        found = [summary for _, summaries, _ in rows for summary in summaries.values()]
         return all(s["correct"] and not s["failed"] for s in found)
 
     def print(self, out):
