@@ -52,11 +52,12 @@ class Load:
 
 
 def build_generator(folder):
-    """The build's amqpload, else one compiled now."""
+    """The build's amqpload, else one compiled now: also where the build's is older than its source."""
     built = Mqgate.build_folder() / "bench/amqpload"
-    if built.exists():
-        return built
     here = Path(__file__).resolve().parents[1]
+    newest = max(path.stat().st_mtime for path in here.glob("*.[ch]"))
+    if built.exists() and built.stat().st_mtime >= newest:
+        return built
     target = Path(folder) / "amqpload"
     sources = sorted(str(path) for path in here.glob("*.c"))
     compiler = os.environ.get("CC", "cc").split()[-1]

@@ -47,6 +47,7 @@ def describe(target):
     return {
         "cpu_ratio": f"CPU <= {target.peer} / {target.value:g}",
         "rate_ratio": f"rate >= {target.value:g}x {target.peer}",
+        "p99_ratio": f"p99 <= {target.peer} / {target.value:g}",
         "cpu_us": f"CPU <= {target.value:g} us",
         "p99_over_fdatasync_us": f"p99 <= fdatasync's p99 + {target.value:g} us",
         "disk_ratio": f"disk <= {target.value:g}x bodies",
@@ -63,6 +64,9 @@ def judge(target, ours, peer, fdatasync_p99_us):
         return "", f"{target.peer} did not run"
     if target.kind == "cpu_ratio":
         got = peer["cpu_us"] / ours["cpu_us"] if ours["cpu_us"] else float("inf")
+        return f"/ {got:.1f}", got >= target.value
+    if target.kind == "p99_ratio":
+        got = peer["p99_us"] / ours["p99_us"]
         return f"/ {got:.1f}", got >= target.value
     if target.kind == "rate_ratio":
         got = ours["rate"] / peer["rate"]
