@@ -1,8 +1,8 @@
 /* props.c - reads and writes the properties of class basic.
  *
- * The order of the flags is the order of the properties, so a scan is a straight line of tests with a cursor that
- * remembers a failure: the end is checked once. Most messages carry two to four properties; the tests that are not
- * taken cost less than a loop over a table would. */
+ * The order of the flags is the order of the properties, so a scan is a straight line of tests with a cursor
+ * that remembers a failure: the end is checked once. Most messages carry two to four properties; the tests
+ * that are not taken cost less than a loop over a table would. */
 #include "props.h"
 #include "table.h"
 

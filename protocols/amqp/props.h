@@ -1,4 +1,5 @@
-/* props.h - content headers: the properties of a message (class basic, specification part 1, 1.8.2; part 2, 4.2.6.1).
+/* props.h - content headers: the properties of a message (class basic, specification part 1, 1.8.2; part 2,
+ * 4.2.6.1).
  *
  * The payload of a content header frame:
  *
@@ -8,12 +9,12 @@
  *   +--------+--------+-----------+-------+--------------------- - -
  *    short    short 0  longlong    short   in the flags' order
  *
- * Flags and properties together ("raw" below) are what a message keeps as its origin form: they are checked once when
- * they come in and sent again byte by byte. So one bit or length that slipped through would break every consumer; all
- * of it is validated, the headers table to its depth.
+ * Flags and properties together ("raw" below) are what a message keeps as its origin form: they are checked
+ * once when they come in and sent again byte by byte. So one bit or length that slipped through would break
+ * every consumer; all of it is validated, the headers table to its depth.
  *
- * Flag bit 0 announces a second word of flags. Class basic has 14 properties and never needs it: refused, like bit 1,
- * which no property uses. */
+ * Flag bit 0 announces a second word of flags. Class basic has 14 properties and never needs it: refused,
+ * like bit 1, which no property uses. */
 #ifndef MQGATE_AMQP_PROPS_H
 #define MQGATE_AMQP_PROPS_H
 
@@ -40,8 +41,8 @@ enum amqp_prop_flag {
     AMQP_PROP_RESERVED = 0x0003, /* continuation, and a bit without a property */
 };
 
-/* A property is there when its flag is set: an empty string that is there is not the same as none. Members without
- * their flag are empty slices and zeros after a scan, and not looked at by a write. */
+/* A property is there when its flag is set: an empty string that is there is not the same as none. Members
+ * without their flag are empty slices and zeros after a scan, and not looked at by a write. */
 struct amqp_props {
     uint16_t flags;        /* enum amqp_prop_flag */
     uint8_t delivery_mode; /* 1 transient, 2 persistent; other values are as transient */
@@ -65,17 +66,17 @@ static inline bool amqp_props_has(const struct amqp_props *p, enum amqp_prop_fla
     return (p->flags & (unsigned)flag) != 0;
 }
 
-/* One pass over raw properties, which must end where raw ends. All members of out are set; slices point into raw. No
- * allocation. MQG_OK, MQG_MALFORMED (502 SYNTAX_ERROR), MQG_TOO_LARGE (headers nested too deep or too many; 502),
- * MQG_UNSUPPORTED (a reserved flag; 502). */
+/* One pass over raw properties, which must end where raw ends. All members of out are set; slices point into
+ * raw. No allocation. MQG_OK, MQG_MALFORMED (502 SYNTAX_ERROR), MQG_TOO_LARGE (headers nested too deep or too
+ * many; 502), MQG_UNSUPPORTED (a reserved flag; 502). */
 enum mqg_err amqp_props_scan(struct mqg_slice raw, struct amqp_props *out) MQG_MUST_CHECK;
 
-/* Bytes of the raw form, and the raw form at p; returns the place behind. Only what has its flag is written. A short
- * string over 255 bytes is our own bug and asserts, as does a reserved flag. */
+/* Bytes of the raw form, and the raw form at p; returns the place behind. Only what has its flag is written.
+ * A short string over 255 bytes is our own bug and asserts, as does a reserved flag. */
 size_t amqp_props_size(const struct amqp_props *props);
 uint8_t *amqp_props_write(uint8_t *p, const struct amqp_props *props);
 
-/* ---- content header frame ------------------------------------------------------------------------------------------ */
+/* ---- content header frame ----------------------------------------------------------------------------- */
 
 struct amqp_content {
     uint16_t class_id;
@@ -83,8 +84,8 @@ struct amqp_content {
     struct mqg_slice raw; /* flags and properties, not yet scanned */
 };
 
-/* Splits a content header's payload. MQG_MALFORMED (501 FRAME_ERROR): too short, or a weight that is not 0. The class
- * is the caller's to compare with the method's (505 UNEXPECTED_FRAME). */
+/* Splits a content header's payload. MQG_MALFORMED (501 FRAME_ERROR): too short, or a weight that is not 0.
+ * The class is the caller's to compare with the method's (505 UNEXPECTED_FRAME). */
 enum mqg_err amqp_content_peek(struct mqg_slice payload, struct amqp_content *out) MQG_MUST_CHECK;
 
 /* A whole content header frame for class basic around raw properties, which are copied. */

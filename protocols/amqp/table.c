@@ -1,11 +1,11 @@
 /* table.c - field tables: iterate, check, decode. (Encoding: table_encode.c.)
  *
- * One brick reads a value's type and bytes (table_value); everything else stands on it. Peers choose nesting and
- * number, so nothing follows them before the check has bounded both: the check keeps the ends of the open levels in
- * an array instead of recursing, and a decode recurses only over what was checked.
+ * One brick reads a value's type and bytes (table_value); everything else stands on it. Peers choose nesting
+ * and number, so nothing follows them before the check has bounded both: the check keeps the ends of the open
+ * levels in an array instead of recursing, and a decode recurses only over what was checked.
  *
- * A value's size is known from its letter: a row of table_kinds says how many bytes, or that a long length stands
- * before them, and which of our types it is. */
+ * A value's size is known from its letter: a row of table_kinds says how many bytes, or that a long length
+ * stands before them, and which of our types it is. */
 #include "table.h"
 
 enum table_form {
@@ -36,7 +36,7 @@ static const struct table_kind table_kinds[256] = {
 #define TABLE_US_PER_S    1000000
 #define TABLE_SECONDS_MAX ((uint64_t)INT64_MAX / TABLE_US_PER_S)
 
-/* ---- one level ------------------------------------------------------------------------------------------------- */
+/* ---- one level ---------------------------------------------------------------------------------------- */
 
 /* Reads a type octet and its value; fails the cursor on a letter that is no type. */
 static inline struct amqp_value table_value(struct mqg_cursor *c)
@@ -71,14 +71,15 @@ bool amqp_table_find(struct mqg_slice table, struct mqg_slice name, struct amqp_
     return false;
 }
 
-/* ---- check ------------------------------------------------------------------------------------------------------ */
+/* ---- check -------------------------------------------------------------------------------------------- */
 
 struct table_level {
     const uint8_t *end;
     bool array;
 };
 
-/* levels[] are the tables and arrays that are open, the innermost last; the cursor ends where that one does. */
+/* levels[] are the tables and arrays that are open, the innermost last; the cursor ends where that one does.
+ * */
 static enum mqg_err table_check_nested(struct mqg_slice raw, bool array, size_t depth_max)
 {
     struct table_level levels[MQG_VALUE_DEPTH_MAX + 1];
@@ -114,7 +115,7 @@ enum mqg_err amqp_table_check(struct mqg_slice table)
     return table_check_nested(table, false, MQG_VALUE_DEPTH_MAX);
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------- */
 
 static double table_float(const uint8_t *p)
 {
@@ -190,7 +191,7 @@ bool amqp_value_bool(const struct amqp_value *v, bool *out)
     return true;
 }
 
-/* ---- decode ------------------------------------------------------------------------------------------------------- */
+/* ---- decode ------------------------------------------------------------------------------------------- */
 
 static enum mqg_err table_build(const struct amqp_value *v, struct mqg_arena *a, struct mqg_value *out);
 

@@ -1,9 +1,9 @@
 /* table_encode.c - writes field tables.
  *
- * Nested tables stand behind their length, which is known when they are written: room is left for it and filled in
- * afterwards. A field that AMQP cannot say is taken back to where it began and counted, so that one bad header does
- * not cost a message its others. Recursion is bounded by MQG_VALUE_DEPTH_MAX: a tree that a module built deeper loses
- * what is below. */
+ * Nested tables stand behind their length, which is known when they are written: room is left for it and
+ * filled in afterwards. A field that AMQP cannot say is taken back to where it began and counted, so that one
+ * bad header does not cost a message its others. Recursion is bounded by MQG_VALUE_DEPTH_MAX: a tree that a
+ * module built deeper loses what is below. */
 #include "table.h"
 
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 /* wire.c - frames, protocol header, reply codes.
  *
- * A frame is judged as early as it can be: a wrong type at its first byte, a wrong size at its seventh, so that a
- * peer that sends garbage or gigabytes is refused before anything of it is kept. */
+ * A frame is judged as early as it can be: a wrong type at its first byte, a wrong size at its seventh, so
+ * that a peer that sends garbage or gigabytes is refused before anything of it is kept. */
 #include "wire.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* wire.h - AMQP 0-9-1 on the wire: frames, the protocol header, reply codes, and the bricks of encoding.
  *
- * Everything here is a pure function of its input: no state, no allocation, any thread. A decoder hands out slices
- * into what it was given; an encoder writes where the caller says, who asked for the size before.
+ * Everything here is a pure function of its input: no state, no allocation, any thread. A decoder hands out
+ * slices into what it was given; an encoder writes where the caller says, who asked for the size before.
  *
  * A frame (specification part 2, 4.2.3):
  *
@@ -20,26 +20,26 @@
 
 #include <mqgate/base.h>
 
-/* ---- limits ---------------------------------------------------------------------------------------------------- */
+/* ---- limits ------------------------------------------------------------------------------------------- */
 
 #define AMQP_FRAME_HEAD_BYTES     7u    /* type, channel, size */
 #define AMQP_FRAME_OVERHEAD_BYTES 8u    /* head and end octet */
-#define AMQP_FRAME_MIN_BYTES      4096u /* the least frame_max that a peer may ask for (4.2.3, frame-min-size) */
+#define AMQP_FRAME_MIN_BYTES      4096u /* the least frame_max a peer may ask for (frame-min-size) */
 #define AMQP_FRAME_END            0xCEu
 #define AMQP_SHORTSTR_MAX_BYTES   255u
-#define AMQP_HEARTBEAT_FRAME      "\x08\x00\x00\x00\x00\x00\x00\xce" /* 8 bytes; the literal's NUL is not part */
+#define AMQP_HEARTBEAT_FRAME      "\x08\x00\x00\x00\x00\x00\x00\xce" /* 8 bytes and the literal's NUL */
 
-/* ---- protocol header (4.2.2) ------------------------------------------------------------------------------------- */
+/* ---- protocol header (4.2.2) -------------------------------------------------------------------------- */
 
-#define AMQP_PROTOCOL_HEADER       "AMQP\x00\x00\x09\x01" /* 8 bytes; the literal's NUL is not part */
+#define AMQP_PROTOCOL_HEADER       "AMQP\x00\x00\x09\x01" /* 8 bytes and the literal's NUL */
 #define AMQP_PROTOCOL_HEADER_BYTES 8u
 
-/* Judges the first bytes of a connection. MQG_OK: our version, 8 bytes are used. MQG_MORE: a beginning of a header.
- * MQG_UNSUPPORTED: AMQP of another version, MQG_MALFORMED: no AMQP (known at the first wrong byte): to both the
- * answer is AMQP_PROTOCOL_HEADER and the end of the connection. */
+/* Judges the first bytes of a connection. MQG_OK: our version, 8 bytes are used. MQG_MORE: a beginning of a
+ * header. MQG_UNSUPPORTED: AMQP of another version, MQG_MALFORMED: no AMQP (known at the first wrong byte):
+ * to both the answer is AMQP_PROTOCOL_HEADER and the end of the connection. */
 enum mqg_err amqp_protocol_header_check(struct mqg_slice in) MQG_MUST_CHECK;
 
-/* ---- reading frames ------------------------------------------------------------------------------------------------ */
+/* ---- reading frames ----------------------------------------------------------------------------------- */
 
 enum amqp_frame_type {
     AMQP_FRAME_METHOD = 1,
@@ -66,10 +66,10 @@ struct amqp_frame {
     struct mqg_slice payload; /* into the input; set with MQG_OK only */
 };
 
-/* Reads the head of a frame alone: type, channel, size, limits. Needs 7 bytes, but refuses a wrong type at the first.
- * frame_max: the negotiated maximum of a whole frame, 0 for none. As RabbitMQ we let a *payload* be frame_max long:
- * there are clients that forgot the 8 bytes around it.
- * MQG_OK, MQG_MORE, MQG_MALFORMED (501 FRAME_ERROR), MQG_TOO_LARGE (501). out is always filled, as far as known. */
+/* Reads the head of a frame alone: type, channel, size, limits. Needs 7 bytes, but refuses a wrong type at
+ * the first. frame_max: the negotiated maximum of a whole frame, 0 for none. As RabbitMQ we let a *payload*
+ * be frame_max long: there are clients that forgot the 8 bytes around it. MQG_OK, MQG_MORE, MQG_MALFORMED
+ * (501 FRAME_ERROR), MQG_TOO_LARGE (501). out is always filled, as far as known. */
 enum mqg_err amqp_frame_head_peek(struct mqg_slice in, uint32_t frame_max,
                                   struct amqp_frame *out) MQG_MUST_CHECK;
 /* The same for a whole frame that lies in one piece: payload and end octet too. Use total_bytes to go on. */
@@ -77,8 +77,8 @@ enum mqg_err amqp_frame_peek(struct mqg_slice in, uint32_t frame_max, struct amq
 /* "unknown frame type", ... Static storage. */
 const char *amqp_frame_fault_text(enum amqp_frame_fault fault);
 
-/* Splits a method frame's payload in the method's id (class << 16 | method) and its arguments. MQG_MALFORMED: shorter
- * than 4 bytes (501 FRAME_ERROR). */
+/* Splits a method frame's payload in the method's id (class << 16 | method) and its arguments. MQG_MALFORMED:
+ * shorter than 4 bytes (501 FRAME_ERROR). */
 MQG_MUST_CHECK
 static inline enum mqg_err amqp_method_split(struct mqg_slice payload, uint32_t *id, struct mqg_slice *args)
 {
@@ -89,10 +89,10 @@ static inline enum mqg_err amqp_method_split(struct mqg_slice payload, uint32_t 
     return MQG_OK;
 }
 
-/* ---- reply codes (part 1, 1.2) --------------------------------------------------------------------------------------- */
+/* ---- reply codes (part 1, 1.2) ------------------------------------------------------------------------ */
 
-/* X(code, NAME, hard): NAME as RabbitMQ writes it before " - " in a reply text. A soft error closes the channel, a
- * hard one the connection. */
+/* X(code, NAME, hard): NAME as RabbitMQ writes it before " - " in a reply text. A soft error closes the
+ * channel, a hard one the connection. */
 #define AMQP_REPLIES(X)                \
     X(200, REPLY_SUCCESS, false)       \
     X(311, CONTENT_TOO_LARGE, false)   \
@@ -124,12 +124,12 @@ enum amqp_reply {
 const char *amqp_reply_name(int code);
 /* True when the code closes the connection; also for a code that is none. */
 bool amqp_reply_is_hard(int code);
-/* Writes "NAME - explanation" into out; what is longer than a short string ends in "..." at 255 bytes (RabbitMQ's
- * rule). The slice returned is into out. */
+/* Writes "NAME - explanation" into out; what is longer than a short string ends in "..." at 255 bytes
+ * (RabbitMQ's rule). The slice returned is into out. */
 struct mqg_slice amqp_reply_text(char out[AMQP_SHORTSTR_MAX_BYTES + 1], int code, const char *fmt, ...)
     MQG_PRINTF(3, 4);
 
-/* ---- bricks: reading -------------------------------------------------------------------------------------------------- */
+/* ---- bricks: reading ---------------------------------------------------------------------------------- */
 
 /* A short string: octet length, bytes (4.2.5.3). Sticky failure, as every cursor read. */
 static inline struct mqg_slice amqp_get_shortstr(struct mqg_cursor *c)
@@ -143,7 +143,7 @@ static inline struct mqg_slice amqp_get_longstr(struct mqg_cursor *c)
     return mqg_cursor_slice(c, mqg_cursor_be32(c));
 }
 
-/* ---- bricks: writing -------------------------------------------------------------------------------------------------- */
+/* ---- bricks: writing ---------------------------------------------------------------------------------- */
 /* All write at p and return the place behind. */
 
 static inline uint8_t *amqp_put_u8(uint8_t *p, uint8_t v)
