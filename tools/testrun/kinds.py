@@ -70,8 +70,15 @@ def tail(path, lines=TAIL_LINES):
         return f"    (no log: {error})\n"
 
 
+def complaints(path):
+    """What a compiler or linker said; a build that goes on after errors leaves them anywhere in its log."""
+    with open(path, errors="replace") as log:
+        lines = [line for line in log if re.search(r"\b(error|warning|undefined reference)\b|^FAILED", line)]
+    return "".join("    " + line[:300].rstrip() + "\n" for line in lines[:TAIL_LINES])
+
+
 def failed(name, log):
-    print(f"  FAILED {name}\n{tail(log)}", flush=True)
+    print(f"  FAILED {name}\n{complaints(log) or tail(log)}", flush=True)
     return Result(failed=[name])
 
 
@@ -94,7 +101,7 @@ def bring_up(ctx, build):
     argv = [f"-D{key}={value}" for key, value in {"tests": "true", **build.options}.items()]
     verb = "configure" if ctx.here(os.path.join(build.folder, "build.ninja")) else "setup"
     return (_step(ctx, "setup", ["meson", verb, build.folder, *argv], {"CC": build.cc} if build.cc else None)
-            or _step(ctx, "build", ["ninja", "-C", build.folder]))
+            or _step(ctx, "build", ["ninja", "-k0", "-C", build.folder]))
 
 
 def build_only(build):
