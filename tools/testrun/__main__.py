@@ -61,6 +61,8 @@ def main():
         result = run_suite(suite, left_s, args.long)
         rows.append((suite.name, result, time.monotonic() - suite_started))
         report(*rows[-1])
+        result.failed = [f"{suite.name}: {name}" for name in result.failed]
+        result.skipped = [(f"{suite.name}: {name}", reason) for name, reason in result.skipped]
         total.add(result)
     return summary(rows, total, time.monotonic() - started, args)
 
