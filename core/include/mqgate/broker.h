@@ -189,15 +189,18 @@ enum mqg_settle {
  * ignored (the queue was purged or deleted). */
 MQG_API void mqg_settle(struct mqg_queue *q, struct mqg_sub *sub, const uint64_t *handles, size_t n, enum mqg_settle how);
 
-/* basic.get and its like. `done` fires before the call returns or later on this worker (the body had to be read). */
+/* basic.get and its like. `done` fires before the call returns or later on this worker (the body had to be read); g must live
+ * until then (a handler that goes away settles the delivery in `done` with MQG_SETTLE_UNSENT). */
 struct mqg_get {
     bool no_ack;
     struct mqg_delivery d;  /* out; msg NULL: empty */
     uint64_t messages_left; /* out */
     void (*done)(struct mqg_get *g);
-    struct mqg_queue *q;    /* routing's until done */
+    /* routing's until done */
+    struct mqg_queue *q;
     struct mqg_get *next;
-    bool cancelled;         /* set by mqg_get_cancel */
+    struct mqg_worker *worker;
+    struct mqg_task task;
 };
 MQG_API void mqg_queue_get(struct mqg_queue *q, struct mqg_get *g);
 

@@ -43,11 +43,17 @@ MQG_API void mqg_stores_on_failure(void (*fn)(const char *text)); /* called once
 MQG_API uint64_t mqg_lane_ticket(struct mqg_storage *s);
 MQG_API uint64_t mqg_lane_done(struct mqg_storage *s); /* highest durable ticket */
 MQG_API struct mqg_extent *mqg_lane_extent(struct mqg_storage *s);
-/* Adds one op. `urgent`: somebody waits for it. META, SETTLE, COUNT contents are copied; MSG keeps a reference on msg and
- * copies dests. */
+/* Adds one op. `urgent`: somebody waits for it. What the op points to is copied; a MSG op takes over one reference on its
+ * message, given back after the submit. */
 MQG_API void mqg_lane_add(struct mqg_storage *s, const struct mqg_store_op *op, bool urgent);
 /* Submits what is collected now (definitions: before their snapshot is visible) and returns its ticket; 0 if nothing. */
 MQG_API uint64_t mqg_lane_submit(struct mqg_storage *s);
+
+/* Has anything been collected since the last submit? */
+MQG_API bool mqg_lane_collected(struct mqg_storage *s);
+/* The STORE phase: submits every lane of this worker that has something, then fires waiters whose tickets are durable. True
+ * when a waiter fired. */
+MQG_API bool mqg_lanes_turn(void);
 
 /* Intrusive; fires on the same worker once `ticket` is durable (err OK) or the store failed. Order of tickets. */
 struct mqg_waiter {

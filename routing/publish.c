@@ -1,0 +1,655 @@
+/* routing/publish.c - publishing, per worker and turn: route, note, flush, confirm.
+ *
+ * mqg_publish only routes and notes (see publish.h). The flush gives each dirty queue its messages under one lock, then hands
+ * every stored message to the lane once with all its destinations. A dead letter made during the flush is noted the same
+ * way and flushed in the same pass: lists are walked by index, since they may grow meanwhile.
+ *
+ * Confirms: what a publisher sent in a turn is decided together. Nothing stored: at once. Else when the ticket of the turn's
+ * submit is durable; earlier turns first, so a confirm is always cumulative, and rejected ones are listed. */
+#include "publish.h"
+
+#include <stdlib.h>
+
+#include <mqgate/obs.h>
+
+#include "queue_int.h"
+
+struct pending {
+    uint64_t upto;
+    struct mqg_storage *storage; /* NULL: nothing stored, decided once it is the oldest */
+    uint64_t ticket;
+};
+
+struct mqg_pub_state {
+    struct mqg_pub *pub; /* NULL: its owner is gone */
+    struct publisher *publisher;
+    struct mqg_pub_state *next_dirty;
+    bool dirty, waiting;
+    unsigned stored; /* bit per store index, this turn */
+    uint64_t turn_seq;
+    struct pending *pending;
+    uint32_t pending_at, pending_n, pending_cap;
+    uint64_t *rejected;
+    uint32_t nrejected, rejected_cap;
+    struct mqg_waiter waiter;
+    struct mqg_storage *waits_on;
+    /* the last route: right while the topology's generation is the same */
+    uint64_t generation;
+    struct mqg_vhost *vhost;
+    struct route_set routes;
+    bool cached, allowed;
+    uint8_t exchange_len;
+    uint16_t key_len;
+    uint8_t exchange[256];
+    uint8_t key[256];
+    const struct mqg_exchange *x; /* valid with `cached` only */
+};
+
+static _Thread_local struct publisher *publisher_tls;
+static uint16_t publish_epoch_now;
+
+struct publisher *
+publisher_self(void)
+{
+    MQG_ASSERT(publisher_tls != NULL);
+    return publisher_tls;
+}
+
+uint64_t publish_qseq_base(void) { return (uint64_t)publish_epoch_now << 48 | 1; }
+void publish_epoch_set(uint16_t epoch) { publish_epoch_now = epoch; }
+uint16_t publish_epoch(void) { return publish_epoch_now; }
+
+/* Room for one more; *array grows by doubling. */
+static void *
+publisher_room(void *array, uint32_t n, uint32_t *cap, size_t size)
+{
+    if (n < *cap)
+        return array;
+    *cap = *cap ? *cap * 2 : 256;
+    return mqg_xrealloc(array, *cap * size);
+}
+
+/* ---- noting ---------------------------------------------------------------------------------------------------------- */
+
+static void
+publish_put(struct publisher *p, struct mqg_queue *q, uint32_t item, uint32_t dest)
+{
+    struct queue_slot *slot = &q->slots[p->worker->index];
+    p->puts = publisher_room(p->puts, p->nputs, &p->puts_cap, sizeof(*p->puts));
+    p->puts[p->nputs] = (struct put){item, dest, PUT_NONE};
+    if (slot->put_head == PUT_NONE) {
+        slot->put_head = p->nputs;
+        slot->next_put = p->dirty_puts;
+        p->dirty_puts = slot;
+        mqg_queue_ref(q);
+    } else {
+        p->puts[slot->put_tail].next = p->nputs;
+    }
+    slot->put_tail = p->nputs++;
+}
+
+/* One message to those of r that keep what they store in `storage` (NULL: nothing is stored). Takes m. */
+static void
+publish_note(struct publisher *p, struct mqg_msg *m, struct mqg_pub_state *ps, uint64_t seq, const struct route_set *r,
+             struct mqg_storage *storage, bool all)
+{
+    p->items = publisher_room(p->items, p->nitems, &p->items_cap, sizeof(*p->items));
+    uint32_t at = p->nitems++;
+    p->items[at] = (struct item){.msg = m, .pub = ps, .seq = seq, .dest = p->ndests, .storage = storage};
+    for (size_t i = 0; i < r->n; i++) {
+        struct mqg_queue *q = r->queues[i];
+        if (!all && q->storage != storage)
+            continue;
+        p->dests = publisher_room(p->dests, p->ndests, &p->dests_cap, sizeof(*p->dests));
+        p->dests[p->ndests] = (struct mqg_dest){0, 0};
+        publish_put(p, q, at, p->ndests++);
+    }
+    p->items[at].ndest = p->ndests - p->items[at].dest;
+    /* One reference per copy, one for the flush; nobody else sees m yet. */
+    atomic_store_explicit(&m->refs, p->items[at].ndest + 1, memory_order_relaxed);
+    if (storage && ps)
+        ps->stored |= 1u << storage->index;
+}
+
+/* Persistent messages are stored where their durable queues are: usually one store, else a copy for each further one. */
+static void
+publish_spread(struct publisher *p, struct mqg_msg *m, struct mqg_pub_state *ps, uint64_t seq, const struct route_set *r)
+{
+    struct mqg_storage *first = NULL;
+    bool one = true;
+    if (mqg_msg_persistent(m)) {
+        first = r->queues[0]->storage;
+        for (size_t i = 1; i < r->n && one; i++)
+            one = r->queues[i]->storage == first;
+    }
+    if (one) {
+        publish_note(p, m, ps, seq, r, first, true);
+        return;
+    }
+    struct mqg_storage *seen[MQG_STORES_MAX + 1];
+    size_t nseen = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        struct mqg_storage *s = r->queues[i]->storage;
+        size_t k = 0;
+        while (k < nseen && seen[k] != s)
+            k++;
+        if (k < nseen)
+            continue;
+        seen[nseen++] = s;
+        struct mqg_msg *copy = nseen == 1 ? m : mqg_msg_clone(m);
+        if (copy)
+            publish_note(p, copy, ps, seq, r, s, false);
+    }
+}
+
+static void
+pub_mark(struct publisher *p, struct mqg_pub_state *ps, uint64_t seq)
+{
+    if (seq == 0)
+        return;
+    ps->turn_seq = seq;
+    if (ps->dirty)
+        return;
+    ps->dirty = true;
+    ps->next_dirty = p->dirty_pubs;
+    p->dirty_pubs = ps;
+}
+
+void
+publish_internal(struct publisher *p, struct mqg_msg *m, const struct route_set *r)
+{
+    if (r->n == 0)
+        mqg_msg_unref(&m);
+    else
+        publish_spread(p, m, NULL, 0, r);
+}
+
+/* ---- routing with a one-entry cache -------------------------------------------------------------------------------------- */
+
+static bool
+pub_cache_hit(const struct mqg_pub_state *ps, const struct mqg_msg *m, uint64_t generation)
+{
+    return ps->cached && ps->generation == generation && ps->exchange_len == m->st.exchange_len &&
+           ps->key_len == m->st.key_len && memcmp(ps->exchange, m->data, ps->exchange_len) == 0 &&
+           memcmp(ps->key, mqg_msg_at_key(m), ps->key_len) == 0;
+}
+
+static enum mqg_err
+pub_exchange(struct mqg_pub *pub, struct mqg_slice name, const struct mqg_exchange **out, struct mqg_error *e)
+{
+    struct mqg_session *s = pub->session;
+    const struct mqg_exchange *x = topology_exchange(s->vhost, name);
+    if (!x)
+        return mqg_error_set(e, MQG_NOT_FOUND, 404, "no exchange '%.*s' in vhost '%.*s'", MQG_SLICE_FMT(name),
+                             MQG_SLICE_FMT(mqg_vhost_name(s->vhost)));
+    enum mqg_err err = mqg_session_need(s, MQG_WRITE, "exchange", name, e);
+    if (err != MQG_OK)
+        return err;
+    if (topology_exchange_internal(x))
+        return mqg_error_set(e, MQG_DENIED, 403, "cannot publish to internal exchange '%.*s' in vhost '%.*s'",
+                             MQG_SLICE_FMT(name), MQG_SLICE_FMT(mqg_vhost_name(s->vhost)));
+    *out = x;
+    return MQG_OK;
+}
+
+enum mqg_err
+mqg_publish_check(struct mqg_pub *pub, struct mqg_slice exchange, struct mqg_error *e)
+{
+    struct mqg_pub_state *ps = pub->state;
+    if (ps->cached && ps->exchange_len == exchange.len && memcmp(ps->exchange, exchange.ptr, exchange.len) == 0 &&
+        ps->generation == topology_generation(pub->session->vhost))
+        return MQG_OK;
+    const struct mqg_exchange *x;
+    return pub_exchange(pub, exchange, &x, e);
+}
+
+static enum mqg_err
+pub_route(struct mqg_pub *pub, struct mqg_msg *m, const struct mqg_slice *extra, size_t nextra, struct mqg_error *e)
+{
+    struct mqg_pub_state *ps = pub->state;
+    struct mqg_vhost *v = pub->session->vhost;
+    uint64_t generation = topology_generation(v);
+    if (nextra == 0 && pub_cache_hit(ps, m, generation))
+        return MQG_OK;
+    ps->cached = false;
+    const struct mqg_exchange *x = NULL;
+    enum mqg_err err = pub_exchange(pub, mqg_msg_exchange(m), &x, e);
+    if (err != MQG_OK)
+        return err;
+    struct mqg_slice one = mqg_msg_key(m);
+    struct mqg_slice keys[129];
+    keys[0] = one;
+    size_t n = nextra > 128 ? 128 : nextra;
+    for (size_t i = 0; i < n; i++)
+        keys[i + 1] = extra[i];
+    topology_route(v, x, m, keys, n + 1, &ps->routes);
+    if (nextra == 0 && m->st.exchange_len < 256 && m->st.key_len < 256 && topology_cacheable(x)) {
+        ps->cached = true;
+        ps->generation = generation;
+        ps->exchange_len = (uint8_t)m->st.exchange_len;
+        ps->key_len = m->st.key_len;
+        memcpy(ps->exchange, m->data, m->st.exchange_len);
+        memcpy(ps->key, one.ptr, one.len);
+    }
+    return MQG_OK;
+}
+
+enum mqg_err
+mqg_publish(struct mqg_pub *pub, struct mqg_msg *m, unsigned flags, uint64_t seq, const struct mqg_slice *extra_keys,
+            size_t nkeys, struct mqg_error *e)
+{
+    struct mqg_pub_state *ps = pub->state;
+    struct publisher *p = ps->publisher;
+    enum mqg_err err = pub_route(pub, m, extra_keys, nkeys, e);
+    if (err != MQG_OK) {
+        mqg_msg_unref(&m);
+        return err;
+    }
+    pub_mark(p, ps, seq);
+    if (MQG_LIKELY(ps->routes.n > 0)) {
+        publish_spread(p, m, ps, seq, &ps->routes);
+        return MQG_OK;
+    }
+    if (flags & MQG_PUBLISH_MANDATORY) {
+        mqg_count(MQG_COUNT_UNROUTABLE_RETURNED, 1);
+        return mqg_error_set(e, MQG_NOT_FOUND, 312, "NO_ROUTE");
+    }
+    mqg_count(MQG_COUNT_UNROUTABLE_DROPPED, 1);
+    mqg_msg_unref(&m);
+    return MQG_OK;
+}
+
+/* ---- flush ------------------------------------------------------------------------------------------------------------------ */
+
+static void
+item_reject(struct item *item)
+{
+    struct mqg_pub_state *ps = item->pub;
+    if (!ps || item->seq == 0 || item->rejected)
+        return;
+    item->rejected = true;
+    ps->rejected = publisher_room(ps->rejected, ps->nrejected, &ps->rejected_cap, sizeof(*ps->rejected));
+    ps->rejected[ps->nrejected++] = item->seq;
+}
+
+/* True when the queue took its copy. */
+static bool
+publish_put_one(struct queue_work *w, const struct put *put)
+{
+    struct publisher *p = w->pub;
+    struct item *item = &p->items[put->item];
+    struct mqg_msg *m = item->msg;
+    bool stored = item->storage != NULL && w->queue->storage == item->storage;
+    if (w->queue->ended) { /* deleted in this turn: as if it had not been bound */
+        mqg_msg_unref(&m);
+        return false;
+    }
+    if (stored && m->extent == NULL)
+        m->extent = mqg_lane_extent(item->storage);
+    if (!queue_append(w, m, &p->dests[put->dest], stored)) {
+        item_reject(item);
+        mqg_msg_unref(&m);
+        return false;
+    }
+    if (stored)
+        mqg_extent_take(m->extent, 1);
+    return true;
+}
+
+static uint64_t
+publish_slot(struct publisher *p, struct queue_slot *slot)
+{
+    struct mqg_queue *q = slot->queue;
+    uint32_t at = slot->put_head;
+    slot->put_head = slot->put_tail = PUT_NONE;
+    struct queue_work w;
+    queue_lock(q, &w);
+    bool limited = q->opts.max_length != UINT64_MAX || q->opts.max_bytes != UINT64_MAX;
+    bool was_empty = q->ready == 0;
+    uint64_t taken = 0;
+    while (at != PUT_NONE) {
+        struct put put = p->puts[at];
+        if (publish_put_one(&w, &put))
+            taken++;
+        if (limited) {
+            queue_dispatch(&w);
+            queue_overflow(&w);
+        }
+        at = put.next;
+    }
+    queue_dispatch(&w);
+    if (was_empty && q->ready > 0)
+        queue_arm(q);
+    if (q->storage && q->in_memory > 4096)
+        queue_page_out(q);
+    queue_unlock(&w);
+    mqg_queue_unref(&q);
+    return taken;
+}
+
+static void
+publish_store_item(struct publisher *p, struct item *item)
+{
+    struct mqg_dest *dests = p->dests + item->dest;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < item->ndest; i++)
+        if (dests[i].queue_id != 0)
+            dests[n++] = dests[i];
+    if (n == 0) {
+        mqg_msg_unref(&item->msg);
+        return;
+    }
+    struct mqg_store_op op = {.kind = MQG_OP_MSG, .msg = {item->msg, dests, n}};
+    mqg_lane_add(item->storage, &op, item->seq != 0);
+    item->msg = NULL; /* the lane's now */
+}
+
+static int
+seq_cmp(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void pub_decided(struct mqg_pub_state *ps);
+
+static void
+pub_pending_add(struct mqg_pub_state *ps, struct mqg_storage *s, uint64_t ticket)
+{
+    if (ps->pending_at == ps->pending_n)
+        ps->pending_at = ps->pending_n = 0;
+    if (ps->pending_n == ps->pending_cap && ps->pending_at > 0) {
+        ps->pending_n -= ps->pending_at;
+        memmove(ps->pending, ps->pending + ps->pending_at, ps->pending_n * sizeof(*ps->pending));
+        ps->pending_at = 0;
+    }
+    ps->pending = publisher_room(ps->pending, ps->pending_n, &ps->pending_cap, sizeof(*ps->pending));
+    ps->pending[ps->pending_n++] = (struct pending){ps->turn_seq, s, ticket};
+}
+
+static void
+pub_close_turn(struct mqg_pub_state *ps)
+{
+    ps->dirty = false;
+    unsigned stored = ps->stored;
+    ps->stored = 0;
+    if (!ps->pub)
+        return;
+    if (ps->nrejected > 1)
+        qsort(ps->rejected, ps->nrejected, sizeof(*ps->rejected), seq_cmp);
+    for (uint32_t i = 0; i < MQG_STORES_MAX; i++) {
+        struct mqg_storage *s = stored & 1u << i ? mqg_storage_at(i) : NULL;
+        if (s)
+            pub_pending_add(ps, s, mqg_lane_ticket(s));
+    }
+    if (!stored)
+        pub_pending_add(ps, NULL, 0);
+    if (!ps->waiting)
+        pub_decided(ps);
+}
+
+static void
+pub_state_free(struct mqg_pub_state *ps)
+{
+    free(ps->pending);
+    free(ps->rejected);
+    route_set_fini(&ps->routes);
+    free(ps);
+}
+
+bool
+publish_flush(struct publisher *p)
+{
+    if (p->nitems == 0 && !p->dirty_pubs)
+        return false;
+    uint64_t routed = 0;
+    while (p->dirty_puts) {
+        struct queue_slot *slot = p->dirty_puts;
+        p->dirty_puts = slot->next_put;
+        routed += publish_slot(p, slot);
+    }
+    mqg_count(MQG_COUNT_PUBLISHED, p->nitems);
+    mqg_count(MQG_COUNT_ROUTED, routed);
+    for (uint32_t i = 0; i < p->nitems; i++) {
+        if (p->items[i].storage)
+            publish_store_item(p, &p->items[i]);
+        else
+            mqg_msg_unref(&p->items[i].msg);
+    }
+    p->nitems = p->nputs = p->ndests = 0;
+    while (p->dirty_pubs) {
+        struct mqg_pub_state *ps = p->dirty_pubs;
+        p->dirty_pubs = ps->next_dirty;
+        pub_close_turn(ps);
+        if (!ps->pub)
+            pub_state_free(ps);
+    }
+    return true;
+}
+
+void
+mqg_publish_flush(void)
+{
+    publish_flush(publisher_self());
+}
+
+/* ---- confirms ------------------------------------------------------------------------------------------------------------------ */
+
+static bool
+pending_decided(const struct pending *d)
+{
+    return d->storage == NULL || mqg_lane_done(d->storage) >= d->ticket;
+}
+
+static void
+pub_waiter_fire(struct mqg_waiter *w, enum mqg_err err)
+{
+    struct mqg_pub_state *ps = MQG_CONTAINER_OF(w, struct mqg_pub_state, waiter);
+    ps->waiting = false;
+    if (err == MQG_OK) /* a failed store ends the process; nothing is confirmed any more */
+        pub_decided(ps);
+}
+
+static void
+pub_wait_oldest(struct mqg_pub_state *ps)
+{
+    const struct pending *d = &ps->pending[ps->pending_at];
+    ps->waiting = true;
+    ps->waits_on = d->storage;
+    ps->waiter.ticket = d->ticket;
+    ps->waiter.fire = pub_waiter_fire;
+    mqg_lane_wait(d->storage, &ps->waiter);
+}
+
+static void
+pub_tell(struct mqg_pub_state *ps, uint64_t upto)
+{
+    uint32_t n = 0;
+    while (n < ps->nrejected && ps->rejected[n] <= upto)
+        n++;
+    mqg_count(MQG_COUNT_REJECTED, n);
+    ps->pub->ops->confirm(ps->pub, upto, ps->rejected, n);
+    if (n > 0) {
+        ps->nrejected -= n;
+        memmove(ps->rejected, ps->rejected + n, ps->nrejected * sizeof(*ps->rejected));
+    }
+}
+
+static void
+pub_decided(struct mqg_pub_state *ps)
+{
+    uint64_t upto = 0;
+    while (ps->pending_at < ps->pending_n && pending_decided(&ps->pending[ps->pending_at])) {
+        upto = ps->pending[ps->pending_at++].upto;
+        /* A turn that went to two stores is decided when both are. */
+        if (ps->pending_at < ps->pending_n && ps->pending[ps->pending_at].upto == upto &&
+            !pending_decided(&ps->pending[ps->pending_at]))
+            upto = upto - 1;
+    }
+    if (ps->pending_at < ps->pending_n)
+        pub_wait_oldest(ps);
+    if (upto)
+        pub_tell(ps, upto);
+}
+
+void
+mqg_pub_init(struct mqg_pub *pub, const struct mqg_pub_ops *ops, struct mqg_session *s, void *owner)
+{
+    struct mqg_pub_state *ps = mqg_xcalloc(1, sizeof(*ps));
+    ps->pub = pub;
+    ps->publisher = publisher_self();
+    route_set_init(&ps->routes);
+    *pub = (struct mqg_pub){.ops = ops, .session = s, .owner = owner, .state = ps};
+}
+
+void
+mqg_pub_fini(struct mqg_pub *pub)
+{
+    struct mqg_pub_state *ps = pub->state;
+    pub->state = NULL;
+    if (ps->waiting)
+        mqg_lane_unwait(ps->waits_on, &ps->waiter);
+    for (uint32_t i = 0; i < ps->publisher->nitems; i++) /* what it published stays published */
+        if (ps->publisher->items[i].pub == ps)
+            ps->publisher->items[i].pub = NULL;
+    ps->pub = NULL;
+    if (!ps->dirty)
+        pub_state_free(ps);
+}
+
+/* ---- settles and the store ---------------------------------------------------------------------------------------------------------- */
+
+void
+publish_settled(struct publisher *p, struct queue_slot *slot, uint64_t qseq, struct mqg_extent *extent)
+{
+    struct settled *last = slot->settle_head == PUT_NONE ? NULL : &p->settles[slot->settle_tail];
+    if (last && last->range.last + 1 == qseq) {
+        last->range.last = qseq;
+    } else {
+        p->settles = publisher_room(p->settles, p->nsettles, &p->settles_cap, sizeof(*p->settles));
+        p->settles[p->nsettles] = (struct settled){{qseq, qseq}, PUT_NONE};
+        if (last) {
+            p->settles[slot->settle_tail].next = p->nsettles;
+        } else {
+            slot->settle_head = p->nsettles;
+            slot->next_settle = p->dirty_settles;
+            p->dirty_settles = slot;
+            mqg_queue_ref(slot->queue);
+        }
+        slot->settle_tail = p->nsettles++;
+    }
+    mqg_extent_give(extent, 1);
+}
+
+static void
+publish_settle_slot(struct publisher *p, struct queue_slot *slot)
+{
+    struct mqg_queue *q = slot->queue;
+    uint32_t n = 0;
+    for (uint32_t at = slot->settle_head; at != PUT_NONE; at = p->settles[at].next) {
+        p->ranges = publisher_room(p->ranges, n, &p->ranges_cap, sizeof(*p->ranges));
+        p->ranges[n++] = p->settles[at].range;
+    }
+    slot->settle_head = slot->settle_tail = PUT_NONE;
+    struct mqg_store_op op = {.kind = MQG_OP_SETTLE, .settle = {q->id, p->ranges, n}};
+    mqg_lane_add(q->storage, &op, false);
+    mqg_queue_unref(&q);
+}
+
+static void
+publish_settle_flush(struct publisher *p)
+{
+    while (p->dirty_settles) {
+        struct queue_slot *slot = p->dirty_settles;
+        p->dirty_settles = slot->next_settle;
+        publish_settle_slot(p, slot);
+    }
+    p->nsettles = 0;
+}
+
+void
+mqg_publish_barrier(struct mqg_waiter *w)
+{
+    struct publisher *p = publisher_self();
+    publish_flush(p);
+    publish_settle_flush(p);
+    struct mqg_storage *s = mqg_storage_default();
+    w->ticket = mqg_lane_collected(s) ? mqg_lane_ticket(s) : mqg_lane_ticket(s) - 1;
+    mqg_lane_wait(s, w);
+}
+
+/* ---- phases --------------------------------------------------------------------------------------------------------------------------- */
+
+static bool
+phase_publish(struct mqg_worker *w)
+{
+    return publish_flush(w->routing);
+}
+
+static bool
+phase_deliver(struct mqg_worker *w)
+{
+    return sub_ready_drain(w->routing);
+}
+
+static bool
+phase_store(struct mqg_worker *w)
+{
+    publish_settle_flush(w->routing);
+    return mqg_lanes_turn();
+}
+
+static void
+publisher_start(struct mqg_worker *w)
+{
+    publisher_tls = w->routing;
+}
+
+static void
+publisher_stop(struct mqg_worker *w)
+{
+    publish_settle_flush(w->routing);
+    mqg_lanes_turn();
+}
+
+static struct publisher *
+publisher_new(struct mqg_worker *w)
+{
+    struct publisher *p = mqg_xcalloc(1, sizeof(*p));
+    p->worker = w;
+    route_set_init(&p->routes);
+    mqg_arena_init(&p->arena, 4u << 20);
+    mqg_dynbuf_init(&p->overlay, 1u << 20);
+    return p;
+}
+
+void
+publish_init(void)
+{
+    for (uint32_t i = 0; i < mqg_worker_count(); i++)
+        mqg_worker_at(i)->routing = publisher_new(mqg_worker_at(i));
+    publisher_tls = mqg_worker_at(0)->routing; /* the main thread's, until the workers run */
+    mqg_worker_on_start(publisher_start, publisher_stop);
+    mqg_worker_on_phase(MQG_PHASE_PUBLISH, phase_publish);
+    mqg_worker_on_phase(MQG_PHASE_DELIVER, phase_deliver);
+    mqg_worker_on_phase(MQG_PHASE_STORE, phase_store);
+}
+
+void
+publish_fini(void)
+{
+    for (uint32_t i = 0; i < mqg_worker_count(); i++) {
+        struct publisher *p = mqg_worker_at(i)->routing;
+        free(p->items);
+        free(p->dests);
+        free(p->puts);
+        free(p->settles);
+        free(p->ranges);
+        route_set_fini(&p->routes);
+        mqg_arena_fini(&p->arena);
+        mqg_dynbuf_fini(&p->overlay);
+        free(p);
+        mqg_worker_at(i)->routing = NULL;
+    }
+    publisher_tls = NULL;
+}

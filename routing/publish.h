@@ -1,0 +1,75 @@
+/* routing/publish.h - one worker's routing state: what was published and settled in this turn. Internal to routing/.
+ *
+ * Publishing only notes: routes the message, and puts it on the list of each destination queue (one `slot` per queue and
+ * worker). The PUBLISH phase then takes each dirty queue's lock once, appends, dispatches, and hands one MSG op per stored
+ * message to the lane. So the cost per message is a cache lookup and two list entries; locks, submits and wake-ups are per
+ * turn. Settles are collected as ranges the same way and leave in the STORE phase. */
+#ifndef MQG_ROUTING_PUBLISH_H
+#define MQG_ROUTING_PUBLISH_H
+
+#include "queue.h"
+#include "topology.h"
+
+#define PUT_NONE UINT32_MAX
+
+/* One copy for one queue. */
+struct put {
+    uint32_t item;
+    uint32_t dest; /* index into dests: qseq goes there, or queue_id 0 when the queue did not take it */
+    uint32_t next;
+};
+
+/* One message published in this turn. */
+struct item {
+    struct mqg_msg *msg;
+    struct mqg_pub_state *pub; /* NULL: the node's own (dead letters) */
+    uint64_t seq;
+    uint32_t dest, ndest;
+    struct mqg_storage *storage; /* NULL: no destination stores it */
+    bool rejected;
+};
+
+struct settled {
+    struct mqg_range range;
+    uint32_t next;
+};
+
+/* A queue's part in a worker's turn. Lives in the queue, one per worker, touched by that worker only. */
+struct queue_slot {
+    struct mqg_queue *queue;
+    struct queue_slot *next_put, *next_settle;
+    uint32_t put_head, put_tail;         /* into publisher.puts; PUT_NONE when clean */
+    uint32_t settle_head, settle_tail;   /* into publisher.settles */
+};
+
+struct publisher {
+    struct mqg_worker *worker;
+    struct item *items;
+    struct mqg_dest *dests;
+    struct put *puts;
+    struct settled *settles;
+    struct mqg_range *ranges; /* scratch of the STORE phase */
+    uint32_t nitems, items_cap, ndests, dests_cap, nputs, puts_cap, nsettles, settles_cap, ranges_cap;
+    struct queue_slot *dirty_puts, *dirty_settles;
+    struct route_set routes;
+    _Atomic(struct mqg_sub *) ready;  /* subscriptions of this worker with deliveries, from any thread */
+    struct mqg_pub_state *dirty_pubs; /* pubs with confirms to note */
+    struct mqg_arena arena;           /* one dead letter, one header match */
+    struct mqg_dynbuf overlay;
+};
+
+void publish_init(void); /* registers phases */
+void publish_fini(void);
+struct publisher *publisher_self(void);
+bool publish_flush(struct publisher *p); /* true: there was something */
+
+/* Puts m (its reference is taken) to the queues of r as the node itself: dead letters. Durable when storage is given. */
+void publish_internal(struct publisher *p, struct mqg_msg *m, const struct route_set *r);
+/* Notes that an entry which a store holds is settled; `extent` loses one live destination. */
+void publish_settled(struct publisher *p, struct queue_slot *slot, uint64_t qseq, struct mqg_extent *extent);
+/* The next qseq base of this start: epoch:16 | counter:48. */
+uint64_t publish_qseq_base(void);
+void publish_epoch_set(uint16_t epoch);
+uint16_t publish_epoch(void);
+
+#endif

@@ -1,0 +1,516 @@
+/* routing/queue.c - the queue object: birth, end, appending, taking out, counting.
+ *
+ * One mutex per queue guards entries and consumers. What must not happen under it (waking workers, dead letters, telling the
+ * definitions that an auto-delete queue is over) is collected in a queue_work and done by queue_unlock. A queue never takes
+ * another queue's lock: a dead letter is published like any message, in the PUBLISH phase, after the lock was given back. */
+#include "queue_int.h"
+
+#include <stdlib.h>
+
+#include <mqgate/obs.h>
+
+#define QUEUE_REAP_SLICE 4096
+
+/* ---- birth ------------------------------------------------------------------------------------------------------- */
+
+static void
+queue_copy_def(struct mqg_queue *q, const struct mqg_queue_def *d, const struct queue_opts *opts)
+{
+    mqg_arena_init(&q->copies, 0);
+    q->def = *d;
+    q->def.name = mqg_arena_dup(&q->copies, d->name);
+    q->def.args = mqg_table_copy(&q->copies, &d->args);
+    q->opts = *opts;
+    if (opts->has_dlx)
+        q->opts.dlx = mqg_arena_dup(&q->copies, opts->dlx);
+    if (opts->has_dlk)
+        q->opts.dlk = mqg_arena_dup(&q->copies, opts->dlk);
+}
+
+struct mqg_queue *
+queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_queue_def *d, const struct queue_opts *opts,
+          struct mqg_storage *storage)
+{
+    struct mqg_queue *q = mqg_xcalloc(1, sizeof(*q));
+    q->magic = QUEUE_MAGIC;
+    atomic_init(&q->refs, 1);
+    q->id = id;
+    q->vhost = v;
+    q->storage = storage;
+    queue_copy_def(q, d, opts);
+    q->born_ms = mqg_clock_now().mono_ms;
+    q->last_used_ms = q->born_ms;
+    q->home = (uint32_t)(id % mqg_worker_count());
+    q->slots = mqg_xcalloc(mqg_worker_count(), sizeof(*q->slots));
+    for (uint32_t i = 0; i < mqg_worker_count(); i++)
+        q->slots[i] = (struct queue_slot){q, NULL, NULL, PUT_NONE, PUT_NONE, PUT_NONE, PUT_NONE};
+    pthread_mutex_init(&q->lock, NULL);
+    q->next_qseq = publish_qseq_base();
+    q->nfifos = opts->max_priority ? opts->max_priority + 1u : 1u;
+    q->fifos = mqg_xcalloc(q->nfifos, sizeof(*q->fifos));
+    TAILQ_INIT(&q->subs);
+    TAILQ_INIT(&q->groups);
+    q->gets_tail = &q->gets;
+    queue_timer_init(q);
+    if (opts->expires_ms != UINT64_MAX) {
+        struct queue_work w;
+        queue_lock(q, &w);
+        queue_arm(q);
+        queue_unlock(&w);
+    }
+    return q;
+}
+
+static void
+queue_free(struct mqg_queue *q)
+{
+    MQG_ASSERT(q->nsubs == 0 && q->gets == NULL);
+    for (uint32_t i = 0; i < q->nfifos; i++)
+        fifo_fini(&q->fifos[i]);
+    free(q->fifos);
+    free(q->slots);
+    pthread_mutex_destroy(&q->lock);
+    mqg_arena_fini(&q->copies);
+    q->magic = 0;
+    free(q);
+}
+
+struct mqg_queue *
+mqg_queue_ref(struct mqg_queue *q)
+{
+    atomic_fetch_add_explicit(&q->refs, 1, memory_order_relaxed);
+    return q;
+}
+
+void
+mqg_queue_unref(struct mqg_queue **q)
+{
+    struct mqg_queue *queue = *q;
+    *q = NULL;
+    if (queue && atomic_fetch_sub_explicit(&queue->refs, 1, memory_order_acq_rel) == 1)
+        queue_free(queue);
+}
+
+/* ---- lock and work ----------------------------------------------------------------------------------------------- */
+
+void
+queue_lock(struct mqg_queue *q, struct queue_work *w)
+{
+    w->queue = q;
+    w->pub = publisher_self();
+    w->nwake = 0;
+    w->dead = NULL;
+    w->dead_tail = &w->dead;
+    w->over = false;
+    w->load = NULL;
+    pthread_mutex_lock(&q->lock);
+}
+
+static void
+work_schedule(struct queue_work *w)
+{
+    for (uint32_t i = 0; i < w->nwake; i++) {
+        struct mqg_sub *s = w->wake[i];
+        /* Its publisher's list; read before the push, since the sub may be freed by its worker right after. */
+        struct mqg_worker *target = s->worker;
+        struct publisher *p = target->routing;
+        struct mqg_sub *head = atomic_load_explicit(&p->ready, memory_order_relaxed);
+        do
+            s->ready_next = head;
+        while (!atomic_compare_exchange_weak_explicit(&p->ready, &head, s, memory_order_release, memory_order_relaxed));
+        if (head == NULL)
+            mqg_worker_wake(target);
+    }
+    w->nwake = 0;
+}
+
+void
+queue_unlock(struct queue_work *w)
+{
+    struct mqg_queue *q = w->queue;
+    pthread_mutex_unlock(&q->lock);
+    work_schedule(w);
+    if (w->load)
+        queue_load_submit(w);
+    while (w->dead) {
+        struct dead *d = w->dead;
+        w->dead = d->next;
+        deadletter_publish(w->pub, q, d);
+    }
+    if (w->over)
+        definitions_queue_over(q, w->over_why);
+}
+
+void
+queue_schedule(struct queue_work *w, struct mqg_sub *s)
+{
+    if (atomic_load_explicit(&s->scheduled, memory_order_relaxed) ||
+        atomic_exchange_explicit(&s->scheduled, true, memory_order_acq_rel))
+        return;
+    if (w->nwake == MQG_COUNTOF(w->wake))
+        work_schedule(w);
+    w->wake[w->nwake++] = s;
+}
+
+/* ---- entries ------------------------------------------------------------------------------------------------------- */
+
+struct entry *
+queue_entry(struct mqg_queue *q, uint64_t handle)
+{
+    uint32_t prio = queue_handle_prio(handle);
+    if (handle < 0x100 || prio >= q->nfifos)
+        return NULL;
+    return fifo_at(&q->fifos[prio], queue_handle_pos(handle));
+}
+
+static uint32_t
+queue_due(const struct mqg_queue *q, const struct mqg_msg *m, uint64_t now_ms)
+{
+    uint64_t ttl = q->opts.ttl_ms;
+    if ((m->st.flags & MQG_MSG_HAS_TTL) && m->st.ttl_ms < ttl)
+        ttl = m->st.ttl_ms;
+    if (ttl == UINT64_MAX)
+        return 0;
+    uint64_t due = now_ms - q->born_ms + ttl + 1;
+    return due > UINT32_MAX ? UINT32_MAX : (uint32_t)due;
+}
+
+/* Over the limit if one more message of that size were ready? */
+static bool
+queue_full(const struct mqg_queue *q, uint64_t more, uint64_t more_bytes)
+{
+    return q->ready + more > q->opts.max_length || q->ready_bytes + more_bytes > q->opts.max_bytes;
+}
+
+static bool
+queue_rejects(const struct mqg_queue *q, const struct mqg_msg *m)
+{
+    return q->opts.overflow != QUEUE_DROP_HEAD && queue_full(q, 1, m->st.body_len);
+}
+
+/* reject-publish-dlx: the refused message itself goes to the dead letter exchange. */
+static void
+queue_reject_dlx(struct queue_work *w, struct mqg_msg *m)
+{
+    if (w->queue->opts.overflow != QUEUE_REJECT_PUBLISH_DLX || !w->queue->opts.has_dlx)
+        return;
+    struct dead *d = mqg_xcalloc(1, sizeof(*d));
+    d->msg = mqg_msg_ref(m);
+    d->reason = "maxlen";
+    *w->dead_tail = d;
+    w->dead_tail = &d->next;
+}
+
+bool
+queue_append(struct queue_work *w, struct mqg_msg *m, struct mqg_dest *dest, bool stored)
+{
+    struct mqg_queue *q = w->queue;
+    if (MQG_UNLIKELY(queue_rejects(q, m))) {
+        queue_reject_dlx(w, m);
+        return false;
+    }
+    uint32_t prio = 0;
+    if (q->nfifos > 1)
+        prio = m->st.priority < q->nfifos ? m->st.priority : q->nfifos - 1;
+    uint64_t pos, qseq = q->next_qseq++;
+    struct entry *e = fifo_append(&q->fifos[prio], qseq, &pos);
+    e->msg = m;
+    e->body_bytes = m->st.body_len;
+    e->due = queue_due(q, m, w->pub->worker->now.mono_ms);
+    if (stored) {
+        e->flags = ENTRY_STORED;
+        *dest = (struct mqg_dest){q->id, qseq};
+    }
+    q->ready++;
+    q->ready_bytes += e->body_bytes;
+    q->in_memory++;
+    q->published++;
+    return true;
+}
+
+static void
+queue_uncount(struct mqg_queue *q, const struct entry *e)
+{
+    if (e->state == ENTRY_READY) {
+        q->ready--;
+        q->ready_bytes -= e->body_bytes;
+    } else {
+        q->unacked--;
+        q->unacked_bytes -= e->body_bytes;
+    }
+    if (!(e->flags & ENTRY_PAGED))
+        q->in_memory--;
+}
+
+void
+queue_drop(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e)
+{
+    struct mqg_queue *q = w->queue;
+    struct fifo *f = &q->fifos[prio];
+    queue_uncount(q, e);
+    if (e->flags & ENTRY_STORED) {
+        struct mqg_extent *x = e->flags & ENTRY_PAGED ? e->extent : e->msg->extent;
+        publish_settled(w->pub, &q->slots[w->pub->worker->index], fifo_qseq(f, pos), x);
+    }
+    if (!(e->flags & ENTRY_PAGED))
+        mqg_msg_unref(&e->msg);
+    fifo_free(f, e, pos);
+}
+
+void
+queue_die(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e, const char *reason)
+{
+    struct mqg_queue *q = w->queue;
+    if (!q->opts.has_dlx || (e->flags & ENTRY_BROKEN)) {
+        queue_drop(w, prio, pos, e);
+        return;
+    }
+    struct dead *d = mqg_xcalloc(1, sizeof(*d));
+    d->reason = reason;
+    d->qseq = fifo_qseq(&q->fifos[prio], pos);
+    d->stored = (e->flags & ENTRY_STORED) != 0;
+    d->off = e->off;
+    d->len = e->len;
+    if (e->flags & ENTRY_PAGED) {
+        d->extent = e->extent;
+    } else {
+        d->msg = e->msg;
+        d->extent = e->msg->extent;
+    }
+    *w->dead_tail = d;
+    w->dead_tail = &d->next;
+    queue_uncount(q, e);
+    fifo_free(&q->fifos[prio], e, pos);
+}
+
+/* ---- purge and end ---------------------------------------------------------------------------------------------------- */
+
+uint64_t
+queue_purge(struct mqg_queue *q)
+{
+    struct queue_work w;
+    queue_lock(q, &w);
+    uint64_t n = q->ready;
+    for (uint32_t prio = 0; prio < q->nfifos; prio++) {
+        uint64_t pos;
+        struct entry *e;
+        while ((e = fifo_head(&q->fifos[prio], &pos)) != NULL)
+            queue_drop(&w, prio, pos, e);
+    }
+    q->last_used_ms = w.pub->worker->now.mono_ms;
+    queue_unlock(&w);
+    return n;
+}
+
+/* Lets go of a dead queue's entries, a slice per turn, so that a long queue does not stall its worker. */
+static bool
+queue_reap_slice(struct queue_work *w)
+{
+    struct mqg_queue *q = w->queue;
+    uint32_t n = 0;
+    for (uint32_t prio = 0; prio < q->nfifos; prio++) {
+        uint64_t pos = 0;
+        struct entry *e;
+        while ((e = fifo_next_live(&q->fifos[prio], &pos)) != NULL) {
+            if (n++ == QUEUE_REAP_SLICE)
+                return true;
+            queue_drop(w, prio, pos, e);
+        }
+    }
+    return false;
+}
+
+struct reaper {
+    struct mqg_task task;
+    struct mqg_queue *queue;
+};
+
+static void
+queue_reap(struct mqg_task *task)
+{
+    struct reaper *r = MQG_CONTAINER_OF(task, struct reaper, task);
+    struct queue_work w;
+    queue_lock(r->queue, &w);
+    bool more = queue_reap_slice(&w);
+    queue_unlock(&w);
+    if (more) {
+        mqg_worker_post(mqg_worker_self(), task);
+        return;
+    }
+    mqg_queue_unref(&r->queue);
+    free(r);
+}
+
+static enum mqg_err
+queue_end_check(struct mqg_queue *q, bool if_unused, bool if_empty, struct mqg_error *e)
+{
+    struct mqg_slice vhost = mqg_vhost_name(q->vhost);
+    if (q->ended)
+        return MQG_GONE;
+    if (if_unused && q->nsubs > 0)
+        return mqg_error_set(e, MQG_IN_USE, 406, "queue '%.*s' in vhost '%.*s' in use", MQG_SLICE_FMT(q->def.name),
+                             MQG_SLICE_FMT(vhost));
+    if (if_empty && q->ready > 0)
+        return mqg_error_set(e, MQG_NOT_EMPTY, 406, "queue '%.*s' in vhost '%.*s' is not empty",
+                             MQG_SLICE_FMT(q->def.name), MQG_SLICE_FMT(vhost));
+    return MQG_OK;
+}
+
+enum mqg_err
+queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint64_t *messages, struct mqg_error *e)
+{
+    struct queue_work w;
+    queue_lock(q, &w);
+    enum mqg_err err = queue_end_check(q, if_unused, if_empty, e);
+    if (err != MQG_OK) {
+        queue_unlock(&w);
+        return err;
+    }
+    *messages = q->ready;
+    q->ended = true;
+    struct mqg_sub *s;
+    TAILQ_FOREACH(s, &q->subs, all)
+    {
+        sub_make_unavailable(s);
+        atomic_store_explicit(&s->cancelled, true, memory_order_release);
+        queue_schedule(&w, s);
+    }
+    queue_unlock(&w);
+    queue_gets_fail(q);
+    struct reaper *r = mqg_xcalloc(1, sizeof(*r));
+    r->task.run = queue_reap;
+    r->queue = mqg_queue_ref(q);
+    mqg_worker_post(mqg_worker_self(), &r->task);
+    return MQG_OK;
+}
+
+/* ---- facts -------------------------------------------------------------------------------------------------------------- */
+
+struct mqg_slice mqg_queue_name(const struct mqg_queue *q) { return q->def.name; }
+uint64_t mqg_queue_id(const struct mqg_queue *q) { return q->id; }
+const struct mqg_table *queue_args(const struct mqg_queue *q) { return &q->def.args; }
+const struct queue_opts *queue_opts(const struct mqg_queue *q) { return &q->opts; }
+struct mqg_vhost *queue_vhost(const struct mqg_queue *q) { return q->vhost; }
+bool queue_durable(const struct mqg_queue *q) { return q->def.durable; }
+bool queue_exclusive(const struct mqg_queue *q) { return q->def.exclusive; }
+bool queue_auto_delete(const struct mqg_queue *q) { return q->def.auto_delete; }
+uint64_t queue_owner(const struct mqg_queue *q) { return q->def.owner_conn; }
+
+bool
+queue_alive(const struct mqg_queue *q)
+{
+    struct mqg_queue *mutable = (struct mqg_queue *)(uintptr_t)q;
+    pthread_mutex_lock(&mutable->lock);
+    bool alive = !q->ended;
+    pthread_mutex_unlock(&mutable->lock);
+    return alive;
+}
+
+void
+queue_counts(struct mqg_queue *q, uint64_t *ready, uint64_t *consumers)
+{
+    pthread_mutex_lock(&q->lock);
+    *ready = q->ready;
+    *consumers = q->nsubs;
+    pthread_mutex_unlock(&q->lock);
+}
+
+void
+queue_touch(struct mqg_queue *q)
+{
+    pthread_mutex_lock(&q->lock);
+    q->last_used_ms = mqg_clock_now().mono_ms;
+    pthread_mutex_unlock(&q->lock);
+}
+
+void
+queue_info(struct mqg_queue *q, struct mqg_queue_info *out)
+{
+    pthread_mutex_lock(&q->lock);
+    *out = (struct mqg_queue_info){
+        .name = q->def.name,
+        .vhost = mqg_vhost_name(q->vhost),
+        .type = q->opts.type == QUEUE_QUORUM ? MQG_SLICE_LIT("quorum") : MQG_SLICE_LIT("classic"),
+        .durable = q->def.durable,
+        .exclusive = q->def.exclusive,
+        .auto_delete = q->def.auto_delete,
+        .messages_ready = q->ready,
+        .messages_unacked = q->unacked,
+        .bytes_ready = q->ready_bytes,
+        .bytes_unacked = q->unacked_bytes,
+        .consumers = q->nsubs,
+        .memory_messages = q->in_memory,
+        .published = q->published,
+        .delivered = q->delivered,
+        .acked = q->acked,
+        .args = &q->def.args,
+        .state = q->ended ? "stopped" : "running",
+        .single_active_tag = q->single ? q->single->def.tag : MQG_SLICE_NONE,
+        .owner_conn = q->def.owner_conn,
+        .queue = q,
+    };
+    pthread_mutex_unlock(&q->lock);
+}
+
+/* ---- recovery -------------------------------------------------------------------------------------------------------------- */
+
+void
+queue_recover(struct mqg_queue *q, uint64_t qseq, struct mqg_extent *extent, uint32_t off, uint32_t len,
+              const struct mqg_stored *head, uint32_t delivery_count, bool redelivered)
+{
+    uint32_t prio = 0;
+    if (q->nfifos > 1)
+        prio = head->priority < q->nfifos ? head->priority : q->nfifos - 1;
+    uint64_t pos;
+    struct entry *e = fifo_append(&q->fifos[prio], qseq, &pos);
+    e->extent = extent;
+    e->off = off;
+    e->len = len;
+    e->body_bytes = head->body_len;
+    e->flags = (uint8_t)(ENTRY_STORED | ENTRY_PAGED | (redelivered ? ENTRY_REDELIVERED : 0));
+    e->deliveries = delivery_count > UINT16_MAX ? UINT16_MAX : (uint16_t)delivery_count;
+    uint64_t ttl = q->opts.ttl_ms;
+    if ((head->flags & MQG_MSG_HAS_TTL) && head->ttl_ms < ttl)
+        ttl = head->ttl_ms;
+    if (ttl != UINT64_MAX) { /* what has passed by the wall clock while we were away counts */
+        uint64_t now_us = mqg_clock_now().wall_us;
+        uint64_t age_ms = now_us > head->append_us ? (now_us - head->append_us) / 1000 : 0;
+        uint64_t due = mqg_clock_now().mono_ms - q->born_ms + (ttl > age_ms ? ttl - age_ms : 0) + 1;
+        e->due = due > UINT32_MAX ? UINT32_MAX : (uint32_t)due;
+    }
+    q->ready++;
+    q->ready_bytes += e->body_bytes;
+    if (qseq >= q->next_qseq)
+        q->next_qseq = qseq + 1;
+}
+
+static size_t
+ranges_add(struct mqg_range *ranges, size_t n, size_t max, uint64_t qseq)
+{
+    if (n > 0 && n <= max && ranges[n - 1].last + 1 == qseq) {
+        ranges[n - 1].last = qseq;
+        return n;
+    }
+    if (n < max)
+        ranges[n] = (struct mqg_range){qseq, qseq};
+    return n + 1;
+}
+
+size_t
+queue_live_ranges(struct mqg_queue *q, struct mqg_range *ranges, size_t max, uint64_t *upto)
+{
+    size_t n = 0;
+    pthread_mutex_lock(&q->lock);
+    *upto = q->next_qseq - 1;
+    for (uint32_t prio = 0; prio < q->nfifos; prio++) {
+        uint64_t pos = 0;
+        struct entry *e;
+        while ((e = fifo_next_live(&q->fifos[prio], &pos)) != NULL) {
+            if (e->flags & ENTRY_STORED)
+                n = ranges_add(ranges, n, max, fifo_qseq(&q->fifos[prio], pos));
+            pos++;
+        }
+    }
+    pthread_mutex_unlock(&q->lock);
+    return n;
+}

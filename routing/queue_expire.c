@@ -1,0 +1,137 @@
+/* routing/queue_expire.c - time and length: messages that expire, heads that overflow, queues that nobody uses.
+ *
+ * A message expires at the head of its queue (RabbitMQ's rule): lazily when somebody looks, and by the timer of the queue's
+ * home worker otherwise. The timer belongs to one worker; whoever finds that it must fire earlier posts the queue's task
+ * there. Times are ms of the monotonic clock since the queue's birth, so a step of the wall clock expires nothing early. */
+#include "queue_int.h"
+
+#include <mqgate/obs.h>
+
+static uint32_t
+queue_now(const struct mqg_queue *q, uint64_t now_ms)
+{
+    uint64_t since = now_ms - q->born_ms;
+    return since > UINT32_MAX ? UINT32_MAX : (uint32_t)since;
+}
+
+/* Due times are kept one higher so that 0 can mean never. */
+static bool
+entry_over(const struct entry *e, uint32_t now)
+{
+    return e->due != 0 && e->due <= now;
+}
+
+void
+queue_expire(struct queue_work *w)
+{
+    struct mqg_queue *q = w->queue;
+    uint32_t now = queue_now(q, w->pub->worker->now.mono_ms);
+    for (uint32_t prio = 0; prio < q->nfifos; prio++) {
+        uint64_t pos, n = 0;
+        struct entry *e;
+        while ((e = fifo_head(&q->fifos[prio], &pos)) != NULL && entry_over(e, now)) {
+            queue_die(w, prio, pos, e, "expired");
+            n++;
+        }
+        if (n)
+            mqg_count(MQG_COUNT_EXPIRED, n);
+    }
+}
+
+void
+queue_overflow(struct queue_work *w)
+{
+    struct mqg_queue *q = w->queue;
+    if (q->opts.overflow != QUEUE_DROP_HEAD)
+        return;
+    uint32_t prio = 0;
+    while (q->ready > q->opts.max_length || q->ready_bytes > q->opts.max_bytes) {
+        uint64_t pos;
+        struct entry *e = fifo_head(&q->fifos[prio], &pos);
+        if (!e) {
+            if (++prio == q->nfifos)
+                return;
+            continue;
+        }
+        queue_die(w, prio, pos, e, "maxlen");
+        mqg_count(MQG_COUNT_OVERFLOW_DROPPED, 1);
+    }
+}
+
+/* ---- the timer --------------------------------------------------------------------------------------------------------- */
+
+/* When something is to happen next, by the monotonic clock; UINT64_MAX: nothing. */
+static uint64_t
+queue_next_due(struct mqg_queue *q)
+{
+    uint64_t due = UINT64_MAX;
+    if (q->ended)
+        return due;
+    for (uint32_t prio = 0; prio < q->nfifos; prio++) {
+        uint64_t pos;
+        struct entry *e = fifo_head(&q->fifos[prio], &pos);
+        if (e && e->due && q->born_ms + e->due < due)
+            due = q->born_ms + e->due;
+    }
+    if (q->opts.expires_ms != UINT64_MAX && q->nsubs == 0 && q->last_used_ms + q->opts.expires_ms < due)
+        due = q->last_used_ms + q->opts.expires_ms;
+    return due;
+}
+
+void
+queue_arm(struct mqg_queue *q)
+{
+    uint64_t due = queue_next_due(q);
+    if (due == UINT64_MAX || (q->armed_ms != 0 && q->armed_ms <= due))
+        return;
+    q->armed_ms = due;
+    if (atomic_exchange(&q->timer_posted, true))
+        return;
+    mqg_queue_ref(q); /* the task's */
+    mqg_worker_post(mqg_worker_at(q->home), &q->timer_task);
+}
+
+/* On the home worker: the timer stands at what armed_ms says. The armed timer holds one reference. */
+static void
+queue_timer_set(struct mqg_task *task)
+{
+    struct mqg_queue *q = MQG_CONTAINER_OF(task, struct mqg_queue, timer_task);
+    atomic_store(&q->timer_posted, false);
+    pthread_mutex_lock(&q->lock);
+    uint64_t due = q->ended ? 0 : q->armed_ms;
+    pthread_mutex_unlock(&q->lock);
+    bool was_armed = q->timer.due_ms != 0;
+    if (due) {
+        mqg_timer_at(&q->timer, due);
+        if (!was_armed)
+            return; /* the task's reference is the timer's now */
+    }
+    mqg_queue_unref(&q);
+}
+
+static void
+queue_timer_fire(struct mqg_timer *t)
+{
+    struct mqg_queue *q = MQG_CONTAINER_OF(t, struct mqg_queue, timer);
+    struct queue_work w;
+    queue_lock(q, &w);
+    q->armed_ms = 0;
+    queue_expire(&w);
+    uint64_t now_ms = w.pub->worker->now.mono_ms;
+    if (q->opts.expires_ms != UINT64_MAX && q->nsubs == 0 && !q->ended &&
+        q->last_used_ms + q->opts.expires_ms <= now_ms) {
+        w.over = true;
+        w.over_why = "x-expires";
+    } else {
+        queue_arm(q);
+    }
+    queue_unlock(&w);
+    mqg_queue_unref(&q);
+}
+
+void
+queue_timer_init(struct mqg_queue *q)
+{
+    mqg_timer_init(&q->timer, queue_timer_fire);
+    q->timer_task.run = queue_timer_set;
+}

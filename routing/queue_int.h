@@ -1,0 +1,168 @@
+/* routing/queue_int.h - the inside of a queue, shared by the queue_*.c files only. */
+#ifndef MQG_ROUTING_QUEUE_INT_H
+#define MQG_ROUTING_QUEUE_INT_H
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "fifo.h"
+#include "publish.h"
+#include "queue.h"
+
+#define QUEUE_MAGIC 0x51554555u
+#define SUB_MAGIC 0x53554253u
+#define SUB_WINDOW 512u               /* deliveries between a queue and a consumer's socket */
+#define SUB_WINDOW_BYTES (1u << 20)
+#define QUEUE_LOAD_MAX 128u           /* bodies asked for in one read-ahead */
+
+struct mqg_sub {
+    uint32_t magic;
+    struct mqg_queue *queue; /* one reference */
+    struct mqg_worker *worker;
+    const struct mqg_sub_ops *ops;
+    void *owner;
+    struct mqg_sub_def def; /* tag and args are copies in `copies` */
+    struct mqg_arena copies;
+    TAILQ_ENTRY(mqg_sub) all;   /* queue->subs, in order of arrival */
+    TAILQ_ENTRY(mqg_sub) avail; /* its group's list, while it can take */
+    struct sub_group *group;
+    /* under the queue's lock */
+    bool on_avail, paused, over;
+    bool starved; /* shared credit was used up: the owner kicks when it has some again */
+    uint32_t unacked;
+    struct mqg_delivery *inbox;
+    uint32_t inbox_n, inbox_cap;
+    uint64_t inbox_bytes;
+    /* the worker's */
+    struct mqg_delivery *out;
+    uint32_t out_at, out_n, out_cap;
+    bool cancel_told, freed, busy;
+    /* any thread */
+    _Atomic bool scheduled;
+    _Atomic bool cancelled;
+    struct mqg_sub *ready_next;
+};
+
+TAILQ_HEAD(sub_list, mqg_sub);
+
+/* Consumers of one priority; groups are sorted, highest first. */
+struct sub_group {
+    int32_t priority;
+    uint32_t subs;
+    struct sub_list avail;
+    TAILQ_ENTRY(sub_group) link;
+};
+
+TAILQ_HEAD(sub_groups, sub_group);
+TAILQ_HEAD(get_list, mqg_get);
+
+struct mqg_queue {
+    uint32_t magic;
+    _Atomic uint32_t refs;
+    uint64_t id;
+    struct mqg_vhost *vhost;
+    struct mqg_queue_def def; /* copies in `copies` */
+    struct queue_opts opts;
+    struct mqg_arena copies;
+    struct mqg_storage *storage; /* NULL: nothing is stored */
+    uint64_t born_ms;
+    uint32_t home; /* the worker that runs its timers */
+    struct queue_slot *slots; /* one per worker */
+
+    pthread_mutex_t lock;
+    /* under the lock */
+    bool ended;
+    uint64_t next_qseq;
+    struct fifo *fifos; /* 1, or max_priority + 1 */
+    uint32_t nfifos;
+    uint64_t ready, unacked, ready_bytes, unacked_bytes, in_memory;
+    uint64_t published, delivered, acked;
+    struct sub_list subs;
+    struct sub_groups groups;
+    struct mqg_sub *single, *exclusive;
+    uint32_t nsubs;
+    bool had_subs;
+    uint32_t loads; /* read-aheads under way */
+    struct mqg_get *gets, **gets_tail; /* waiting for a body */
+    uint64_t page_scan;
+    uint64_t last_used_ms;
+    uint64_t armed_ms; /* what the home worker's timer stands at; 0: not armed */
+    /* the home worker's */
+    struct mqg_timer timer;
+    struct mqg_task timer_task;
+    _Atomic bool timer_posted;
+};
+
+/* Collected under the lock, done after it. */
+struct queue_work {
+    struct mqg_queue *queue;
+    struct publisher *pub;
+    struct mqg_sub *wake[16]; /* subscriptions to schedule; more are scheduled under the lock */
+    uint32_t nwake;
+    struct dead *dead, **dead_tail;
+    struct load *load; /* a read-ahead to ask for */
+    bool over; /* last consumer of an auto-delete queue is gone */
+    const char *over_why;
+};
+
+/* An entry that left by expiry, overflow, reject or delivery limit, on its way to the dead letter exchange. */
+struct dead {
+    struct dead *next;
+    struct mqg_msg *msg;
+    const char *reason; /* "expired", "maxlen", "rejected", "delivery_limit" */
+    /* paged: loaded first */
+    struct mqg_extent *extent;
+    uint32_t off, len;
+    uint64_t qseq;
+    bool stored;
+};
+
+/* Takes the lock and prepares w; queue_unlock does what was collected. */
+void queue_lock(struct mqg_queue *q, struct queue_work *w);
+void queue_unlock(struct queue_work *w);
+
+static inline uint64_t
+queue_handle(uint32_t prio, uint64_t pos)
+{
+    return (pos + 1) << 8 | prio;
+}
+static inline uint32_t queue_handle_prio(uint64_t handle) { return (uint32_t)(handle & 0xff); }
+static inline uint64_t queue_handle_pos(uint64_t handle) { return (handle >> 8) - 1; }
+
+/* queue.c, all under the lock */
+struct entry *queue_entry(struct mqg_queue *q, uint64_t handle);
+/* Takes an entry out for good: accounting, settle record, message reference. */
+void queue_drop(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e);
+/* Like drop, but hands it to the dead letter exchange if the queue has one. */
+void queue_die(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e, const char *reason);
+/* Adds a message at the tail; false: rejected by overflow policy. */
+bool queue_append(struct queue_work *w, struct mqg_msg *m, struct mqg_dest *dest, bool stored);
+
+/* queue_dispatch.c, under the lock */
+void queue_dispatch(struct queue_work *w);
+void queue_schedule(struct queue_work *w, struct mqg_sub *s);
+bool sub_ready_drain(struct publisher *p); /* DELIVER phase */
+void sub_make_available(struct mqg_queue *q, struct mqg_sub *s);
+void sub_make_unavailable(struct mqg_sub *s);
+
+/* queue_expire.c */
+void queue_expire(struct queue_work *w);    /* under the lock: heads whose time is over */
+void queue_overflow(struct queue_work *w);  /* under the lock: drop-head */
+void queue_arm(struct mqg_queue *q);        /* under the lock: sees to it that the timer fires in time */
+void queue_timer_init(struct mqg_queue *q);
+
+/* queue_page.c, under the lock */
+bool queue_load_ahead(struct queue_work *w, uint32_t prio, uint64_t pos);
+void queue_load_submit(struct queue_work *w); /* after the lock was given back */
+void queue_page_out(struct mqg_queue *q);
+void queue_serve_gets(struct queue_work *w);
+
+/* queue_settle.c */
+void queue_gets_fail(struct mqg_queue *q); /* the queue is over: waiting gets find it empty */
+/* Back to READY at its place (under the lock). */
+void queue_put_back(struct mqg_queue *q, uint32_t prio, uint64_t pos, struct entry *e);
+
+/* deadletter.c: after the lock was given back; takes d. */
+void deadletter_publish(struct publisher *p, struct mqg_queue *q, struct dead *d);
+
+#endif
