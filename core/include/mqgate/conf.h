@@ -46,6 +46,8 @@ MQG_API int64_t mqg_conf_int(const struct mqg_conf *c, const char *section, cons
 MQG_API bool mqg_conf_bool(const struct mqg_conf *c, const char *section, const char *key);
 /* Did the user say it (file, environment, --set), or is it the default? */
 MQG_API bool mqg_conf_given(const struct mqg_conf *c, const char *section, const char *key);
+/* Where the value stands, for texts of refusals: "mqgate.conf:12", "environment NAME", "--set", "default". */
+MQG_API const char *mqg_conf_where(const struct mqg_conf *c, const char *section, const char *key);
 /* Names of sections with that prefix ("store." -> "store.journal"), in file order; index beyond the last = NULL. */
 MQG_API const char *mqg_conf_section(const struct mqg_conf *c, const char *prefix, size_t index);
 MQG_API void mqg_conf_print(const struct mqg_conf *c, struct mqg_dynbuf *out); /* every key with value and source */

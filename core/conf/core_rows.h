@@ -1,0 +1,18 @@
+/* core_rows.h - the core's own keys; private to the core. */
+#ifndef MQG_CONF_CORE_ROWS_H
+#define MQG_CONF_CORE_ROWS_H
+
+#include <mqgate/conf.h>
+
+extern const struct mqg_conf_row mqg_core_rows[];
+
+/* Every listener key and the module that serves it, known from the first day. Ended by a row with name NULL. */
+struct mqg_core_listener {
+    const char *name;   /* "amqps" */
+    const char *module; /* "amqp" */
+    const char *base;   /* "amqp": the name in the module's own table */
+    bool tls;
+};
+extern const struct mqg_core_listener mqg_core_listeners[];
+
+#endif
