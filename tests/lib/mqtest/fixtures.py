@@ -5,6 +5,7 @@ over several folders; tests keep apart by unique names, and clean up what would 
 A gateway that is not built is an error, never a skip: a run without a broker has shown nothing.
 """
 import atexit
+import contextlib
 import itertools
 import os
 
@@ -91,3 +92,13 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     common_collection(items)
+
+
+@contextlib.contextmanager
+def keep_alive_broker(kind):
+    """A started broker of its own, for a fixture of module scope."""
+    made = kind()
+    try:
+        yield made.start()
+    finally:
+        made.close()
