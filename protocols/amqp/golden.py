@@ -4,6 +4,7 @@
 usage: golden.py wire_golden.inc                 (needs python3-pika; the result is checked in)
        golden.py --rabbitmq EBIN wire_golden.inc (also lets RabbitMQ's own codec read and write each vector;
                                                  EBIN is the ebin folder of its rabbit_common; needs erl)
+       golden.py --corpus tests/corpus           (the same bytes as first inputs for the fuzz targets)
 
 The oracle is pika 1.2 (its spec.py is generated from the protocol's definition, independently of
 methods.def). Two methods are younger than it and are laid out by hand below, after the specification's rules.
@@ -248,7 +249,55 @@ def ask_rabbitmq(ebin):
                    env=dict(os.environ, VECTORS=" ".join(lines), PROPS=" ".join(props)))
 
 
+def bad_tables():
+    """Tables that must be refused, and one that must not: the depth that is just allowed."""
+    for depth in (32, 33, 1000):
+        for letter, step in ((b"F", 6), (b"A", 5)):
+            parts = [(b"\0" if at == 0 or letter == b"F" else b"") + letter +
+                     struct.pack(">I", (depth - 1 - at) * step) for at in range(depth)]
+            yield f"nested_{depth}_{letter.decode()}", b"".join(parts)
+    yield "many", b"\0V" * 4097
+    yield "every_letter", b"".join(b"\1" + letter.encode() + letter.encode() + bytes(size) for letter, size in
+                                   dict(t=1, b=1, B=1, s=2, u=2, I=4, i=4, l=8, L=8, f=4, d=8, D=5, T=8, V=0,
+                                        S=4, x=4, A=4, F=4).items())
+    yield "nan", b"\1ff\x7f\xa0\0\1\1dd\x7f\xf4\0\0\0\0\0\1"
+    yield "cut", b"\1aS\0\0\0\4str"
+    yield "overhang", b"\1aA\0\0\0\1I\0\0\0\0"
+
+
+def corpus(top):
+    """First inputs: tests/corpus/amqp_{wire,methods,props,table}/NAME."""
+    inputs = {}
+    for at, (_, method, values) in enumerate(VECTORS):
+        body = payload(method, values)
+        inputs[f"amqp_methods/{at:02}_{c_name(method)}"] = body
+        for name, value in values.items():
+            if isinstance(value, dict):
+                inputs[f"amqp_table/{at:02}_{c_name(method)}_{name}"] = table_content(value)
+    for at, (size, values) in enumerate(CONTENTS):
+        head = pika.frame.Header(at, size, spec.BasicProperties(**values)).marshal()
+        inputs[f"amqp_props/{at:02}"] = head[7:-1]
+        publish = frame(1, at, payload(spec.Basic.Publish, dict(exchange="x", routing_key="k")))
+        inputs[f"amqp_wire/publish_{at:02}"] = publish + head + frame(3, at, b"body") + frame(3, at, b"")
+    for name, raw in bad_tables():
+        inputs[f"amqp_table/{name}"] = raw
+        inputs[f"amqp_props/headers_{name}"] = (struct.pack(">HHQHI", 60, 0, 1, 1 << 13, len(raw)) + raw)
+    inputs["amqp_wire/header"] = b"AMQP\0\0\x09\1" + frame(8, 0, b"") + frame(1, 0, payload(*VECTORS[1][1:]))
+    inputs["amqp_wire/header_1_0"] = b"AMQP\0\1\0\0"
+    inputs["amqp_wire/oversize"] = b"\1\0\1\0\0\x10\1"
+    inputs["amqp_wire/bad_end"] = frame(3, 1, b"x")[:-1] + b"\xcd"
+    inputs["amqp_wire/heartbeat_on_channel"] = frame(8, 1, b"")
+    inputs["amqp_props/continuation"] = struct.pack(">HHQHH", 60, 0, 0, 1, 0)
+    for name, raw in inputs.items():
+        os.makedirs(os.path.dirname(os.path.join(top, name)), exist_ok=True)
+        with open(os.path.join(top, name), "wb") as out:
+            out.write(raw)
+
+
 def main():
+    if sys.argv[1] == "--corpus":
+        corpus(sys.argv[2])
+        return
     if sys.argv[1] == "--rabbitmq":
         ask_rabbitmq(sys.argv[2])
     with open(sys.argv[-1], "w", encoding="ascii") as out:
