@@ -7,6 +7,7 @@
  * and is dropped there (RabbitMQ's rule). */
 #include "queue_int.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <mqgate/obs.h>
@@ -26,22 +27,19 @@ struct death {
 
 /* ---- x-death ------------------------------------------------------------------------------------------------------- */
 
-static struct mqg_slice
-death_str(const struct mqg_table *t, const char *name)
+static struct mqg_slice death_str(const struct mqg_table *t, const char *name)
 {
     const struct mqg_value *v = mqg_table_get(t, mqg_slice_str(name));
     return v && v->type == MQG_VALUE_STRING ? v->bytes : MQG_SLICE_NONE;
 }
 
-static bool
-death_same(const struct mqg_value *entry, struct mqg_slice queue, struct mqg_slice reason)
+static bool death_same(const struct mqg_value *entry, struct mqg_slice queue, struct mqg_slice reason)
 {
     return entry->type == MQG_VALUE_TABLE && mqg_slice_eq(death_str(&entry->table, "queue"), queue) &&
            mqg_slice_eq(death_str(&entry->table, "reason"), reason);
 }
 
-static void
-death_keys(struct death *d, struct mqg_table *t)
+static void death_keys(struct death *d, struct mqg_table *t)
 {
     struct mqg_arena *a = &d->pub->arena;
     struct mqg_field *f = mqg_table_add(a, t, MQG_SLICE_LIT("routing-keys"));
@@ -54,8 +52,7 @@ death_keys(struct death *d, struct mqg_table *t)
     f->value = (struct mqg_value){.type = MQG_VALUE_ARRAY, .array = {items, (uint32_t)d->ncc + 1}};
 }
 
-static struct mqg_value
-death_new_entry(struct death *d)
+static struct mqg_value death_new_entry(struct death *d)
 {
     struct mqg_arena *a = &d->pub->arena;
     struct mqg_table t = {0};
@@ -80,8 +77,7 @@ death_new_entry(struct death *d)
 }
 
 /* The entry counted once more; its time stays that of the first death (RabbitMQ). */
-static struct mqg_value
-death_count_entry(struct death *d, const struct mqg_value *old)
+static struct mqg_value death_count_entry(struct death *d, const struct mqg_value *old)
 {
     struct mqg_value v = *old;
     v.table = mqg_table_copy(&d->pub->arena, &old->table);
@@ -95,8 +91,7 @@ death_count_entry(struct death *d, const struct mqg_value *old)
 }
 
 /* The new x-death: this queue's entry first, the others behind it in their order. */
-static struct mqg_value
-death_list(struct death *d, const struct mqg_value *old)
+static struct mqg_value death_list(struct death *d, const struct mqg_value *old)
 {
     uint32_t n = old && old->type == MQG_VALUE_ARRAY ? old->array.n : 0;
     struct mqg_value *items = mqg_arena_alloc(&d->pub->arena, (n + 1) * sizeof(*items));
@@ -119,8 +114,7 @@ death_list(struct death *d, const struct mqg_value *old)
 
 /* ---- the copy ----------------------------------------------------------------------------------------------------------- */
 
-static void
-overlay_set(struct death *d, const char *name, struct mqg_value value)
+static void overlay_set(struct death *d, const char *name, struct mqg_value value)
 {
     struct mqg_table *set = &d->overlay.set;
     struct mqg_slice key = mqg_slice_str(name);
@@ -135,21 +129,19 @@ overlay_set(struct death *d, const char *name, struct mqg_value value)
         f->value = value;
 }
 
-static void
-overlay_remove(struct death *d, const char *name)
+static void overlay_remove(struct death *d, const char *name)
 {
     if (!mqg_table_get(&d->overlay.remove, mqg_slice_str(name)))
         mqg_table_add(&d->pub->arena, &d->overlay.remove, mqg_slice_str(name));
 }
 
-static struct mqg_value
-death_string(struct mqg_slice s)
+static struct mqg_value death_string(struct mqg_slice s)
 {
     return (struct mqg_value){.type = MQG_VALUE_STRING, .bytes = s};
 }
 
-static size_t
-death_extra_keys(const struct mqg_table *headers, const char *name, struct mqg_slice *out, size_t max)
+static size_t death_extra_keys(const struct mqg_table *headers, const char *name, struct mqg_slice *out,
+                               size_t max)
 {
     const struct mqg_value *v = mqg_table_get(headers, mqg_slice_str(name));
     size_t n = 0;
@@ -160,8 +152,7 @@ death_extra_keys(const struct mqg_table *headers, const char *name, struct mqg_s
     return n;
 }
 
-static bool
-death_prepare(struct death *d)
+static bool death_prepare(struct death *d)
 {
     struct mqg_arena *a = &d->pub->arena;
     mqg_arena_reset(a);
@@ -188,8 +179,7 @@ death_prepare(struct death *d)
 }
 
 /* Did it die in that queue before, and was nothing rejected since? */
-static bool
-death_cycle(const struct death *d, struct mqg_queue *target)
+static bool death_cycle(const struct death *d, struct mqg_queue *target)
 {
     if (strcmp(d->reason, "rejected") == 0)
         return false;
@@ -208,8 +198,7 @@ death_cycle(const struct death *d, struct mqg_queue *target)
     return seen;
 }
 
-static void
-death_drop_cycles(const struct death *d, struct route_set *r)
+static void death_drop_cycles(const struct death *d, struct route_set *r)
 {
     size_t kept = 0;
     for (size_t i = 0; i < r->n; i++) {
@@ -221,8 +210,7 @@ death_drop_cycles(const struct death *d, struct route_set *r)
     r->n = kept;
 }
 
-static void
-death_route(struct death *d)
+static void death_route(struct death *d)
 {
     const struct queue_opts *o = queue_opts(d->queue);
     struct publisher *p = d->pub;
@@ -267,8 +255,7 @@ struct death_load {
     struct dead *dead;
 };
 
-static void
-death_load_arrived(struct mqg_task *task)
+static void death_load_arrived(struct mqg_task *task)
 {
     struct death_load *l = MQG_CONTAINER_OF(task, struct death_load, task);
     if (l->item.msg) {
@@ -276,7 +263,8 @@ death_load_arrived(struct mqg_task *task)
         l->dead->msg->extent = l->item.extent;
         deadletter_publish(publisher_self(), l->queue, l->dead);
     } else {
-        mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "queue=%s what=\"dead letter cannot be read back\" err=%s",
+        mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION,
+                "queue=%s what=\"dead letter cannot be read back\" err=%s",
                 mqg_logq(mqg_queue_name(l->queue)), mqg_err_name(l->item.err));
         free(l->dead);
     }
@@ -284,19 +272,18 @@ death_load_arrived(struct mqg_task *task)
     free(l);
 }
 
-static void
-death_load_done(struct mqg_load_req *req)
+static void death_load_done(struct mqg_load_req *req)
 {
     struct death_load *l = MQG_CONTAINER_OF(req, struct death_load, req);
     mqg_worker_post(l->worker, &l->task);
 }
 
-static void
-death_load(struct publisher *p, struct mqg_queue *q, struct dead *dead)
+static void death_load(struct publisher *p, struct mqg_queue *q, struct dead *dead)
 {
     struct death_load *l = mqg_xcalloc(1, sizeof(*l));
     l->item = (struct mqg_load){.extent = dead->extent, .off = dead->off, .len = dead->len};
-    l->req = (struct mqg_load_req){.items = &l->item, .n = 1, .lane = p->worker->index, .done = death_load_done};
+    l->req = (struct mqg_load_req){
+        .items = &l->item, .n = 1, .lane = p->worker->index, .done = death_load_done};
     l->task.run = death_load_arrived;
     l->worker = p->worker;
     l->queue = mqg_queue_ref(q);
@@ -304,8 +291,7 @@ death_load(struct publisher *p, struct mqg_queue *q, struct dead *dead)
     q->storage->ops->load(q->storage->store, &l->req);
 }
 
-void
-deadletter_publish(struct publisher *p, struct mqg_queue *q, struct dead *dead)
+void deadletter_publish(struct publisher *p, struct mqg_queue *q, struct dead *dead)
 {
     if (!dead->msg) {
         death_load(p, q, dead);

@@ -5,14 +5,12 @@
 
 #define FIFO_RING_FIRST 4u
 
-void
-fifo_init(struct fifo *f)
+void fifo_init(struct fifo *f)
 {
     *f = (struct fifo){0};
 }
 
-void
-fifo_fini(struct fifo *f)
+void fifo_fini(struct fifo *f)
 {
     for (uint64_t n = f->first; n < f->next; n++)
         free(f->ring[n & (f->cap - 1)]);
@@ -20,8 +18,7 @@ fifo_fini(struct fifo *f)
     *f = (struct fifo){0};
 }
 
-static struct chunk *
-fifo_chunk(const struct fifo *f, uint64_t pos)
+static struct chunk *fifo_chunk(const struct fifo *f, uint64_t pos)
 {
     uint64_t number = pos / FIFO_CHUNK;
     if (number < f->first || number >= f->next)
@@ -29,8 +26,7 @@ fifo_chunk(const struct fifo *f, uint64_t pos)
     return f->ring[number & (f->cap - 1)];
 }
 
-static void
-fifo_ring_grow(struct fifo *f)
+static void fifo_ring_grow(struct fifo *f)
 {
     uint32_t cap = f->cap ? f->cap * 2 : FIFO_RING_FIRST;
     struct chunk **ring = mqg_xcalloc(cap, sizeof(*ring));
@@ -41,8 +37,7 @@ fifo_ring_grow(struct fifo *f)
     f->cap = cap;
 }
 
-static struct chunk *
-fifo_chunk_add(struct fifo *f, uint64_t qseq)
+static struct chunk *fifo_chunk_add(struct fifo *f, uint64_t qseq)
 {
     if (f->first == f->next) /* nothing left: start anew at the tail */
         f->first = f->next = f->tail / FIFO_CHUNK;
@@ -54,8 +49,7 @@ fifo_chunk_add(struct fifo *f, uint64_t qseq)
     return c;
 }
 
-static void
-fifo_drop_chunk(struct fifo *f, struct chunk *c, uint64_t pos)
+static void fifo_drop_chunk(struct fifo *f, struct chunk *c, uint64_t pos)
 {
     f->ring[(pos / FIFO_CHUNK) & (f->cap - 1)] = NULL;
     free(c);
@@ -64,16 +58,14 @@ fifo_drop_chunk(struct fifo *f, struct chunk *c, uint64_t pos)
 }
 
 /* The tail chunk takes no more entries: what is left of it counts as freed. */
-static void
-fifo_close_tail(struct fifo *f, struct chunk *c)
+static void fifo_close_tail(struct fifo *f, struct chunk *c)
 {
     if (c->live == 0)
         fifo_drop_chunk(f, c, f->tail);
     f->tail = (f->tail / FIFO_CHUNK + 1) * FIFO_CHUNK;
 }
 
-struct entry *
-fifo_append(struct fifo *f, uint64_t qseq, uint64_t *pos)
+struct entry *fifo_append(struct fifo *f, uint64_t qseq, uint64_t *pos)
 {
     struct chunk *c = f->tail % FIFO_CHUNK ? fifo_chunk(f, f->tail) : NULL;
     if (c && qseq - c->qseq_base > UINT32_MAX) {
@@ -94,8 +86,7 @@ fifo_append(struct fifo *f, uint64_t qseq, uint64_t *pos)
     return e;
 }
 
-struct entry *
-fifo_at(const struct fifo *f, uint64_t pos)
+struct entry *fifo_at(const struct fifo *f, uint64_t pos)
 {
     struct chunk *c = fifo_chunk(f, pos);
     if (!c)
@@ -104,8 +95,7 @@ fifo_at(const struct fifo *f, uint64_t pos)
     return e->state == ENTRY_FREE ? NULL : e;
 }
 
-uint64_t
-fifo_qseq(const struct fifo *f, uint64_t pos)
+uint64_t fifo_qseq(const struct fifo *f, uint64_t pos)
 {
     struct chunk *c = fifo_chunk(f, pos);
     MQG_ASSERT(c != NULL);
@@ -113,8 +103,7 @@ fifo_qseq(const struct fifo *f, uint64_t pos)
 }
 
 /* Walks from pos to the first entry that matches; whole chunks are skipped by their counts. */
-static struct entry *
-fifo_walk(const struct fifo *f, uint64_t *pos, bool ready_only)
+static struct entry *fifo_walk(const struct fifo *f, uint64_t *pos, bool ready_only)
 {
     uint64_t at = *pos;
     if (at / FIFO_CHUNK < f->first)
@@ -135,20 +124,17 @@ fifo_walk(const struct fifo *f, uint64_t *pos, bool ready_only)
     return NULL;
 }
 
-struct entry *
-fifo_next_ready(const struct fifo *f, uint64_t *pos)
+struct entry *fifo_next_ready(const struct fifo *f, uint64_t *pos)
 {
     return f->ready ? fifo_walk(f, pos, true) : NULL;
 }
 
-struct entry *
-fifo_next_live(const struct fifo *f, uint64_t *pos)
+struct entry *fifo_next_live(const struct fifo *f, uint64_t *pos)
 {
     return f->live ? fifo_walk(f, pos, false) : NULL;
 }
 
-struct entry *
-fifo_head(struct fifo *f, uint64_t *pos)
+struct entry *fifo_head(struct fifo *f, uint64_t *pos)
 {
     if (f->ready == 0)
         return NULL;
@@ -157,8 +143,7 @@ fifo_head(struct fifo *f, uint64_t *pos)
     return e;
 }
 
-void
-fifo_set_unacked(struct fifo *f, struct entry *e, uint64_t pos)
+void fifo_set_unacked(struct fifo *f, struct entry *e, uint64_t pos)
 {
     MQG_ASSERT(e->state == ENTRY_READY);
     e->state = ENTRY_UNACKED;
@@ -166,8 +151,7 @@ fifo_set_unacked(struct fifo *f, struct entry *e, uint64_t pos)
     f->ready--;
 }
 
-void
-fifo_set_ready(struct fifo *f, struct entry *e, uint64_t pos)
+void fifo_set_ready(struct fifo *f, struct entry *e, uint64_t pos)
 {
     MQG_ASSERT(e->state == ENTRY_UNACKED);
     e->state = ENTRY_READY;
@@ -176,8 +160,7 @@ fifo_set_ready(struct fifo *f, struct entry *e, uint64_t pos)
         f->scan = pos;
 }
 
-void
-fifo_free(struct fifo *f, struct entry *e, uint64_t pos)
+void fifo_free(struct fifo *f, struct entry *e, uint64_t pos)
 {
     struct chunk *c = fifo_chunk(f, pos);
     if (e->state == ENTRY_READY) {

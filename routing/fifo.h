@@ -16,24 +16,24 @@
 #include <mqgate/store.h>
 
 #define FIFO_CHUNK 64u
-#define FIFO_NONE UINT64_MAX
+#define FIFO_NONE  UINT64_MAX
 
 enum entry_state { ENTRY_FREE = 0, ENTRY_READY, ENTRY_UNACKED };
 
 enum entry_flag {
-    ENTRY_STORED = 1u << 0,      /* a store holds it: settling it is recorded */
-    ENTRY_PAGED = 1u << 1,       /* the body is on disk only: extent, off, len name the place */
-    ENTRY_LOADING = 1u << 2,     /* a load is under way */
+    ENTRY_STORED = 1u << 0,  /* a store holds it: settling it is recorded */
+    ENTRY_PAGED = 1u << 1,   /* the body is on disk only: extent, off, len name the place */
+    ENTRY_LOADING = 1u << 2, /* a load is under way */
     ENTRY_REDELIVERED = 1u << 3,
-    ENTRY_BROKEN = 1u << 4,      /* its bytes did not check: kept, reported, never delivered */
+    ENTRY_BROKEN = 1u << 4, /* its bytes did not check: kept, reported, never delivered */
 };
 
 struct entry {
     union {
-        struct mqg_msg *msg;        /* in memory: one reference */
-        struct mqg_extent *extent;  /* paged out */
+        struct mqg_msg *msg;       /* in memory: one reference */
+        struct mqg_extent *extent; /* paged out */
     };
-    uint32_t off, len;   /* of the stored form in the extent (paged) */
+    uint32_t off, len; /* of the stored form in the extent (paged) */
     uint32_t body_bytes;
     uint32_t due;        /* ms since the queue's birth + 1; 0: never expires */
     uint8_t state;       /* enum entry_state */

@@ -48,20 +48,27 @@ struct mqg_pub_state {
 static _Thread_local struct publisher *publisher_tls;
 static uint16_t publish_epoch_now;
 
-struct publisher *
-publisher_self(void)
+struct publisher *publisher_self(void)
 {
     MQG_ASSERT(publisher_tls != NULL);
     return publisher_tls;
 }
 
-uint64_t publish_qseq_base(void) { return (uint64_t)publish_epoch_now << 48 | 1; }
-void publish_epoch_set(uint16_t epoch) { publish_epoch_now = epoch; }
-uint16_t publish_epoch(void) { return publish_epoch_now; }
+uint64_t publish_qseq_base(void)
+{
+    return (uint64_t)publish_epoch_now << 48 | 1;
+}
+void publish_epoch_set(uint16_t epoch)
+{
+    publish_epoch_now = epoch;
+}
+uint16_t publish_epoch(void)
+{
+    return publish_epoch_now;
+}
 
 /* Room for one more; *array grows by doubling. */
-static void *
-publisher_room(void *array, uint32_t n, uint32_t *cap, size_t size)
+static void *publisher_room(void *array, uint32_t n, uint32_t *cap, size_t size)
 {
     if (n < *cap)
         return array;
@@ -71,8 +78,7 @@ publisher_room(void *array, uint32_t n, uint32_t *cap, size_t size)
 
 /* ---- noting ---------------------------------------------------------------------------------------------------------- */
 
-static void
-publish_put(struct publisher *p, struct mqg_queue *q, uint32_t item, uint32_t dest)
+static void publish_put(struct publisher *p, struct mqg_queue *q, uint32_t item, uint32_t dest)
 {
     struct queue_slot *slot = &q->slots[p->worker->index];
     p->puts = publisher_room(p->puts, p->nputs, &p->puts_cap, sizeof(*p->puts));
@@ -89,9 +95,8 @@ publish_put(struct publisher *p, struct mqg_queue *q, uint32_t item, uint32_t de
 }
 
 /* One message to those of r that keep what they store in `storage` (NULL: nothing is stored). Takes m. */
-static void
-publish_note(struct publisher *p, struct mqg_msg *m, struct mqg_pub_state *ps, uint64_t seq, const struct route_set *r,
-             struct mqg_storage *storage, bool all)
+static void publish_note(struct publisher *p, struct mqg_msg *m, struct mqg_pub_state *ps, uint64_t seq,
+                         const struct route_set *r, struct mqg_storage *storage, bool all)
 {
     p->items = publisher_room(p->items, p->nitems, &p->items_cap, sizeof(*p->items));
     uint32_t at = p->nitems++;
@@ -112,8 +117,8 @@ publish_note(struct publisher *p, struct mqg_msg *m, struct mqg_pub_state *ps, u
 }
 
 /* Persistent messages are stored where their durable queues are: usually one store, else a copy for each further one. */
-static void
-publish_spread(struct publisher *p, struct mqg_msg *m, struct mqg_pub_state *ps, uint64_t seq, const struct route_set *r)
+static void publish_spread(struct publisher *p, struct mqg_msg *m, struct mqg_pub_state *ps, uint64_t seq,
+                           const struct route_set *r)
 {
     struct mqg_storage *first = NULL;
     bool one = true;
@@ -142,8 +147,7 @@ publish_spread(struct publisher *p, struct mqg_msg *m, struct mqg_pub_state *ps,
     }
 }
 
-static void
-pub_mark(struct publisher *p, struct mqg_pub_state *ps, uint64_t seq)
+static void pub_mark(struct publisher *p, struct mqg_pub_state *ps, uint64_t seq)
 {
     if (seq == 0)
         return;
@@ -155,8 +159,7 @@ pub_mark(struct publisher *p, struct mqg_pub_state *ps, uint64_t seq)
     p->dirty_pubs = ps;
 }
 
-void
-publish_internal(struct publisher *p, struct mqg_msg *m, const struct route_set *r)
+void publish_internal(struct publisher *p, struct mqg_msg *m, const struct route_set *r)
 {
     if (r->n == 0)
         mqg_msg_unref(&m);
@@ -166,16 +169,15 @@ publish_internal(struct publisher *p, struct mqg_msg *m, const struct route_set 
 
 /* ---- routing with a one-entry cache -------------------------------------------------------------------------------------- */
 
-static bool
-pub_cache_hit(const struct mqg_pub_state *ps, const struct mqg_msg *m, uint64_t generation)
+static bool pub_cache_hit(const struct mqg_pub_state *ps, const struct mqg_msg *m, uint64_t generation)
 {
     return ps->cached && ps->generation == generation && ps->exchange_len == m->st.exchange_len &&
            ps->key_len == m->st.key_len && memcmp(ps->exchange, m->data, ps->exchange_len) == 0 &&
            memcmp(ps->key, mqg_msg_at_key(m), ps->key_len) == 0;
 }
 
-static enum mqg_err
-pub_exchange(struct mqg_pub *pub, struct mqg_slice name, const struct mqg_exchange **out, struct mqg_error *e)
+static enum mqg_err pub_exchange(struct mqg_pub *pub, struct mqg_slice name, const struct mqg_exchange **out,
+                                 struct mqg_error *e)
 {
     struct mqg_session *s = pub->session;
     const struct mqg_exchange *x = topology_exchange(s->vhost, name);
@@ -192,19 +194,19 @@ pub_exchange(struct mqg_pub *pub, struct mqg_slice name, const struct mqg_exchan
     return MQG_OK;
 }
 
-enum mqg_err
-mqg_publish_check(struct mqg_pub *pub, struct mqg_slice exchange, struct mqg_error *e)
+enum mqg_err mqg_publish_check(struct mqg_pub *pub, struct mqg_slice exchange, struct mqg_error *e)
 {
     struct mqg_pub_state *ps = pub->state;
-    if (ps->cached && ps->exchange_len == exchange.len && memcmp(ps->exchange, exchange.ptr, exchange.len) == 0 &&
+    if (ps->cached && ps->exchange_len == exchange.len &&
+        memcmp(ps->exchange, exchange.ptr, exchange.len) == 0 &&
         ps->generation == topology_generation(pub->session->vhost))
         return MQG_OK;
     const struct mqg_exchange *x;
     return pub_exchange(pub, exchange, &x, e);
 }
 
-static enum mqg_err
-pub_route(struct mqg_pub *pub, struct mqg_msg *m, const struct mqg_slice *extra, size_t nextra, struct mqg_error *e)
+static enum mqg_err pub_route(struct mqg_pub *pub, struct mqg_msg *m, const struct mqg_slice *extra,
+                              size_t nextra, struct mqg_error *e)
 {
     struct mqg_pub_state *ps = pub->state;
     struct mqg_vhost *v = pub->session->vhost;
@@ -234,9 +236,8 @@ pub_route(struct mqg_pub *pub, struct mqg_msg *m, const struct mqg_slice *extra,
     return MQG_OK;
 }
 
-enum mqg_err
-mqg_publish(struct mqg_pub *pub, struct mqg_msg *m, unsigned flags, uint64_t seq, const struct mqg_slice *extra_keys,
-            size_t nkeys, struct mqg_error *e)
+enum mqg_err mqg_publish(struct mqg_pub *pub, struct mqg_msg *m, unsigned flags, uint64_t seq,
+                         const struct mqg_slice *extra_keys, size_t nkeys, struct mqg_error *e)
 {
     struct mqg_pub_state *ps = pub->state;
     struct publisher *p = ps->publisher;
@@ -261,8 +262,7 @@ mqg_publish(struct mqg_pub *pub, struct mqg_msg *m, unsigned flags, uint64_t seq
 
 /* ---- flush ------------------------------------------------------------------------------------------------------------------ */
 
-static void
-item_reject(struct item *item)
+static void item_reject(struct item *item)
 {
     struct mqg_pub_state *ps = item->pub;
     if (!ps || item->seq == 0 || item->rejected)
@@ -273,8 +273,7 @@ item_reject(struct item *item)
 }
 
 /* True when the queue took its copy. */
-static bool
-publish_put_one(struct queue_work *w, const struct put *put)
+static bool publish_put_one(struct queue_work *w, const struct put *put)
 {
     struct publisher *p = w->pub;
     struct item *item = &p->items[put->item];
@@ -296,8 +295,7 @@ publish_put_one(struct queue_work *w, const struct put *put)
     return true;
 }
 
-static uint64_t
-publish_slot(struct publisher *p, struct queue_slot *slot)
+static uint64_t publish_slot(struct publisher *p, struct queue_slot *slot)
 {
     struct mqg_queue *q = slot->queue;
     uint32_t at = slot->put_head;
@@ -327,8 +325,7 @@ publish_slot(struct publisher *p, struct queue_slot *slot)
     return taken;
 }
 
-static void
-publish_store_item(struct publisher *p, struct item *item)
+static void publish_store_item(struct publisher *p, struct item *item)
 {
     struct mqg_dest *dests = p->dests + item->dest;
     uint32_t n = 0;
@@ -344,8 +341,7 @@ publish_store_item(struct publisher *p, struct item *item)
     item->msg = NULL; /* the lane's now */
 }
 
-static int
-seq_cmp(const void *a, const void *b)
+static int seq_cmp(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return x < y ? -1 : x > y;
@@ -353,8 +349,7 @@ seq_cmp(const void *a, const void *b)
 
 static void pub_decided(struct mqg_pub_state *ps);
 
-static void
-pub_pending_add(struct mqg_pub_state *ps, struct mqg_storage *s, uint64_t ticket)
+static void pub_pending_add(struct mqg_pub_state *ps, struct mqg_storage *s, uint64_t ticket)
 {
     if (ps->pending_at == ps->pending_n)
         ps->pending_at = ps->pending_n = 0;
@@ -367,8 +362,7 @@ pub_pending_add(struct mqg_pub_state *ps, struct mqg_storage *s, uint64_t ticket
     ps->pending[ps->pending_n++] = (struct pending){ps->turn_seq, s, ticket};
 }
 
-static void
-pub_close_turn(struct mqg_pub_state *ps)
+static void pub_close_turn(struct mqg_pub_state *ps)
 {
     ps->dirty = false;
     unsigned stored = ps->stored;
@@ -388,8 +382,7 @@ pub_close_turn(struct mqg_pub_state *ps)
         pub_decided(ps);
 }
 
-static void
-pub_state_free(struct mqg_pub_state *ps)
+static void pub_state_free(struct mqg_pub_state *ps)
 {
     free(ps->pending);
     free(ps->rejected);
@@ -397,8 +390,7 @@ pub_state_free(struct mqg_pub_state *ps)
     free(ps);
 }
 
-bool
-publish_flush(struct publisher *p)
+bool publish_flush(struct publisher *p)
 {
     if (p->nitems == 0 && !p->dirty_pubs)
         return false;
@@ -427,22 +419,19 @@ publish_flush(struct publisher *p)
     return true;
 }
 
-void
-mqg_publish_flush(void)
+void mqg_publish_flush(void)
 {
     publish_flush(publisher_self());
 }
 
 /* ---- confirms ------------------------------------------------------------------------------------------------------------------ */
 
-static bool
-pending_decided(const struct pending *d)
+static bool pending_decided(const struct pending *d)
 {
     return d->storage == NULL || mqg_lane_done(d->storage) >= d->ticket;
 }
 
-static void
-pub_waiter_fire(struct mqg_waiter *w, enum mqg_err err)
+static void pub_waiter_fire(struct mqg_waiter *w, enum mqg_err err)
 {
     struct mqg_pub_state *ps = MQG_CONTAINER_OF(w, struct mqg_pub_state, waiter);
     ps->waiting = false;
@@ -450,8 +439,7 @@ pub_waiter_fire(struct mqg_waiter *w, enum mqg_err err)
         pub_decided(ps);
 }
 
-static void
-pub_wait_oldest(struct mqg_pub_state *ps)
+static void pub_wait_oldest(struct mqg_pub_state *ps)
 {
     const struct pending *d = &ps->pending[ps->pending_at];
     ps->waiting = true;
@@ -461,8 +449,7 @@ pub_wait_oldest(struct mqg_pub_state *ps)
     mqg_lane_wait(d->storage, &ps->waiter);
 }
 
-static void
-pub_tell(struct mqg_pub_state *ps, uint64_t upto)
+static void pub_tell(struct mqg_pub_state *ps, uint64_t upto)
 {
     uint32_t n = 0;
     while (n < ps->nrejected && ps->rejected[n] <= upto)
@@ -475,8 +462,7 @@ pub_tell(struct mqg_pub_state *ps, uint64_t upto)
     }
 }
 
-static void
-pub_decided(struct mqg_pub_state *ps)
+static void pub_decided(struct mqg_pub_state *ps)
 {
     uint64_t upto = 0;
     while (ps->pending_at < ps->pending_n && pending_decided(&ps->pending[ps->pending_at])) {
@@ -492,8 +478,7 @@ pub_decided(struct mqg_pub_state *ps)
         pub_tell(ps, upto);
 }
 
-void
-mqg_pub_init(struct mqg_pub *pub, const struct mqg_pub_ops *ops, struct mqg_session *s, void *owner)
+void mqg_pub_init(struct mqg_pub *pub, const struct mqg_pub_ops *ops, struct mqg_session *s, void *owner)
 {
     struct mqg_pub_state *ps = mqg_xcalloc(1, sizeof(*ps));
     ps->pub = pub;
@@ -502,8 +487,7 @@ mqg_pub_init(struct mqg_pub *pub, const struct mqg_pub_ops *ops, struct mqg_sess
     *pub = (struct mqg_pub){.ops = ops, .session = s, .owner = owner, .state = ps};
 }
 
-void
-mqg_pub_fini(struct mqg_pub *pub)
+void mqg_pub_fini(struct mqg_pub *pub)
 {
     struct mqg_pub_state *ps = pub->state;
     pub->state = NULL;
@@ -519,8 +503,7 @@ mqg_pub_fini(struct mqg_pub *pub)
 
 /* ---- settles and the store ---------------------------------------------------------------------------------------------------------- */
 
-void
-publish_settled(struct publisher *p, struct queue_slot *slot, uint64_t qseq, struct mqg_extent *extent)
+void publish_settled(struct publisher *p, struct queue_slot *slot, uint64_t qseq, struct mqg_extent *extent)
 {
     struct settled *last = slot->settle_head == PUT_NONE ? NULL : &p->settles[slot->settle_tail];
     if (last && last->range.last + 1 == qseq) {
@@ -541,8 +524,7 @@ publish_settled(struct publisher *p, struct queue_slot *slot, uint64_t qseq, str
     mqg_extent_give(extent, 1);
 }
 
-static void
-publish_settle_slot(struct publisher *p, struct queue_slot *slot)
+static void publish_settle_slot(struct publisher *p, struct queue_slot *slot)
 {
     struct mqg_queue *q = slot->queue;
     uint32_t n = 0;
@@ -556,8 +538,7 @@ publish_settle_slot(struct publisher *p, struct queue_slot *slot)
     mqg_queue_unref(&q);
 }
 
-static void
-publish_settle_flush(struct publisher *p)
+static void publish_settle_flush(struct publisher *p)
 {
     while (p->dirty_settles) {
         struct queue_slot *slot = p->dirty_settles;
@@ -567,8 +548,7 @@ publish_settle_flush(struct publisher *p)
     p->nsettles = 0;
 }
 
-void
-mqg_publish_barrier(struct mqg_waiter *w)
+void mqg_publish_barrier(struct mqg_waiter *w)
 {
     struct publisher *p = publisher_self();
     publish_flush(p);
@@ -580,40 +560,34 @@ mqg_publish_barrier(struct mqg_waiter *w)
 
 /* ---- phases --------------------------------------------------------------------------------------------------------------------------- */
 
-static bool
-phase_publish(struct mqg_worker *w)
+static bool phase_publish(struct mqg_worker *w)
 {
     return publish_flush(w->routing);
 }
 
-static bool
-phase_deliver(struct mqg_worker *w)
+static bool phase_deliver(struct mqg_worker *w)
 {
     return sub_ready_drain(w->routing);
 }
 
-static bool
-phase_store(struct mqg_worker *w)
+static bool phase_store(struct mqg_worker *w)
 {
     publish_settle_flush(w->routing);
     return mqg_lanes_turn();
 }
 
-static void
-publisher_start(struct mqg_worker *w)
+static void publisher_start(struct mqg_worker *w)
 {
     publisher_tls = w->routing;
 }
 
-static void
-publisher_stop(struct mqg_worker *w)
+static void publisher_stop(struct mqg_worker *w)
 {
     publish_settle_flush(w->routing);
     mqg_lanes_turn();
 }
 
-static struct publisher *
-publisher_new(struct mqg_worker *w)
+static struct publisher *publisher_new(struct mqg_worker *w)
 {
     struct publisher *p = mqg_xcalloc(1, sizeof(*p));
     p->worker = w;
@@ -623,8 +597,7 @@ publisher_new(struct mqg_worker *w)
     return p;
 }
 
-void
-publish_init(void)
+void publish_init(void)
 {
     for (uint32_t i = 0; i < mqg_worker_count(); i++)
         mqg_worker_at(i)->routing = publisher_new(mqg_worker_at(i));
@@ -635,8 +608,7 @@ publish_init(void)
     mqg_worker_on_phase(MQG_PHASE_STORE, phase_store);
 }
 
-void
-publish_fini(void)
+void publish_fini(void)
 {
     for (uint32_t i = 0; i < mqg_worker_count(); i++) {
         struct publisher *p = mqg_worker_at(i)->routing;

@@ -38,8 +38,8 @@ struct settled {
 struct queue_slot {
     struct mqg_queue *queue;
     struct queue_slot *next_put, *next_settle;
-    uint32_t put_head, put_tail;         /* into publisher.puts; PUT_NONE when clean */
-    uint32_t settle_head, settle_tail;   /* into publisher.settles */
+    uint32_t put_head, put_tail;       /* into publisher.puts; PUT_NONE when clean */
+    uint32_t settle_head, settle_tail; /* into publisher.settles */
 };
 
 struct publisher {

@@ -13,8 +13,7 @@
 
 /* ---- birth ------------------------------------------------------------------------------------------------------- */
 
-static void
-queue_copy_def(struct mqg_queue *q, const struct mqg_queue_def *d, const struct queue_opts *opts)
+static void queue_copy_def(struct mqg_queue *q, const struct mqg_queue_def *d, const struct queue_opts *opts)
 {
     mqg_arena_init(&q->copies, 0);
     q->def = *d;
@@ -27,9 +26,8 @@ queue_copy_def(struct mqg_queue *q, const struct mqg_queue_def *d, const struct 
         q->opts.dlk = mqg_arena_dup(&q->copies, opts->dlk);
 }
 
-struct mqg_queue *
-queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_queue_def *d, const struct queue_opts *opts,
-          struct mqg_storage *storage)
+struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_queue_def *d,
+                            const struct queue_opts *opts, struct mqg_storage *storage)
 {
     struct mqg_queue *q = mqg_xcalloc(1, sizeof(*q));
     q->magic = QUEUE_MAGIC;
@@ -61,8 +59,7 @@ queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_queue_def *d, const
     return q;
 }
 
-static void
-queue_free(struct mqg_queue *q)
+static void queue_free(struct mqg_queue *q)
 {
     MQG_ASSERT(q->nsubs == 0 && q->gets == NULL);
     for (uint32_t i = 0; i < q->nfifos; i++)
@@ -75,15 +72,13 @@ queue_free(struct mqg_queue *q)
     free(q);
 }
 
-struct mqg_queue *
-mqg_queue_ref(struct mqg_queue *q)
+struct mqg_queue *mqg_queue_ref(struct mqg_queue *q)
 {
     atomic_fetch_add_explicit(&q->refs, 1, memory_order_relaxed);
     return q;
 }
 
-void
-mqg_queue_unref(struct mqg_queue **q)
+void mqg_queue_unref(struct mqg_queue **q)
 {
     struct mqg_queue *queue = *q;
     *q = NULL;
@@ -93,8 +88,7 @@ mqg_queue_unref(struct mqg_queue **q)
 
 /* ---- lock and work ----------------------------------------------------------------------------------------------- */
 
-void
-queue_lock(struct mqg_queue *q, struct queue_work *w)
+void queue_lock(struct mqg_queue *q, struct queue_work *w)
 {
     w->queue = q;
     w->pub = publisher_self();
@@ -106,8 +100,7 @@ queue_lock(struct mqg_queue *q, struct queue_work *w)
     pthread_mutex_lock(&q->lock);
 }
 
-static void
-work_schedule(struct queue_work *w)
+static void work_schedule(struct queue_work *w)
 {
     for (uint32_t i = 0; i < w->nwake; i++) {
         struct mqg_sub *s = w->wake[i];
@@ -117,15 +110,15 @@ work_schedule(struct queue_work *w)
         struct mqg_sub *head = atomic_load_explicit(&p->ready, memory_order_relaxed);
         do
             s->ready_next = head;
-        while (!atomic_compare_exchange_weak_explicit(&p->ready, &head, s, memory_order_release, memory_order_relaxed));
+        while (!atomic_compare_exchange_weak_explicit(&p->ready, &head, s, memory_order_release,
+                                                      memory_order_relaxed));
         if (head == NULL)
             mqg_worker_wake(target);
     }
     w->nwake = 0;
 }
 
-void
-queue_unlock(struct queue_work *w)
+void queue_unlock(struct queue_work *w)
 {
     struct mqg_queue *q = w->queue;
     pthread_mutex_unlock(&q->lock);
@@ -141,8 +134,7 @@ queue_unlock(struct queue_work *w)
         definitions_queue_over(q, w->over_why);
 }
 
-void
-queue_schedule(struct queue_work *w, struct mqg_sub *s)
+void queue_schedule(struct queue_work *w, struct mqg_sub *s)
 {
     if (atomic_load_explicit(&s->scheduled, memory_order_relaxed) ||
         atomic_exchange_explicit(&s->scheduled, true, memory_order_acq_rel))
@@ -154,8 +146,7 @@ queue_schedule(struct queue_work *w, struct mqg_sub *s)
 
 /* ---- entries ------------------------------------------------------------------------------------------------------- */
 
-struct entry *
-queue_entry(struct mqg_queue *q, uint64_t handle)
+struct entry *queue_entry(struct mqg_queue *q, uint64_t handle)
 {
     uint32_t prio = queue_handle_prio(handle);
     if (handle < 0x100 || prio >= q->nfifos)
@@ -163,8 +154,7 @@ queue_entry(struct mqg_queue *q, uint64_t handle)
     return fifo_at(&q->fifos[prio], queue_handle_pos(handle));
 }
 
-static uint32_t
-queue_due(const struct mqg_queue *q, const struct mqg_msg *m, uint64_t now_ms)
+static uint32_t queue_due(const struct mqg_queue *q, const struct mqg_msg *m, uint64_t now_ms)
 {
     uint64_t ttl = q->opts.ttl_ms;
     if ((m->st.flags & MQG_MSG_HAS_TTL) && m->st.ttl_ms < ttl)
@@ -176,21 +166,18 @@ queue_due(const struct mqg_queue *q, const struct mqg_msg *m, uint64_t now_ms)
 }
 
 /* Over the limit if one more message of that size were ready? */
-static bool
-queue_full(const struct mqg_queue *q, uint64_t more, uint64_t more_bytes)
+static bool queue_full(const struct mqg_queue *q, uint64_t more, uint64_t more_bytes)
 {
     return q->ready + more > q->opts.max_length || q->ready_bytes + more_bytes > q->opts.max_bytes;
 }
 
-static bool
-queue_rejects(const struct mqg_queue *q, const struct mqg_msg *m)
+static bool queue_rejects(const struct mqg_queue *q, const struct mqg_msg *m)
 {
     return q->opts.overflow != QUEUE_DROP_HEAD && queue_full(q, 1, m->st.body_len);
 }
 
 /* reject-publish-dlx: the refused message itself goes to the dead letter exchange. */
-static void
-queue_reject_dlx(struct queue_work *w, struct mqg_msg *m)
+static void queue_reject_dlx(struct queue_work *w, struct mqg_msg *m)
 {
     if (w->queue->opts.overflow != QUEUE_REJECT_PUBLISH_DLX || !w->queue->opts.has_dlx)
         return;
@@ -201,8 +188,7 @@ queue_reject_dlx(struct queue_work *w, struct mqg_msg *m)
     w->dead_tail = &d->next;
 }
 
-bool
-queue_append(struct queue_work *w, struct mqg_msg *m, struct mqg_dest *dest, bool stored)
+bool queue_append(struct queue_work *w, struct mqg_msg *m, struct mqg_dest *dest, bool stored)
 {
     struct mqg_queue *q = w->queue;
     if (MQG_UNLIKELY(queue_rejects(q, m))) {
@@ -228,8 +214,7 @@ queue_append(struct queue_work *w, struct mqg_msg *m, struct mqg_dest *dest, boo
     return true;
 }
 
-static void
-queue_uncount(struct mqg_queue *q, const struct entry *e)
+static void queue_uncount(struct mqg_queue *q, const struct entry *e)
 {
     if (e->state == ENTRY_READY) {
         q->ready--;
@@ -242,8 +227,7 @@ queue_uncount(struct mqg_queue *q, const struct entry *e)
         q->in_memory--;
 }
 
-void
-queue_drop(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e)
+void queue_drop(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e)
 {
     struct mqg_queue *q = w->queue;
     struct fifo *f = &q->fifos[prio];
@@ -257,8 +241,7 @@ queue_drop(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e)
     fifo_free(f, e, pos);
 }
 
-void
-queue_die(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e, const char *reason)
+void queue_die(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e, const char *reason)
 {
     struct mqg_queue *q = w->queue;
     if (!q->opts.has_dlx || (e->flags & ENTRY_BROKEN)) {
@@ -285,8 +268,7 @@ queue_die(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e, co
 
 /* ---- purge and end ---------------------------------------------------------------------------------------------------- */
 
-uint64_t
-queue_purge(struct mqg_queue *q)
+uint64_t queue_purge(struct mqg_queue *q)
 {
     struct queue_work w;
     queue_lock(q, &w);
@@ -303,8 +285,7 @@ queue_purge(struct mqg_queue *q)
 }
 
 /* Lets go of a dead queue's entries, a slice per turn, so that a long queue does not stall its worker. */
-static bool
-queue_reap_slice(struct queue_work *w)
+static bool queue_reap_slice(struct queue_work *w)
 {
     struct mqg_queue *q = w->queue;
     uint32_t n = 0;
@@ -325,8 +306,7 @@ struct reaper {
     struct mqg_queue *queue;
 };
 
-static void
-queue_reap(struct mqg_task *task)
+static void queue_reap(struct mqg_task *task)
 {
     struct reaper *r = MQG_CONTAINER_OF(task, struct reaper, task);
     struct queue_work w;
@@ -341,23 +321,22 @@ queue_reap(struct mqg_task *task)
     free(r);
 }
 
-static enum mqg_err
-queue_end_check(struct mqg_queue *q, bool if_unused, bool if_empty, struct mqg_error *e)
+static enum mqg_err queue_end_check(struct mqg_queue *q, bool if_unused, bool if_empty, struct mqg_error *e)
 {
     struct mqg_slice vhost = mqg_vhost_name(q->vhost);
     if (q->ended)
         return MQG_GONE;
     if (if_unused && q->nsubs > 0)
-        return mqg_error_set(e, MQG_IN_USE, 406, "queue '%.*s' in vhost '%.*s' in use", MQG_SLICE_FMT(q->def.name),
-                             MQG_SLICE_FMT(vhost));
+        return mqg_error_set(e, MQG_IN_USE, 406, "queue '%.*s' in vhost '%.*s' in use",
+                             MQG_SLICE_FMT(q->def.name), MQG_SLICE_FMT(vhost));
     if (if_empty && q->ready > 0)
         return mqg_error_set(e, MQG_NOT_EMPTY, 406, "queue '%.*s' in vhost '%.*s' is not empty",
                              MQG_SLICE_FMT(q->def.name), MQG_SLICE_FMT(vhost));
     return MQG_OK;
 }
 
-enum mqg_err
-queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint64_t *messages, struct mqg_error *e)
+enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint64_t *messages,
+                       struct mqg_error *e)
 {
     struct queue_work w;
     queue_lock(q, &w);
@@ -369,8 +348,7 @@ queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint64_t *messages
     *messages = q->ready;
     q->ended = true;
     struct mqg_sub *s;
-    TAILQ_FOREACH(s, &q->subs, all)
-    {
+    TAILQ_FOREACH (s, &q->subs, all) {
         sub_make_unavailable(s);
         atomic_store_explicit(&s->cancelled, true, memory_order_release);
         queue_schedule(&w, s);
@@ -386,18 +364,44 @@ queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint64_t *messages
 
 /* ---- facts -------------------------------------------------------------------------------------------------------------- */
 
-struct mqg_slice mqg_queue_name(const struct mqg_queue *q) { return q->def.name; }
-uint64_t mqg_queue_id(const struct mqg_queue *q) { return q->id; }
-const struct mqg_table *queue_args(const struct mqg_queue *q) { return &q->def.args; }
-const struct queue_opts *queue_opts(const struct mqg_queue *q) { return &q->opts; }
-struct mqg_vhost *queue_vhost(const struct mqg_queue *q) { return q->vhost; }
-bool queue_durable(const struct mqg_queue *q) { return q->def.durable; }
-bool queue_exclusive(const struct mqg_queue *q) { return q->def.exclusive; }
-bool queue_auto_delete(const struct mqg_queue *q) { return q->def.auto_delete; }
-uint64_t queue_owner(const struct mqg_queue *q) { return q->def.owner_conn; }
+struct mqg_slice mqg_queue_name(const struct mqg_queue *q)
+{
+    return q->def.name;
+}
+uint64_t mqg_queue_id(const struct mqg_queue *q)
+{
+    return q->id;
+}
+const struct mqg_table *queue_args(const struct mqg_queue *q)
+{
+    return &q->def.args;
+}
+const struct queue_opts *queue_opts(const struct mqg_queue *q)
+{
+    return &q->opts;
+}
+struct mqg_vhost *queue_vhost(const struct mqg_queue *q)
+{
+    return q->vhost;
+}
+bool queue_durable(const struct mqg_queue *q)
+{
+    return q->def.durable;
+}
+bool queue_exclusive(const struct mqg_queue *q)
+{
+    return q->def.exclusive;
+}
+bool queue_auto_delete(const struct mqg_queue *q)
+{
+    return q->def.auto_delete;
+}
+uint64_t queue_owner(const struct mqg_queue *q)
+{
+    return q->def.owner_conn;
+}
 
-bool
-queue_alive(const struct mqg_queue *q)
+bool queue_alive(const struct mqg_queue *q)
 {
     struct mqg_queue *mutable = (struct mqg_queue *)(uintptr_t)q;
     pthread_mutex_lock(&mutable->lock);
@@ -406,8 +410,7 @@ queue_alive(const struct mqg_queue *q)
     return alive;
 }
 
-void
-queue_counts(struct mqg_queue *q, uint64_t *ready, uint64_t *consumers)
+void queue_counts(struct mqg_queue *q, uint64_t *ready, uint64_t *consumers)
 {
     pthread_mutex_lock(&q->lock);
     *ready = q->ready;
@@ -415,16 +418,14 @@ queue_counts(struct mqg_queue *q, uint64_t *ready, uint64_t *consumers)
     pthread_mutex_unlock(&q->lock);
 }
 
-void
-queue_touch(struct mqg_queue *q)
+void queue_touch(struct mqg_queue *q)
 {
     pthread_mutex_lock(&q->lock);
     q->last_used_ms = mqg_clock_now().mono_ms;
     pthread_mutex_unlock(&q->lock);
 }
 
-void
-queue_info(struct mqg_queue *q, struct mqg_queue_info *out)
+void queue_info(struct mqg_queue *q, struct mqg_queue_info *out)
 {
     pthread_mutex_lock(&q->lock);
     *out = (struct mqg_queue_info){
@@ -454,9 +455,8 @@ queue_info(struct mqg_queue *q, struct mqg_queue_info *out)
 
 /* ---- recovery -------------------------------------------------------------------------------------------------------------- */
 
-void
-queue_recover(struct mqg_queue *q, uint64_t qseq, struct mqg_extent *extent, uint32_t off, uint32_t len,
-              const struct mqg_stored *head, uint32_t delivery_count, bool redelivered)
+void queue_recover(struct mqg_queue *q, uint64_t qseq, struct mqg_extent *extent, uint32_t off, uint32_t len,
+                   const struct mqg_stored *head, uint32_t delivery_count, bool redelivered)
 {
     uint32_t prio = 0;
     if (q->nfifos > 1)
@@ -484,8 +484,7 @@ queue_recover(struct mqg_queue *q, uint64_t qseq, struct mqg_extent *extent, uin
         q->next_qseq = qseq + 1;
 }
 
-static size_t
-ranges_add(struct mqg_range *ranges, size_t n, size_t max, uint64_t qseq)
+static size_t ranges_add(struct mqg_range *ranges, size_t n, size_t max, uint64_t qseq)
 {
     if (n > 0 && n <= max && ranges[n - 1].last + 1 == qseq) {
         ranges[n - 1].last = qseq;
@@ -496,8 +495,7 @@ ranges_add(struct mqg_range *ranges, size_t n, size_t max, uint64_t qseq)
     return n + 1;
 }
 
-size_t
-queue_live_ranges(struct mqg_queue *q, struct mqg_range *ranges, size_t max, uint64_t *upto)
+size_t queue_live_ranges(struct mqg_queue *q, struct mqg_range *ranges, size_t max, uint64_t *upto)
 {
     size_t n = 0;
     pthread_mutex_lock(&q->lock);

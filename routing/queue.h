@@ -32,13 +32,14 @@ enum mqg_err queue_opts_parse(const struct mqg_queue_def *d, struct mqg_slice vh
 
 /* A new, empty queue with one reference. Copies what d points to. The id is never used again. storage: where durable
  * messages go (NULL: everything transient). */
-struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_queue_def *d, const struct queue_opts *opts,
-                            struct mqg_storage *storage);
+struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_queue_def *d,
+                            const struct queue_opts *opts, struct mqg_storage *storage);
 
 /* Ends the queue: fails with IN_USE / NOT_EMPTY by its conditions ("queue 'q' in vhost '/' in use"), else marks it deleted
  * (puts answer GONE), cancels its consumers, lets its messages go in slices. Called under the topology mutex, before the
  * queue is taken from the snapshot. *messages: ready messages it had. A second call answers GONE. */
-enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint64_t *messages, struct mqg_error *e) MQG_MUST_CHECK;
+enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint64_t *messages,
+                       struct mqg_error *e) MQG_MUST_CHECK;
 
 /* queue.c asks the definitions to remove a queue whose time has come (x-expires, auto-delete). Called on a worker without
  * any lock; implemented in definitions.c; does nothing when it is gone already. */
@@ -54,10 +55,11 @@ bool queue_auto_delete(const struct mqg_queue *q);
 uint64_t queue_owner(const struct mqg_queue *q);
 bool queue_alive(const struct mqg_queue *q);
 void queue_counts(struct mqg_queue *q, uint64_t *ready, uint64_t *consumers);
-void queue_touch(struct mqg_queue *q); /* a declare or get renews x-expires */
-uint64_t queue_purge(struct mqg_queue *q); /* ready messages removed */
+void queue_touch(struct mqg_queue *q);                            /* a declare or get renews x-expires */
+uint64_t queue_purge(struct mqg_queue *q);                        /* ready messages removed */
 void queue_info(struct mqg_queue *q, struct mqg_queue_info *out); /* fills numbers under the lock */
-bool queue_consumers(struct mqg_queue *q, bool (*visit)(void *arg, const struct mqg_consumer_info *c), void *arg);
+bool queue_consumers(struct mqg_queue *q, bool (*visit)(void *arg, const struct mqg_consumer_info *c),
+                     void *arg);
 
 /* Recovery, main thread, in qseq order; then once queue_recovered. */
 void queue_recover(struct mqg_queue *q, uint64_t qseq, struct mqg_extent *extent, uint32_t off, uint32_t len,

@@ -1,14 +1,16 @@
 /* queue_args.c - what the arguments of a queue say, checked as RabbitMQ 3.10 checks them.
  *
- * Three passes, in the order that decides which of several mistakes a client is told: the dead letter exchange's type; every
- * argument's type and value, in the order of the table below; arguments that the queue's type does not know. Unknown
- * arguments are kept and listed, never refused, because applications carry their own; so are the ones that stand for
- * features of a cluster (ha-mode, x-queue-mode...). Texts quote Erlang terms: clients' tests compare them. */
-#include "queue.h"
+ * The passes and the table stand in the order that decides which of several mistakes a client is told: the dead letter
+ * exchange's type, the queue type, arguments that the queue type does not know, every argument's type and value, properties
+ * that a quorum queue cannot have. Unknown arguments are kept and listed, never refused, because applications carry their
+ * own; so are the ones that stand for features of a cluster (ha-mode, x-queue-mode...). Texts quote Erlang terms: clients'
+ * tests compare them. */
+#include "queue_args.h"
 
 #include "names.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 enum { ARGS_PRIORITY_MAX = 255, ARGS_QUORUM_DELIVERY_LIMIT = 20 };
 #define ARGS_EXPIRY_MAX_MS UINT64_C(315360000000) /* ten years */
@@ -22,7 +24,7 @@ struct args_check {
     const char *name; /* the argument being looked at */
 };
 
-enum args_word { ARGS_CLASSIC = 1, ARGS_QUORUM = 2 };
+enum args_types { ARGS_CLASSIC = 1, ARGS_QUORUM = 2 };
 
 struct args_row {
     const char *name;
@@ -32,8 +34,8 @@ struct args_row {
 
 static enum mqg_err args_refuse(struct args_check *c, const char *how)
 {
-    return mqg_error_set(c->e, MQG_INVALID, 406, "invalid arg '%s' for queue '%.*s' in vhost '%.*s': %s", c->name,
-                         MQG_SLICE_FMT(c->def->name), MQG_SLICE_FMT(c->vhost), how);
+    return mqg_error_set(c->e, MQG_INVALID, 406, "invalid arg '%s' for queue '%.*s' in vhost '%.*s': %s",
+                         c->name, MQG_SLICE_FMT(c->def->name), MQG_SLICE_FMT(c->vhost), how);
 }
 
 static enum mqg_err args_refuse_type(struct args_check *c, const struct mqg_value *v)
@@ -200,7 +202,8 @@ static enum mqg_err args_dlx_strategy(struct args_check *c, const struct mqg_val
 {
     if (v->type != MQG_VALUE_STRING)
         return args_refuse_type(c, v);
-    return args_is(v, "at-most-once") || args_is(v, "at-least-once") ? MQG_OK : args_refuse(c, "invalid_dlx_strategy");
+    return args_is(v, "at-most-once") || args_is(v, "at-least-once") ? MQG_OK
+                                                                     : args_refuse(c, "invalid_dlx_strategy");
 }
 
 static enum mqg_err args_overflow(struct args_check *c, const struct mqg_value *v)
@@ -230,7 +233,8 @@ static enum mqg_err args_leader_locator(struct args_check *c, const struct mqg_v
 {
     if (v->type != MQG_VALUE_STRING)
         return args_refuse_type(c, v);
-    bool known = args_is(v, "client-local") || args_is(v, "random") || args_is(v, "least-leaders") || args_is(v, "balanced");
+    bool known = args_is(v, "client-local") || args_is(v, "random") || args_is(v, "least-leaders") ||
+                 args_is(v, "balanced");
     return known ? MQG_OK : args_refuse(c, "invalid_queue_locator_arg");
 }
 
@@ -258,7 +262,7 @@ static enum mqg_err args_queue_type(struct args_check *c, const struct mqg_value
 
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
-/* In RabbitMQ's order. types 0: a stream's argument. The queue type stands before the delivery limit, which it presets. */
+/* In RabbitMQ's order. types 0: a stream's argument. */
 static const struct args_row args_rows[] = {
     {"x-expires", ARGS_CLASSIC | ARGS_QUORUM, args_expires},
     {"x-message-ttl", ARGS_CLASSIC | ARGS_QUORUM, args_message_ttl},
@@ -274,7 +278,7 @@ static const struct args_row args_rows[] = {
     {"x-queue-mode", ARGS_CLASSIC, args_queue_mode},
     {"x-queue-version", ARGS_CLASSIC, args_queue_version},
     {"x-single-active-consumer", ARGS_CLASSIC | ARGS_QUORUM, args_single_active},
-    {"x-queue-type", ARGS_CLASSIC | ARGS_QUORUM, args_queue_type},
+    {"x-queue-type", ARGS_CLASSIC | ARGS_QUORUM, NULL}, /* read before all others */
     {"x-quorum-initial-group-size", ARGS_QUORUM, args_group_size},
     {"x-max-age", 0, NULL},
     {"x-stream-max-segment-size-bytes", 0, NULL},
@@ -303,21 +307,27 @@ static const char *args_type_word(const struct args_check *c)
     return c->opts->type == QUEUE_QUORUM ? "rabbit_quorum_queue" : "rabbit_classic_queue";
 }
 
-static unsigned args_type_bit(const struct mqg_table *args)
+static enum mqg_err args_type(struct args_check *c)
 {
-    const struct mqg_value *v = mqg_table_get(args, MQG_SLICE_LIT("x-queue-type"));
-    return v != NULL && v->type == MQG_VALUE_STRING && args_is(v, "quorum") ? ARGS_QUORUM : ARGS_CLASSIC;
+    c->name = "x-queue-type";
+    const struct mqg_value *v = mqg_table_get(&c->def->args, mqg_slice_str(c->name));
+    return v != NULL ? args_queue_type(c, v) : MQG_OK;
+}
+
+static unsigned args_type_bit(const struct queue_opts *opts)
+{
+    return opts->type == QUEUE_QUORUM ? ARGS_QUORUM : ARGS_CLASSIC;
 }
 
 static enum mqg_err args_known_to_type(struct args_check *c)
 {
-    unsigned bit = args_type_bit(&c->def->args);
+    unsigned bit = args_type_bit(c->opts);
     for (size_t i = 0; i < MQG_COUNTOF(args_rows); i++) {
         const struct args_row *row = &args_rows[i];
         if ((row->types & bit) == 0 && mqg_table_get(&c->def->args, mqg_slice_str(row->name)) != NULL)
-            return mqg_error_set(c->e, MQG_INVALID, 406,
-                                 "invalid arg '%s' for queue '%.*s' in vhost '%.*s' of queue type %s", row->name,
-                                 MQG_SLICE_FMT(c->def->name), MQG_SLICE_FMT(c->vhost), args_type_word(c));
+            return mqg_error_set(
+                c->e, MQG_INVALID, 406, "invalid arg '%s' for queue '%.*s' in vhost '%.*s' of queue type %s",
+                row->name, MQG_SLICE_FMT(c->def->name), MQG_SLICE_FMT(c->vhost), args_type_word(c));
     }
     return MQG_OK;
 }
@@ -327,11 +337,14 @@ static enum mqg_err args_quorum_properties(struct args_check *c)
     const struct mqg_queue_def *d = c->def;
     if (c->opts->type != QUEUE_QUORUM)
         return MQG_OK;
-    const char *what = d->auto_delete ? "auto-delete" : d->exclusive ? "exclusive-owner" : !d->durable ? "non-durable" : NULL;
+    const char *what = d->auto_delete ? "auto-delete"
+                       : d->exclusive ? "exclusive-owner"
+                       : !d->durable  ? "non-durable"
+                                      : NULL;
     if (what == NULL)
         return MQG_OK;
-    return mqg_error_set(c->e, MQG_INVALID, 406, "invalid property '%s' for queue '%.*s' in vhost '%.*s'", what,
-                         MQG_SLICE_FMT(d->name), MQG_SLICE_FMT(c->vhost));
+    return mqg_error_set(c->e, MQG_INVALID, 406, "invalid property '%s' for queue '%.*s' in vhost '%.*s'",
+                         what, MQG_SLICE_FMT(d->name), MQG_SLICE_FMT(c->vhost));
 }
 
 static enum mqg_err args_dlx_type(struct args_check *c)
@@ -355,18 +368,21 @@ enum mqg_err queue_opts_parse(const struct mqg_queue_def *d, struct mqg_slice vh
     struct args_check c = {.def = d, .vhost = vhost, .opts = out, .e = e};
     enum mqg_err err = args_dlx_type(&c);
     if (err == MQG_OK)
-        err = args_values(&c);
+        err = args_type(&c);
     if (err == MQG_OK)
         err = args_known_to_type(&c);
+    if (err == MQG_OK)
+        err = args_values(&c);
     if (err == MQG_OK)
         err = args_quorum_properties(&c);
     return err;
 }
 
-bool queue_arg_compared(const struct queue_opts *opts, size_t i, const char **name)
+const char *queue_args_compared(const struct queue_opts *opts, size_t i)
 {
-    unsigned bit = opts->type == QUEUE_QUORUM ? ARGS_QUORUM : ARGS_CLASSIC;
-    MQG_ASSERT(i < MQG_COUNTOF(args_rows));
-    *name = args_rows[i].name;
-    return (args_rows[i].types & bit) != 0;
+    unsigned bit = args_type_bit(opts);
+    for (size_t at = 0; at < MQG_COUNTOF(args_rows); at++)
+        if ((args_rows[at].types & bit) != 0 && i-- == 0)
+            return args_rows[at].name;
+    return NULL;
 }

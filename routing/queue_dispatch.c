@@ -16,8 +16,7 @@
 
 /* ---- availability ------------------------------------------------------------------------------------------------- */
 
-static bool
-sub_has_room(const struct mqg_sub *s)
+static bool sub_has_room(const struct mqg_sub *s)
 {
     const struct mqg_queue *q = s->queue;
     return !s->paused && !s->over && !q->ended && (q->single == NULL || q->single == s) &&
@@ -25,8 +24,7 @@ sub_has_room(const struct mqg_sub *s)
            s->inbox_bytes < SUB_WINDOW_BYTES;
 }
 
-void
-sub_make_available(struct mqg_queue *q, struct mqg_sub *s)
+void sub_make_available(struct mqg_queue *q, struct mqg_sub *s)
 {
     (void)q;
     if (s->on_avail || !sub_has_room(s))
@@ -35,8 +33,7 @@ sub_make_available(struct mqg_queue *q, struct mqg_sub *s)
     s->on_avail = true;
 }
 
-void
-sub_make_unavailable(struct mqg_sub *s)
+void sub_make_unavailable(struct mqg_sub *s)
 {
     if (!s->on_avail)
         return;
@@ -45,8 +42,7 @@ sub_make_unavailable(struct mqg_sub *s)
 }
 
 /* One unit of the shared credit; false: none left, and the consumer waits for a kick. */
-static bool
-sub_reserve(struct mqg_sub *s)
+static bool sub_reserve(struct mqg_sub *s)
 {
     struct mqg_credit *c = s->def.credit;
     if (!c || c->limit == 0 || s->def.no_ack)
@@ -58,12 +54,10 @@ sub_reserve(struct mqg_sub *s)
     return false;
 }
 
-static struct mqg_sub *
-queue_next_sub(struct mqg_queue *q)
+static struct mqg_sub *queue_next_sub(struct mqg_queue *q)
 {
     struct sub_group *g;
-    TAILQ_FOREACH(g, &q->groups, link)
-    {
+    TAILQ_FOREACH (g, &q->groups, link) {
         struct mqg_sub *s;
         while ((s = TAILQ_FIRST(&g->avail)) != NULL) {
             if (sub_has_room(s) && sub_reserve(s))
@@ -76,8 +70,7 @@ queue_next_sub(struct mqg_queue *q)
 
 /* ---- dispatch ---------------------------------------------------------------------------------------------------------- */
 
-static void
-sub_push(struct mqg_sub *s, struct entry *e, uint64_t handle)
+static void sub_push(struct mqg_sub *s, struct entry *e, uint64_t handle)
 {
     if (s->inbox_n == s->inbox_cap) {
         s->inbox_cap = s->inbox_cap ? s->inbox_cap * 2 : 8;
@@ -92,8 +85,7 @@ sub_push(struct mqg_sub *s, struct entry *e, uint64_t handle)
     s->inbox_bytes += e->body_bytes;
 }
 
-static void
-queue_give(struct queue_work *w, struct mqg_sub *s, uint32_t prio, uint64_t pos, struct entry *e)
+static void queue_give(struct queue_work *w, struct mqg_sub *s, uint32_t prio, uint64_t pos, struct entry *e)
 {
     struct mqg_queue *q = w->queue;
     fifo_set_unacked(&q->fifos[prio], e, pos);
@@ -115,8 +107,7 @@ queue_give(struct queue_work *w, struct mqg_sub *s, uint32_t prio, uint64_t pos,
 }
 
 /* Highest priority first; NULL when nothing can be delivered now (empty, or a body is being loaded). */
-static struct entry *
-queue_next_entry(struct queue_work *w, uint32_t *prio, uint64_t *pos)
+static struct entry *queue_next_entry(struct queue_work *w, uint32_t *prio, uint64_t *pos)
 {
     struct mqg_queue *q = w->queue;
     for (uint32_t i = q->nfifos; i-- > 0;) {
@@ -135,8 +126,7 @@ queue_next_entry(struct queue_work *w, uint32_t *prio, uint64_t *pos)
     return NULL;
 }
 
-void
-queue_dispatch(struct queue_work *w)
+void queue_dispatch(struct queue_work *w)
 {
     struct mqg_queue *q = w->queue;
     if (q->ready == 0 || q->ended)
@@ -160,8 +150,7 @@ queue_dispatch(struct queue_work *w)
 /* ---- the consumer's worker takes them ------------------------------------------------------------------------------------ */
 
 /* Deliveries without acknowledgement are settled when the consumer's worker takes them. */
-static void
-sub_settle_no_ack(struct queue_work *w, struct mqg_sub *s)
+static void sub_settle_no_ack(struct queue_work *w, struct mqg_sub *s)
 {
     struct mqg_queue *q = w->queue;
     for (uint32_t i = 0; i < s->out_n; i++) {
@@ -173,8 +162,7 @@ sub_settle_no_ack(struct queue_work *w, struct mqg_sub *s)
     s->unacked -= s->out_n;
 }
 
-static void
-sub_swap(struct mqg_sub *s)
+static void sub_swap(struct mqg_sub *s)
 {
     struct queue_work w;
     queue_lock(s->queue, &w);
@@ -197,8 +185,7 @@ sub_swap(struct mqg_sub *s)
     queue_unlock(&w);
 }
 
-static void
-sub_free(struct mqg_sub *s)
+static void sub_free(struct mqg_sub *s)
 {
     for (uint32_t i = s->out_at; i < s->out_n; i++)
         mqg_msg_unref(&s->out[i].msg);
@@ -210,8 +197,7 @@ sub_free(struct mqg_sub *s)
     free(s);
 }
 
-static bool
-sub_deliver(struct mqg_sub *s)
+static bool sub_deliver(struct mqg_sub *s)
 {
     bool any = false;
     for (;;) {
@@ -231,8 +217,7 @@ sub_deliver(struct mqg_sub *s)
     return any;
 }
 
-bool
-sub_ready_drain(struct publisher *p)
+bool sub_ready_drain(struct publisher *p)
 {
     struct mqg_sub *s = atomic_exchange_explicit(&p->ready, NULL, memory_order_acquire);
     bool any = false;
@@ -259,12 +244,10 @@ sub_ready_drain(struct publisher *p)
 
 /* ---- subscribe and unsubscribe ------------------------------------------------------------------------------------------------ */
 
-static struct sub_group *
-queue_group(struct mqg_queue *q, int32_t priority)
+static struct sub_group *queue_group(struct mqg_queue *q, int32_t priority)
 {
     struct sub_group *g;
-    TAILQ_FOREACH(g, &q->groups, link)
-    {
+    TAILQ_FOREACH (g, &q->groups, link) {
         if (g->priority == priority)
             return g;
         if (g->priority < priority)
@@ -280,21 +263,20 @@ queue_group(struct mqg_queue *q, int32_t priority)
     return fresh;
 }
 
-static enum mqg_err
-queue_sub_check(struct mqg_queue *q, const struct mqg_sub_def *d, struct mqg_error *e)
+static enum mqg_err queue_sub_check(struct mqg_queue *q, const struct mqg_sub_def *d, struct mqg_error *e)
 {
     struct mqg_slice vhost = mqg_vhost_name(q->vhost);
     if (q->ended)
-        return mqg_error_set(e, MQG_NOT_FOUND, 404, "no queue '%.*s' in vhost '%.*s'", MQG_SLICE_FMT(q->def.name),
-                             MQG_SLICE_FMT(vhost));
+        return mqg_error_set(e, MQG_NOT_FOUND, 404, "no queue '%.*s' in vhost '%.*s'",
+                             MQG_SLICE_FMT(q->def.name), MQG_SLICE_FMT(vhost));
     if (q->exclusive || (d->exclusive && q->nsubs > 0))
         return mqg_error_set(e, MQG_IN_USE, 403, "queue '%.*s' in vhost '%.*s' in exclusive use",
                              MQG_SLICE_FMT(q->def.name), MQG_SLICE_FMT(vhost));
     return MQG_OK;
 }
 
-static struct mqg_sub *
-sub_new(struct mqg_queue *q, const struct mqg_sub_def *d, const struct mqg_sub_ops *ops, void *owner)
+static struct mqg_sub *sub_new(struct mqg_queue *q, const struct mqg_sub_def *d,
+                               const struct mqg_sub_ops *ops, void *owner)
 {
     struct mqg_sub *s = mqg_xcalloc(1, sizeof(*s));
     s->magic = SUB_MAGIC;
@@ -309,9 +291,8 @@ sub_new(struct mqg_queue *q, const struct mqg_sub_def *d, const struct mqg_sub_o
     return s;
 }
 
-enum mqg_err
-mqg_subscribe(struct mqg_queue *q, const struct mqg_sub_def *d, const struct mqg_sub_ops *ops, void *owner, struct mqg_sub **out,
-              struct mqg_error *e)
+enum mqg_err mqg_subscribe(struct mqg_queue *q, const struct mqg_sub_def *d, const struct mqg_sub_ops *ops,
+                           void *owner, struct mqg_sub **out, struct mqg_error *e)
 {
     struct mqg_sub *s = sub_new(q, d, ops, owner);
     struct queue_work w;
@@ -339,8 +320,8 @@ mqg_subscribe(struct mqg_queue *q, const struct mqg_sub_def *d, const struct mqg
 }
 
 /* What was on its way goes back to its place, as if never delivered. */
-static void
-sub_take_back(struct queue_work *w, struct mqg_sub *s, struct mqg_delivery *d, uint32_t from, uint32_t to)
+static void sub_take_back(struct queue_work *w, struct mqg_sub *s, struct mqg_delivery *d, uint32_t from,
+                          uint32_t to)
 {
     struct mqg_queue *q = w->queue;
     for (uint32_t i = from; i < to; i++) {
@@ -358,8 +339,7 @@ sub_take_back(struct queue_work *w, struct mqg_sub *s, struct mqg_delivery *d, u
     }
 }
 
-static void
-queue_sub_left(struct queue_work *w, struct mqg_sub *s)
+static void queue_sub_left(struct queue_work *w, struct mqg_sub *s)
 {
     struct mqg_queue *q = w->queue;
     TAILQ_REMOVE(&q->subs, s, all);
@@ -385,8 +365,7 @@ queue_sub_left(struct queue_work *w, struct mqg_sub *s)
         queue_arm(q);
 }
 
-void
-mqg_unsubscribe(struct mqg_sub **sub)
+void mqg_unsubscribe(struct mqg_sub **sub)
 {
     struct mqg_sub *s = *sub;
     *sub = NULL;
@@ -412,14 +391,12 @@ mqg_unsubscribe(struct mqg_sub **sub)
 
 /* ---- credit from outside ----------------------------------------------------------------------------------------------------- */
 
-struct mqg_queue *
-mqg_sub_queue(const struct mqg_sub *sub)
+struct mqg_queue *mqg_sub_queue(const struct mqg_sub *sub)
 {
     return sub->queue;
 }
 
-void
-mqg_sub_kick(struct mqg_sub *s)
+void mqg_sub_kick(struct mqg_sub *s)
 {
     struct queue_work w;
     queue_lock(s->queue, &w);
@@ -431,8 +408,7 @@ mqg_sub_kick(struct mqg_sub *s)
     queue_unlock(&w);
 }
 
-void
-mqg_sub_prefetch(struct mqg_sub *s, uint32_t prefetch)
+void mqg_sub_prefetch(struct mqg_sub *s, uint32_t prefetch)
 {
     struct queue_work w;
     queue_lock(s->queue, &w);
@@ -442,8 +418,7 @@ mqg_sub_prefetch(struct mqg_sub *s, uint32_t prefetch)
     queue_unlock(&w);
 }
 
-void
-mqg_sub_pause(struct mqg_sub *s, bool paused)
+void mqg_sub_pause(struct mqg_sub *s, bool paused)
 {
     struct queue_work w;
     queue_lock(s->queue, &w);
@@ -456,14 +431,13 @@ mqg_sub_pause(struct mqg_sub *s, bool paused)
     queue_unlock(&w);
 }
 
-bool
-queue_consumers(struct mqg_queue *q, bool (*visit)(void *arg, const struct mqg_consumer_info *c), void *arg)
+bool queue_consumers(struct mqg_queue *q, bool (*visit)(void *arg, const struct mqg_consumer_info *c),
+                     void *arg)
 {
     bool more = true;
     struct mqg_sub *s;
     pthread_mutex_lock(&q->lock);
-    TAILQ_FOREACH(s, &q->subs, all)
-    {
+    TAILQ_FOREACH (s, &q->subs, all) {
         struct mqg_consumer_info info = {
             .tag = s->def.tag,
             .queue = q->def.name,

@@ -7,22 +7,19 @@
 
 #include <mqgate/obs.h>
 
-static uint32_t
-queue_now(const struct mqg_queue *q, uint64_t now_ms)
+static uint32_t queue_now(const struct mqg_queue *q, uint64_t now_ms)
 {
     uint64_t since = now_ms - q->born_ms;
     return since > UINT32_MAX ? UINT32_MAX : (uint32_t)since;
 }
 
 /* Due times are kept one higher so that 0 can mean never. */
-static bool
-entry_over(const struct entry *e, uint32_t now)
+static bool entry_over(const struct entry *e, uint32_t now)
 {
     return e->due != 0 && e->due <= now;
 }
 
-void
-queue_expire(struct queue_work *w)
+void queue_expire(struct queue_work *w)
 {
     struct mqg_queue *q = w->queue;
     uint32_t now = queue_now(q, w->pub->worker->now.mono_ms);
@@ -38,8 +35,7 @@ queue_expire(struct queue_work *w)
     }
 }
 
-void
-queue_overflow(struct queue_work *w)
+void queue_overflow(struct queue_work *w)
 {
     struct mqg_queue *q = w->queue;
     if (q->opts.overflow != QUEUE_DROP_HEAD)
@@ -61,8 +57,7 @@ queue_overflow(struct queue_work *w)
 /* ---- the timer --------------------------------------------------------------------------------------------------------- */
 
 /* When something is to happen next, by the monotonic clock; UINT64_MAX: nothing. */
-static uint64_t
-queue_next_due(struct mqg_queue *q)
+static uint64_t queue_next_due(struct mqg_queue *q)
 {
     uint64_t due = UINT64_MAX;
     if (q->ended)
@@ -78,8 +73,7 @@ queue_next_due(struct mqg_queue *q)
     return due;
 }
 
-void
-queue_arm(struct mqg_queue *q)
+void queue_arm(struct mqg_queue *q)
 {
     uint64_t due = queue_next_due(q);
     if (due == UINT64_MAX || (q->armed_ms != 0 && q->armed_ms <= due))
@@ -92,8 +86,7 @@ queue_arm(struct mqg_queue *q)
 }
 
 /* On the home worker: the timer stands at what armed_ms says. The armed timer holds one reference. */
-static void
-queue_timer_set(struct mqg_task *task)
+static void queue_timer_set(struct mqg_task *task)
 {
     struct mqg_queue *q = MQG_CONTAINER_OF(task, struct mqg_queue, timer_task);
     atomic_store(&q->timer_posted, false);
@@ -109,8 +102,7 @@ queue_timer_set(struct mqg_task *task)
     mqg_queue_unref(&q);
 }
 
-static void
-queue_timer_fire(struct mqg_timer *t)
+static void queue_timer_fire(struct mqg_timer *t)
 {
     struct mqg_queue *q = MQG_CONTAINER_OF(t, struct mqg_queue, timer);
     struct queue_work w;
@@ -129,8 +121,7 @@ queue_timer_fire(struct mqg_timer *t)
     mqg_queue_unref(&q);
 }
 
-void
-queue_timer_init(struct mqg_queue *q)
+void queue_timer_init(struct mqg_queue *q)
 {
     mqg_timer_init(&q->timer, queue_timer_fire);
     q->timer_task.run = queue_timer_set;

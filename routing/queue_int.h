@@ -9,11 +9,11 @@
 #include "publish.h"
 #include "queue.h"
 
-#define QUEUE_MAGIC 0x51554555u
-#define SUB_MAGIC 0x53554253u
-#define SUB_WINDOW 512u               /* deliveries between a queue and a consumer's socket */
+#define QUEUE_MAGIC      0x51554555u
+#define SUB_MAGIC        0x53554253u
+#define SUB_WINDOW       512u /* deliveries between a queue and a consumer's socket */
 #define SUB_WINDOW_BYTES (1u << 20)
-#define QUEUE_LOAD_MAX 128u           /* bodies asked for in one read-ahead */
+#define QUEUE_LOAD_MAX   128u /* bodies asked for in one read-ahead */
 
 struct mqg_sub {
     uint32_t magic;
@@ -66,7 +66,7 @@ struct mqg_queue {
     struct mqg_arena copies;
     struct mqg_storage *storage; /* NULL: nothing is stored */
     uint64_t born_ms;
-    uint32_t home; /* the worker that runs its timers */
+    uint32_t home;            /* the worker that runs its timers */
     struct queue_slot *slots; /* one per worker */
 
     pthread_mutex_t lock;
@@ -82,7 +82,7 @@ struct mqg_queue {
     struct mqg_sub *single, *exclusive;
     uint32_t nsubs;
     bool had_subs;
-    uint32_t loads; /* read-aheads under way */
+    uint32_t loads;                    /* read-aheads under way */
     struct mqg_get *gets, **gets_tail; /* waiting for a body */
     uint64_t page_scan;
     uint64_t last_used_ms;
@@ -101,7 +101,7 @@ struct queue_work {
     uint32_t nwake;
     struct dead *dead, **dead_tail;
     struct load *load; /* a read-ahead to ask for */
-    bool over; /* last consumer of an auto-delete queue is gone */
+    bool over;         /* last consumer of an auto-delete queue is gone */
     const char *over_why;
 };
 
@@ -121,13 +121,18 @@ struct dead {
 void queue_lock(struct mqg_queue *q, struct queue_work *w);
 void queue_unlock(struct queue_work *w);
 
-static inline uint64_t
-queue_handle(uint32_t prio, uint64_t pos)
+static inline uint64_t queue_handle(uint32_t prio, uint64_t pos)
 {
     return (pos + 1) << 8 | prio;
 }
-static inline uint32_t queue_handle_prio(uint64_t handle) { return (uint32_t)(handle & 0xff); }
-static inline uint64_t queue_handle_pos(uint64_t handle) { return (handle >> 8) - 1; }
+static inline uint32_t queue_handle_prio(uint64_t handle)
+{
+    return (uint32_t)(handle & 0xff);
+}
+static inline uint64_t queue_handle_pos(uint64_t handle)
+{
+    return (handle >> 8) - 1;
+}
 
 /* queue.c, all under the lock */
 struct entry *queue_entry(struct mqg_queue *q, uint64_t handle);
@@ -146,9 +151,9 @@ void sub_make_available(struct mqg_queue *q, struct mqg_sub *s);
 void sub_make_unavailable(struct mqg_sub *s);
 
 /* queue_expire.c */
-void queue_expire(struct queue_work *w);    /* under the lock: heads whose time is over */
-void queue_overflow(struct queue_work *w);  /* under the lock: drop-head */
-void queue_arm(struct mqg_queue *q);        /* under the lock: sees to it that the timer fires in time */
+void queue_expire(struct queue_work *w);   /* under the lock: heads whose time is over */
+void queue_overflow(struct queue_work *w); /* under the lock: drop-head */
+void queue_arm(struct mqg_queue *q);       /* under the lock: sees to it that the timer fires in time */
 void queue_timer_init(struct mqg_queue *q);
 
 /* queue_page.c, under the lock */

@@ -10,8 +10,8 @@
 
 #include <mqgate/obs.h>
 
-#define QUEUE_PAGE_KEEP 2048u   /* entries next to the head that stay in memory */
-#define QUEUE_PAGE_SLICE 4096u  /* entries looked at per call */
+#define QUEUE_PAGE_KEEP  2048u /* entries next to the head that stay in memory */
+#define QUEUE_PAGE_SLICE 4096u /* entries looked at per call */
 
 struct load {
     struct mqg_load_req req;
@@ -24,8 +24,7 @@ struct load {
 };
 
 /* The message came, or its bytes do not check: then the entry is kept for the operator, and never delivered. */
-static void
-load_attach(struct mqg_queue *q, uint64_t handle, struct mqg_load *item)
+static void load_attach(struct mqg_queue *q, uint64_t handle, struct mqg_load *item)
 {
     struct entry *e = queue_entry(q, handle);
     if (!e || !(e->flags & ENTRY_PAGED) || !(e->flags & ENTRY_LOADING)) {
@@ -47,8 +46,7 @@ load_attach(struct mqg_queue *q, uint64_t handle, struct mqg_load *item)
     q->in_memory++;
 }
 
-static void
-load_arrived(struct mqg_task *task)
+static void load_arrived(struct mqg_task *task)
 {
     struct load *l = MQG_CONTAINER_OF(task, struct load, task);
     struct queue_work w;
@@ -64,19 +62,18 @@ load_arrived(struct mqg_task *task)
     free(l);
 }
 
-static void
-load_done(struct mqg_load_req *req)
+static void load_done(struct mqg_load_req *req)
 {
     struct load *l = MQG_CONTAINER_OF(req, struct load, req);
     mqg_worker_post(l->worker, &l->task);
 }
 
-static void
-load_collect(struct mqg_queue *q, struct load *l, uint32_t prio, uint64_t pos)
+static void load_collect(struct mqg_queue *q, struct load *l, uint32_t prio, uint64_t pos)
 {
     struct entry *e;
     uint64_t bytes = 0;
-    while (l->req.n < QUEUE_LOAD_MAX && bytes < (4u << 20) && (e = fifo_next_ready(&q->fifos[prio], &pos)) != NULL) {
+    while (l->req.n < QUEUE_LOAD_MAX && bytes < (4u << 20) &&
+           (e = fifo_next_ready(&q->fifos[prio], &pos)) != NULL) {
         if (!(e->flags & ENTRY_PAGED))
             break;
         if (!(e->flags & (ENTRY_LOADING | ENTRY_BROKEN))) {
@@ -90,8 +87,7 @@ load_collect(struct mqg_queue *q, struct load *l, uint32_t prio, uint64_t pos)
 }
 
 /* True when the entry at pos has its message now. */
-bool
-queue_load_ahead(struct queue_work *w, uint32_t prio, uint64_t pos)
+bool queue_load_ahead(struct queue_work *w, uint32_t prio, uint64_t pos)
 {
     struct mqg_queue *q = w->queue;
     struct entry *e = fifo_at(&q->fifos[prio], pos);
@@ -113,8 +109,7 @@ queue_load_ahead(struct queue_work *w, uint32_t prio, uint64_t pos)
     return false;
 }
 
-void
-queue_load_submit(struct queue_work *w)
+void queue_load_submit(struct queue_work *w)
 {
     struct load *l = w->load;
     w->load = NULL;
@@ -122,8 +117,7 @@ queue_load_submit(struct queue_work *w)
     s->ops->load(s->store, &l->req);
 }
 
-void
-queue_page_out(struct mqg_queue *q)
+void queue_page_out(struct mqg_queue *q)
 {
     if (q->nfifos != 1 || q->in_memory < 2 * QUEUE_PAGE_KEEP)
         return;

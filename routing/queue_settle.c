@@ -7,8 +7,7 @@
 
 #include <mqgate/obs.h>
 
-void
-queue_put_back(struct mqg_queue *q, uint32_t prio, uint64_t pos, struct entry *e)
+void queue_put_back(struct mqg_queue *q, uint32_t prio, uint64_t pos, struct entry *e)
 {
     fifo_set_ready(&q->fifos[prio], e, pos);
     q->unacked--;
@@ -17,19 +16,19 @@ queue_put_back(struct mqg_queue *q, uint32_t prio, uint64_t pos, struct entry *e
     q->ready_bytes += e->body_bytes;
 }
 
-static void
-queue_note_count(struct queue_work *w, uint32_t prio, uint64_t pos, const struct entry *e)
+static void queue_note_count(struct queue_work *w, uint32_t prio, uint64_t pos, const struct entry *e)
 {
     struct mqg_queue *q = w->queue;
     if (!(e->flags & ENTRY_STORED) || q->opts.delivery_limit == 0)
         return;
-    struct mqg_store_op op = {.kind = MQG_OP_COUNT,
-                              .count = {q->id, fifo_qseq(&q->fifos[prio], pos), e->deliveries, e->deliveries}};
+    struct mqg_store_op op = {
+        .kind = MQG_OP_COUNT,
+        .count = {q->id, fifo_qseq(&q->fifos[prio], pos), e->deliveries, e->deliveries}};
     mqg_lane_add(q->storage, &op, false);
 }
 
-static void
-queue_requeue(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e, enum mqg_settle how)
+static void queue_requeue(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e,
+                          enum mqg_settle how)
 {
     struct mqg_queue *q = w->queue;
     if (how != MQG_SETTLE_UNSENT)
@@ -45,8 +44,7 @@ queue_requeue(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e
     queue_put_back(q, prio, pos, e);
 }
 
-static void
-queue_settle_one(struct queue_work *w, uint64_t handle, enum mqg_settle how)
+static void queue_settle_one(struct queue_work *w, uint64_t handle, enum mqg_settle how)
 {
     struct mqg_queue *q = w->queue;
     struct entry *e = queue_entry(q, handle);
@@ -64,8 +62,8 @@ queue_settle_one(struct queue_work *w, uint64_t handle, enum mqg_settle how)
     }
 }
 
-void
-mqg_settle(struct mqg_queue *q, struct mqg_sub *sub, const uint64_t *handles, size_t n, enum mqg_settle how)
+void mqg_settle(struct mqg_queue *q, struct mqg_sub *sub, const uint64_t *handles, size_t n,
+                enum mqg_settle how)
 {
     MQG_CHECK(q, QUEUE_MAGIC);
     struct queue_work w;
@@ -87,8 +85,7 @@ mqg_settle(struct mqg_queue *q, struct mqg_sub *sub, const uint64_t *handles, si
 /* ---- get ------------------------------------------------------------------------------------------------------------- */
 
 /* Takes the head for g; false: its body is being read, g has to wait. */
-static bool
-queue_get_head(struct queue_work *w, struct mqg_get *g)
+static bool queue_get_head(struct queue_work *w, struct mqg_get *g)
 {
     struct mqg_queue *q = w->queue;
     queue_expire(w);
@@ -122,8 +119,7 @@ queue_get_head(struct queue_work *w, struct mqg_get *g)
     return true;
 }
 
-void
-mqg_queue_get(struct mqg_queue *q, struct mqg_get *g)
+void mqg_queue_get(struct mqg_queue *q, struct mqg_get *g)
 {
     struct queue_work w;
     g->d = (struct mqg_delivery){0};
@@ -146,23 +142,20 @@ mqg_queue_get(struct mqg_queue *q, struct mqg_get *g)
 }
 
 /* A get whose answer is ready goes home to the worker that asked. */
-static void
-get_answer(struct mqg_task *task)
+static void get_answer(struct mqg_task *task)
 {
     struct mqg_get *g = MQG_CONTAINER_OF(task, struct mqg_get, task);
     mqg_queue_unref(&g->q);
     g->done(g);
 }
 
-static void
-get_go_home(struct mqg_get *g)
+static void get_go_home(struct mqg_get *g)
 {
     g->task.run = get_answer;
     mqg_worker_post(g->worker, &g->task);
 }
 
-void
-queue_serve_gets(struct queue_work *w)
+void queue_serve_gets(struct queue_work *w)
 {
     struct mqg_queue *q = w->queue;
     while (q->gets) {
@@ -176,8 +169,7 @@ queue_serve_gets(struct queue_work *w)
     }
 }
 
-void
-queue_gets_fail(struct mqg_queue *q)
+void queue_gets_fail(struct mqg_queue *q)
 {
     pthread_mutex_lock(&q->lock);
     struct mqg_get *g = q->gets;

@@ -34,44 +34,61 @@ struct mqg_session {
 
 /* Checks a name and password. Sets *e (UNAUTHENTICATED; the text tells nobody why, the log does). guest is refused from
  * elsewhere than loopback. Constant time in the password. Thread: worker. */
-MQG_API enum mqg_err mqg_auth_password(const struct mqg_conn_info *from, struct mqg_slice user, struct mqg_slice password,
-                                       struct mqg_session **out, struct mqg_error *e) MQG_MUST_CHECK;
-/* A name that the transport has proved (EXTERNAL: certificate CN; anonymous). */
-MQG_API enum mqg_err mqg_auth_external(const struct mqg_conn_info *from, struct mqg_slice user, struct mqg_session **out,
+MQG_API enum mqg_err mqg_auth_password(const struct mqg_conn_info *from, struct mqg_slice user,
+                                       struct mqg_slice password, struct mqg_session **out,
                                        struct mqg_error *e) MQG_MUST_CHECK;
+/* A name that the transport has proved (EXTERNAL: certificate CN; anonymous). */
+MQG_API enum mqg_err mqg_auth_external(const struct mqg_conn_info *from, struct mqg_slice user,
+                                       struct mqg_session **out, struct mqg_error *e) MQG_MUST_CHECK;
 /* Enters a vhost: NOT_FOUND when there is none, DENIED without a permission row there. */
-MQG_API enum mqg_err mqg_session_open(struct mqg_session *s, struct mqg_slice vhost, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_session_open(struct mqg_session *s, struct mqg_slice vhost,
+                                      struct mqg_error *e) MQG_MUST_CHECK;
 MQG_API struct mqg_session *mqg_session_ref(struct mqg_session *s);
 MQG_API void mqg_session_unref(struct mqg_session **s);
 /* May the principal do `perm` on the resource (queue or exchange name; "" is checked as amq.default)? (worker) */
 MQG_API bool mqg_session_can(struct mqg_session *s, enum mqg_perm perm, struct mqg_slice resource);
 /* Like can, with RabbitMQ's text: "access to queue 'x' in vhost '/' refused for user 'u'". kind: "queue", "exchange". */
-MQG_API enum mqg_err mqg_session_need(struct mqg_session *s, enum mqg_perm perm, const char *kind, struct mqg_slice resource,
-                                      struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_session_need(struct mqg_session *s, enum mqg_perm perm, const char *kind,
+                                      struct mqg_slice resource, struct mqg_error *e) MQG_MUST_CHECK;
 /* A session with every right, for the node's own work and tests. */
 MQG_API struct mqg_session *mqg_session_internal(struct mqg_vhost *v);
 
 /* ---- management (any worker; effect at once, ticket = durable when) --------------------------------------------------- */
 
-struct mqg_user_info { const char *name; const char *hash_base64; const char *algorithm; unsigned tags; };
-struct mqg_perm_info { const char *user, *vhost, *configure, *write, *read; };
+struct mqg_user_info {
+    const char *name;
+    const char *hash_base64;
+    const char *algorithm;
+    unsigned tags;
+};
+struct mqg_perm_info {
+    const char *user, *vhost, *configure, *write, *read;
+};
 
 /* password NULL: no password login; hash_base64 instead of a password: imported. */
-MQG_API enum mqg_err mqg_user_put(struct mqg_slice name, const struct mqg_slice *password, const struct mqg_slice *hash_base64,
-                                  struct mqg_slice algorithm, unsigned tags, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
-MQG_API enum mqg_err mqg_user_tags(struct mqg_slice name, unsigned tags, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
-MQG_API enum mqg_err mqg_user_delete(struct mqg_slice name, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
-MQG_API enum mqg_err mqg_perm_put(struct mqg_slice user, struct mqg_slice vhost, struct mqg_slice configure, struct mqg_slice write,
-                                  struct mqg_slice read, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
-MQG_API enum mqg_err mqg_perm_delete(struct mqg_slice user, struct mqg_slice vhost, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
-MQG_API void mqg_user_each(void (*visit)(void *arg, const struct mqg_user_info *u), void *arg); /* any thread */
+MQG_API enum mqg_err mqg_user_put(struct mqg_slice name, const struct mqg_slice *password,
+                                  const struct mqg_slice *hash_base64, struct mqg_slice algorithm,
+                                  unsigned tags, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_user_tags(struct mqg_slice name, unsigned tags, uint64_t *ticket,
+                                   struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_user_delete(struct mqg_slice name, uint64_t *ticket,
+                                     struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_perm_put(struct mqg_slice user, struct mqg_slice vhost, struct mqg_slice configure,
+                                  struct mqg_slice write, struct mqg_slice read, uint64_t *ticket,
+                                  struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_perm_delete(struct mqg_slice user, struct mqg_slice vhost, uint64_t *ticket,
+                                     struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API void mqg_user_each(void (*visit)(void *arg, const struct mqg_user_info *u),
+                           void *arg); /* any thread */
 MQG_API void mqg_perm_each(void (*visit)(void *arg, const struct mqg_perm_info *p), void *arg);
 MQG_API unsigned mqg_tags_parse(struct mqg_slice words); /* comma or space separated; unknown words ignored */
 MQG_API void mqg_tags_print(unsigned tags, char out[96]);
 /* Admin HTTP: the same check as a login, without a connection. tags out. */
-MQG_API enum mqg_err mqg_auth_check(struct mqg_slice user, struct mqg_slice password, bool loopback, unsigned *tags) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_auth_check(struct mqg_slice user, struct mqg_slice password, bool loopback,
+                                    unsigned *tags) MQG_MUST_CHECK;
 /* (any) configure/write/read of a user in a vhost as compiled now: for admin commands. */
-MQG_API bool mqg_user_can(struct mqg_slice user, struct mqg_slice vhost, enum mqg_perm perm, struct mqg_slice resource);
+MQG_API bool mqg_user_can(struct mqg_slice user, struct mqg_slice vhost, enum mqg_perm perm,
+                          struct mqg_slice resource);
 
 /* host: before recovery; recovery feeds records; at the end the first user guest and its permission on "/" are made when
  * there is no user at all. */

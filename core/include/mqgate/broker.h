@@ -22,12 +22,15 @@ struct mqg_exchange; /* immutable version in the snapshot */
 
 /* ---- vhosts ------------------------------------------------------------------------------------------------------------- */
 
-MQG_API struct mqg_vhost *mqg_vhost_find(struct mqg_slice name); /* (any, epoch reader) NULL when there is none; vhosts are never freed */
+MQG_API struct mqg_vhost *mqg_vhost_find(
+    struct mqg_slice name); /* (any, epoch reader) NULL when there is none; vhosts are never freed */
 MQG_API struct mqg_slice mqg_vhost_name(const struct mqg_vhost *v);
 MQG_API bool mqg_vhost_alive(const struct mqg_vhost *v);
-MQG_API enum mqg_err mqg_vhost_put(struct mqg_slice name, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_vhost_put(struct mqg_slice name, uint64_t *ticket,
+                                   struct mqg_error *e) MQG_MUST_CHECK;
 /* Deletes everything in it; its connections get MQG_EV_KILL. */
-MQG_API enum mqg_err mqg_vhost_delete(struct mqg_slice name, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_vhost_delete(struct mqg_slice name, uint64_t *ticket,
+                                      struct mqg_error *e) MQG_MUST_CHECK;
 
 /* ---- definitions ---------------------------------------------------------------------------------------------------------- */
 
@@ -57,28 +60,37 @@ struct mqg_binding_def {
 
 /* Declares; when it exists with equal properties, OK. passive: only looks. RabbitMQ's refusals (406, 403 amq.*, 503 unknown
  * type -> MQG_INVALID with code set by meaning: see routing/definitions.c). Permissions are checked here. */
-MQG_API enum mqg_err mqg_exchange_declare(struct mqg_session *s, const struct mqg_exchange_def *d, bool passive, uint64_t *ticket,
-                                          struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_exchange_declare(struct mqg_session *s, const struct mqg_exchange_def *d,
+                                          bool passive, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
 /* Deleting what is not there is OK (as RabbitMQ since 3.x). */
-MQG_API enum mqg_err mqg_exchange_delete(struct mqg_session *s, struct mqg_slice name, bool if_unused, uint64_t *ticket,
-                                         struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_exchange_delete(struct mqg_session *s, struct mqg_slice name, bool if_unused,
+                                         uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
 
-struct mqg_queue_ok { struct mqg_slice name; /* valid until the next call on this worker */ uint64_t messages, consumers; };
+struct mqg_queue_ok {
+    struct mqg_slice name; /* valid until the next call on this worker */
+    uint64_t messages, consumers;
+};
 /* d->owner_conn is the connection asking, also for passive (exclusive to another connection: MQG_LOCKED). */
 MQG_API enum mqg_err mqg_queue_declare(struct mqg_session *s, const struct mqg_queue_def *d, bool passive,
-                                       struct mqg_queue_ok *ok, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
-MQG_API enum mqg_err mqg_queue_delete(struct mqg_session *s, struct mqg_slice name, bool if_unused, bool if_empty,
-                                      uint64_t *messages, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
-MQG_API enum mqg_err mqg_queue_purge(struct mqg_session *s, struct mqg_slice name, uint64_t *messages, struct mqg_error *e) MQG_MUST_CHECK;
-MQG_API enum mqg_err mqg_binding_put(struct mqg_session *s, const struct mqg_binding_def *d, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
-MQG_API enum mqg_err mqg_binding_delete(struct mqg_session *s, const struct mqg_binding_def *d, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
+                                       struct mqg_queue_ok *ok, uint64_t *ticket,
+                                       struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_queue_delete(struct mqg_session *s, struct mqg_slice name, bool if_unused,
+                                      bool if_empty, uint64_t *messages, uint64_t *ticket,
+                                      struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_queue_purge(struct mqg_session *s, struct mqg_slice name, uint64_t *messages,
+                                     struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_binding_put(struct mqg_session *s, const struct mqg_binding_def *d, uint64_t *ticket,
+                                     struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_binding_delete(struct mqg_session *s, const struct mqg_binding_def *d,
+                                        uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
 /* The connection ended: its exclusive queues go. */
 MQG_API void mqg_conn_gone(struct mqg_session *s);
 
 /* ---- queues ----------------------------------------------------------------------------------------------------------------- */
 
 /* Finds and takes a reference; s checked for exclusive ownership (MQG_LOCKED), NOT_FOUND "no queue 'x' in vhost '/'". */
-MQG_API enum mqg_err mqg_queue_open(struct mqg_session *s, struct mqg_slice name, struct mqg_queue **out, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_queue_open(struct mqg_session *s, struct mqg_slice name, struct mqg_queue **out,
+                                    struct mqg_error *e) MQG_MUST_CHECK;
 MQG_API struct mqg_queue *mqg_queue_ref(struct mqg_queue *q);
 MQG_API void mqg_queue_unref(struct mqg_queue **q);
 MQG_API struct mqg_slice mqg_queue_name(const struct mqg_queue *q);
@@ -102,7 +114,8 @@ struct mqg_pub {
     struct mqg_pub_state *state;
 };
 
-MQG_API void mqg_pub_init(struct mqg_pub *p, const struct mqg_pub_ops *ops, struct mqg_session *s, void *owner);
+MQG_API void mqg_pub_init(struct mqg_pub *p, const struct mqg_pub_ops *ops, struct mqg_session *s,
+                          void *owner);
 /* Pending confirms are dropped; what was published stays published. */
 MQG_API void mqg_pub_fini(struct mqg_pub *p);
 
@@ -117,9 +130,11 @@ enum mqg_publish_flag { MQG_PUBLISH_MANDATORY = 1u << 0 };
  *              client and unrefs); a confirm for seq still comes.
  * The exchange and key are m's. (worker) */
 MQG_API enum mqg_err mqg_publish(struct mqg_pub *p, struct mqg_msg *m, unsigned flags, uint64_t seq,
-                                 const struct mqg_slice *extra_keys, size_t nkeys, struct mqg_error *e) MQG_MUST_CHECK;
+                                 const struct mqg_slice *extra_keys, size_t nkeys,
+                                 struct mqg_error *e) MQG_MUST_CHECK;
 /* Checks existence and permission without publishing (so that a handler refuses before the body has come). */
-MQG_API enum mqg_err mqg_publish_check(struct mqg_pub *p, struct mqg_slice exchange, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_publish_check(struct mqg_pub *p, struct mqg_slice exchange,
+                                       struct mqg_error *e) MQG_MUST_CHECK;
 /* Makes everything published so far on this worker visible in its queues now (before a get, declare, purge on the same
  * connection). Cheap when there is nothing. */
 MQG_API void mqg_publish_flush(void);
@@ -130,8 +145,8 @@ MQG_API void mqg_publish_barrier(struct mqg_waiter *w);
 
 /* A message on its way to a consumer. */
 struct mqg_delivery {
-    struct mqg_msg *msg;  /* one reference, the receiver's */
-    uint64_t handle;      /* names the entry in its queue until settled; 0 with no_ack */
+    struct mqg_msg *msg;     /* one reference, the receiver's */
+    uint64_t handle;         /* names the entry in its queue until settled; 0 with no_ack */
     uint32_t delivery_count; /* failed attempts so far */
     bool redelivered;
 };
@@ -165,8 +180,9 @@ struct mqg_sub_def {
 
 /* Takes its own reference on q. First deliveries come in the next DELIVER phase. LOCKED/IN_USE with RabbitMQ's text when
  * exclusive rules are hurt. Read permission is checked by the caller through mqg_session_need. */
-MQG_API enum mqg_err mqg_subscribe(struct mqg_queue *q, const struct mqg_sub_def *d, const struct mqg_sub_ops *ops, void *owner,
-                                   struct mqg_sub **out, struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_subscribe(struct mqg_queue *q, const struct mqg_sub_def *d,
+                                   const struct mqg_sub_ops *ops, void *owner, struct mqg_sub **out,
+                                   struct mqg_error *e) MQG_MUST_CHECK;
 /* No delivery after it; what was on its way goes back to its place. Unsettled deliveries stay with the handler, to be
  * settled or requeued by it. Frees the sub; auto-delete queues may go. */
 MQG_API void mqg_unsubscribe(struct mqg_sub **sub);
@@ -187,7 +203,8 @@ enum mqg_settle {
 
 /* Settles deliveries of one queue. sub gets its credit back when given (NULL: it is gone, or a get). Unknown handles are
  * ignored (the queue was purged or deleted). */
-MQG_API void mqg_settle(struct mqg_queue *q, struct mqg_sub *sub, const uint64_t *handles, size_t n, enum mqg_settle how);
+MQG_API void mqg_settle(struct mqg_queue *q, struct mqg_sub *sub, const uint64_t *handles, size_t n,
+                        enum mqg_settle how);
 
 /* basic.get and its like. `done` fires before the call returns or later on this worker (the body had to be read); g must live
  * until then (a handler that goes away settles the delivery in `done` with MQG_SETTLE_UNSENT). */
@@ -237,20 +254,28 @@ struct mqg_consumer_info {
 };
 /* Visits under a short lock; the strings are valid during the visit. vhost NULL = all. Return false to stop. */
 MQG_API void mqg_vhost_each(bool (*visit)(void *arg, struct mqg_vhost *v), void *arg);
-MQG_API void mqg_queue_each(struct mqg_vhost *v, bool (*visit)(void *arg, const struct mqg_queue_info *q), void *arg);
-MQG_API void mqg_exchange_each(struct mqg_vhost *v, bool (*visit)(void *arg, const struct mqg_exchange_info *x), void *arg);
-MQG_API void mqg_binding_each(struct mqg_vhost *v, bool (*visit)(void *arg, const struct mqg_binding_info *b), void *arg);
-MQG_API void mqg_consumer_each(struct mqg_vhost *v, bool (*visit)(void *arg, const struct mqg_consumer_info *c), void *arg);
+MQG_API void mqg_queue_each(struct mqg_vhost *v, bool (*visit)(void *arg, const struct mqg_queue_info *q),
+                            void *arg);
+MQG_API void mqg_exchange_each(struct mqg_vhost *v,
+                               bool (*visit)(void *arg, const struct mqg_exchange_info *x), void *arg);
+MQG_API void mqg_binding_each(struct mqg_vhost *v, bool (*visit)(void *arg, const struct mqg_binding_info *b),
+                              void *arg);
+MQG_API void mqg_consumer_each(struct mqg_vhost *v,
+                               bool (*visit)(void *arg, const struct mqg_consumer_info *c), void *arg);
 
 /* ---- host ------------------------------------------------------------------------------------------------------------------------ */
 
-MQG_API enum mqg_err mqg_routing_init(const struct mqg_conf *conf, struct mqg_error *e); /* before recovery; registers phases */
-MQG_API void mqg_routing_recover_meta(struct mqg_slice key, struct mqg_slice value);     /* vhost/ x/ q/ b/ */
+MQG_API enum mqg_err mqg_routing_init(const struct mqg_conf *conf,
+                                      struct mqg_error *e); /* before recovery; registers phases */
+MQG_API void mqg_routing_recover_meta(struct mqg_slice key, struct mqg_slice value); /* vhost/ x/ q/ b/ */
 MQG_API void mqg_routing_recovered_meta(void);
-MQG_API bool mqg_routing_recover_message(uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off, uint32_t len,
-                                         const struct mqg_stored *head, uint32_t delivery_count, uint32_t acquired_count);
-MQG_API void mqg_routing_recovered(bool unclean); /* first vhost "/" with amq.* exchanges is made when there is none */
-MQG_API size_t mqg_routing_queue_live(uint64_t queue_id, struct mqg_range *ranges, size_t max, uint64_t *upto); /* store hook */
+MQG_API bool mqg_routing_recover_message(uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent,
+                                         uint32_t off, uint32_t len, const struct mqg_stored *head,
+                                         uint32_t delivery_count, uint32_t acquired_count);
+MQG_API void mqg_routing_recovered(
+    bool unclean); /* first vhost "/" with amq.* exchanges is made when there is none */
+MQG_API size_t mqg_routing_queue_live(uint64_t queue_id, struct mqg_range *ranges, size_t max,
+                                      uint64_t *upto); /* store hook */
 MQG_API void mqg_routing_fini(void);
 
 #endif

@@ -4,11 +4,9 @@
 
 #include <mqgate/base.h>
 
-#define MQG_VERSION "0.1.0"
-
-MQG_API const char *mqg_node_name(void);      /* "mqgate@host" */
-MQG_API uint64_t mqg_node_started_us(void);   /* wall */
-MQG_API const char *mqg_node_state(void);     /* "recovering", "running", "draining", "failed" */
+MQG_API const char *mqg_node_name(void);    /* "mqgate@host" */
+MQG_API uint64_t mqg_node_started_us(void); /* wall */
+MQG_API const char *mqg_node_state(void);   /* "recovering", "running", "draining", "failed" */
 /* Asks the main thread to drain and stop; exit_code 0 for a wish, 1 for a failure. Any thread. */
 MQG_API void mqg_node_stop(int exit_code, const char *why);
 /* "amqp=127.0.0.1:5672 http=..." as in the ready line; copied into out. Any thread. */

@@ -31,11 +31,17 @@ MQG_API enum mqg_err mqg_stores_start(struct mqg_error *e);
 MQG_API void mqg_stores_close(void); /* after the workers' last submit: flush, seal */
 MQG_API void mqg_stores_fini(void);
 MQG_API struct mqg_storage *mqg_storage_by_name(struct mqg_slice name);
-MQG_API struct mqg_storage *mqg_storage_default(void); /* store.default */
+MQG_API struct mqg_storage *mqg_storage_default(void);      /* store.default */
 MQG_API struct mqg_storage *mqg_storage_at(uint32_t index); /* NULL beyond the last */
 /* Why the process must end, once a store has failed; NULL otherwise. */
 MQG_API const char *mqg_stores_failure(void);
 MQG_API void mqg_stores_on_failure(void (*fn)(const char *text)); /* called once, any thread */
+
+/* A store's disk watermark was reached (true) or left (false). Any thread. Set before open. */
+MQG_API void mqg_stores_on_pressure(void (*fn)(bool blocked, const char *why));
+/* Who answers struct mqg_store_host.queue_live (routing). Set before open. */
+MQG_API void mqg_stores_queue_live(size_t (*fn)(uint64_t queue_id, struct mqg_range *ranges, size_t max,
+                                                uint64_t *upto));
 
 /* ---- this worker's lane of a store. All (worker). Ops point to memory that must live until the STORE phase has run. ---- */
 

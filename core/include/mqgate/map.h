@@ -1,7 +1,8 @@
 /* mqgate/map.h - a hash map from bytes to pointers, for one thread at a time.
  *
- * The hash is seeded (mqg_hash), so peers may choose keys. Values are never NULL, and never the map's own: who removes
- * or replaces gets the old one back and frees it. For a map that others read meanwhile see pmap.h. */
+ * The hash is seeded (mqg_hash), so peers may choose keys. Values are never NULL, and never the map's own:
+ * who removes or replaces gets the old one back and frees it. For a map that others read meanwhile see
+ * pmap.h. */
 #ifndef MQGATE_MAP_H
 #define MQGATE_MAP_H
 
@@ -34,8 +35,8 @@ MQG_API void *mqg_map_del(struct mqg_map *m, struct mqg_slice key);
 MQG_API void mqg_map_reserve(struct mqg_map *m, size_t n);
 
 /* for (struct mqg_map_iter it = {.left = 0}; mqg_map_next(&m, &it);) use(it.key, it.value);
- * In no order. The entry just returned may be deleted; any other change ends the walk. The key is valid as long as the
- * entry is. */
+ * In no order. The entry just returned may be deleted; any other change ends the walk. The key is valid as
+ * long as the entry is. */
 struct mqg_map_iter {
     struct mqg_slice key;
     void *value;

@@ -8,7 +8,7 @@
 
 #include <mqgate/base.h>
 
-#define MQG_MODULE_MAGIC 0x4d514741u /* "AGQM" */
+#define MQG_MODULE_MAGIC     0x4d514741u /* "AGQM" */
 #define MQG_MODULE_ABI_MAJOR 1
 #define MQG_MODULE_ABI_MINOR 0
 
@@ -48,13 +48,17 @@ struct mqg_module {
 };
 
 /* MQG_MODULE(amqp) = { MQG_MODULE_HEAD(struct mqg_protocol_ops), .kind = ..., ... }; */
-#define MQG_MODULE_HEAD(ops_type) \
+#define MQG_MODULE_HEAD(ops_type)                                                                    \
     .magic = MQG_MODULE_MAGIC, .abi_major = MQG_MODULE_ABI_MAJOR, .abi_minor = MQG_MODULE_ABI_MINOR, \
     .size = sizeof(struct mqg_module), .ops_size = sizeof(ops_type)
 #ifdef MQG_MODULE_STATIC
-#define MQG_MODULE(modname) extern const struct mqg_module mqg_module_##modname; const struct mqg_module mqg_module_##modname
+#define MQG_MODULE(modname)                              \
+    extern const struct mqg_module mqg_module_##modname; \
+    const struct mqg_module mqg_module_##modname
 #else
-#define MQG_MODULE(modname) extern MQG_API const struct mqg_module mqg_module; MQG_API const struct mqg_module mqg_module
+#define MQG_MODULE(modname)                            \
+    extern MQG_API const struct mqg_module mqg_module; \
+    MQG_API const struct mqg_module mqg_module
 #endif
 
 #endif

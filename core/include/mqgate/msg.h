@@ -24,25 +24,25 @@ struct mqg_extent;
 struct mqg_slab;
 
 enum mqg_proto { /* ingress protocol; stored, so numbers are for ever */
-    MQG_PROTO_NONE = 0,
-    MQG_PROTO_AMQP091 = 1,
-    MQG_PROTO_MQTT = 2,
-    MQG_PROTO_STOMP = 3,
-    MQG_PROTO_KAFKA = 4,
-    MQG_PROTO_HTTP = 5,
-    MQG_PROTO_INTERNAL = 6,
-    MQG_PROTO_COUNT
+                 MQG_PROTO_NONE = 0,
+                 MQG_PROTO_AMQP091 = 1,
+                 MQG_PROTO_MQTT = 2,
+                 MQG_PROTO_STOMP = 3,
+                 MQG_PROTO_KAFKA = 4,
+                 MQG_PROTO_HTTP = 5,
+                 MQG_PROTO_INTERNAL = 6,
+                 MQG_PROTO_COUNT
 };
 
 enum mqg_msg_flag { /* stored */
-    MQG_MSG_PERSISTENT = 1u << 0,
-    MQG_MSG_NULL_BODY = 1u << 1, /* a tombstone is not an empty body */
-    MQG_MSG_HAS_PKEY = 1u << 2,  /* a partition key was given (it may be empty) */
-    MQG_MSG_HAS_TTL = 1u << 3,
+                    MQG_MSG_PERSISTENT = 1u << 0,
+                    MQG_MSG_NULL_BODY = 1u << 1, /* a tombstone is not an empty body */
+                    MQG_MSG_HAS_PKEY = 1u << 2,  /* a partition key was given (it may be empty) */
+                    MQG_MSG_HAS_TTL = 1u << 3,
 };
 
 #define MQG_STORED_VERSION 1
-#define MQG_MSG_BODY_MAX (128u << 20)
+#define MQG_MSG_BODY_MAX   (128u << 20)
 #define MQG_KEY_LEVELS_MAX 128
 
 /* The stored form's head: little-endian, 80 bytes, no padding, version first. */
@@ -76,10 +76,11 @@ _Static_assert(sizeof(struct mqg_stored) == 80, "the stored form is a file forma
 struct mqg_msg {
     uint32_t magic;
     _Atomic uint32_t refs;
-    struct mqg_slab *slab;     /* where the memory lives */
-    struct mqg_extent *extent; /* store.h: set before the message is visible to others when it will be stored */
-    uint32_t extent_off;       /* of its stored form in the extent; valid once the extent is durable */
-    uint32_t total_len;        /* sizeof(struct mqg_stored) + all parts */
+    struct mqg_slab *slab; /* where the memory lives */
+    struct mqg_extent
+        *extent;         /* store.h: set before the message is visible to others when it will be stored */
+    uint32_t extent_off; /* of its stored form in the extent; valid once the extent is durable */
+    uint32_t total_len;  /* sizeof(struct mqg_stored) + all parts */
     struct mqg_stored st;
     uint8_t data[];
 };
@@ -102,21 +103,20 @@ MQG_API struct mqg_msg *mqg_msg_new(const struct mqg_msg_parts *parts);
 /* Rebuilds a message from its stored form (checked: version, lengths). NULL + *err on bytes that do not check. */
 MQG_API struct mqg_msg *mqg_msg_from_stored(struct mqg_slice stored, enum mqg_err *err);
 /* A copy with another exchange, key and overlay (dead letter, retry): identity, origin and body kept. flags replace. */
-MQG_API struct mqg_msg *mqg_msg_derive(const struct mqg_msg *m, struct mqg_slice exchange, struct mqg_slice key,
-                                       struct mqg_slice overlay, uint8_t flags, uint64_t ttl_ms);
+MQG_API struct mqg_msg *mqg_msg_derive(const struct mqg_msg *m, struct mqg_slice exchange,
+                                       struct mqg_slice key, struct mqg_slice overlay, uint8_t flags,
+                                       uint64_t ttl_ms);
 /* A copy for a second store. */
 MQG_API struct mqg_msg *mqg_msg_clone(const struct mqg_msg *m);
 MQG_API void mqg_msg_free_block(struct mqg_msg *m); /* called by unref at zero */
 
-static inline struct mqg_msg *
-mqg_msg_ref(struct mqg_msg *m)
+static inline struct mqg_msg *mqg_msg_ref(struct mqg_msg *m)
 {
     atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
     return m;
 }
 
-static inline void
-mqg_msg_unref(struct mqg_msg **m)
+static inline void mqg_msg_unref(struct mqg_msg **m)
 {
     struct mqg_msg *msg = *m;
     *m = NULL;
@@ -126,21 +126,63 @@ mqg_msg_unref(struct mqg_msg **m)
 
 /* ---- parts ------------------------------------------------------------------------------------------------------ */
 
-static inline const uint8_t *mqg_msg_at_key(const struct mqg_msg *m) { return m->data + m->st.exchange_len; }
-static inline const uint8_t *mqg_msg_at_pkey(const struct mqg_msg *m) { return mqg_msg_at_key(m) + m->st.key_len; }
-static inline const uint8_t *mqg_msg_at_user(const struct mqg_msg *m) { return mqg_msg_at_pkey(m) + m->st.pkey_len; }
-static inline const uint8_t *mqg_msg_at_origin(const struct mqg_msg *m) { return mqg_msg_at_user(m) + m->st.user_len + m->st.client_len; }
-static inline struct mqg_slice mqg_msg_exchange(const struct mqg_msg *m) { return mqg_slice_of(m->data, m->st.exchange_len); }
-static inline struct mqg_slice mqg_msg_key(const struct mqg_msg *m) { return mqg_slice_of(mqg_msg_at_key(m), m->st.key_len); }
-static inline struct mqg_slice mqg_msg_pkey(const struct mqg_msg *m) { return mqg_slice_of(mqg_msg_at_pkey(m), m->st.pkey_len); }
-static inline struct mqg_slice mqg_msg_user(const struct mqg_msg *m) { return mqg_slice_of(mqg_msg_at_user(m), m->st.user_len); }
-static inline struct mqg_slice mqg_msg_origin(const struct mqg_msg *m) { return mqg_slice_of(mqg_msg_at_origin(m), m->st.origin_len); }
-static inline struct mqg_slice mqg_msg_overlay(const struct mqg_msg *m) { return mqg_slice_of(mqg_msg_at_origin(m) + m->st.origin_len, m->st.overlay_len); }
-static inline struct mqg_slice mqg_msg_body(const struct mqg_msg *m) { return mqg_slice_of(mqg_msg_at_origin(m) + m->st.origin_len + m->st.overlay_len, m->st.body_len); }
-static inline uint8_t *mqg_msg_body_mut(struct mqg_msg *m) { return (uint8_t *)(uintptr_t)mqg_msg_body(m).ptr; }
+static inline const uint8_t *mqg_msg_at_key(const struct mqg_msg *m)
+{
+    return m->data + m->st.exchange_len;
+}
+static inline const uint8_t *mqg_msg_at_pkey(const struct mqg_msg *m)
+{
+    return mqg_msg_at_key(m) + m->st.key_len;
+}
+static inline const uint8_t *mqg_msg_at_user(const struct mqg_msg *m)
+{
+    return mqg_msg_at_pkey(m) + m->st.pkey_len;
+}
+static inline const uint8_t *mqg_msg_at_origin(const struct mqg_msg *m)
+{
+    return mqg_msg_at_user(m) + m->st.user_len + m->st.client_len;
+}
+static inline struct mqg_slice mqg_msg_exchange(const struct mqg_msg *m)
+{
+    return mqg_slice_of(m->data, m->st.exchange_len);
+}
+static inline struct mqg_slice mqg_msg_key(const struct mqg_msg *m)
+{
+    return mqg_slice_of(mqg_msg_at_key(m), m->st.key_len);
+}
+static inline struct mqg_slice mqg_msg_pkey(const struct mqg_msg *m)
+{
+    return mqg_slice_of(mqg_msg_at_pkey(m), m->st.pkey_len);
+}
+static inline struct mqg_slice mqg_msg_user(const struct mqg_msg *m)
+{
+    return mqg_slice_of(mqg_msg_at_user(m), m->st.user_len);
+}
+static inline struct mqg_slice mqg_msg_origin(const struct mqg_msg *m)
+{
+    return mqg_slice_of(mqg_msg_at_origin(m), m->st.origin_len);
+}
+static inline struct mqg_slice mqg_msg_overlay(const struct mqg_msg *m)
+{
+    return mqg_slice_of(mqg_msg_at_origin(m) + m->st.origin_len, m->st.overlay_len);
+}
+static inline struct mqg_slice mqg_msg_body(const struct mqg_msg *m)
+{
+    return mqg_slice_of(mqg_msg_at_origin(m) + m->st.origin_len + m->st.overlay_len, m->st.body_len);
+}
+static inline uint8_t *mqg_msg_body_mut(struct mqg_msg *m)
+{
+    return (uint8_t *)(uintptr_t)mqg_msg_body(m).ptr;
+}
 /* The stored form: what the journal writes. */
-static inline struct mqg_slice mqg_msg_stored(const struct mqg_msg *m) { return mqg_slice_of(&m->st, m->total_len); }
-static inline bool mqg_msg_persistent(const struct mqg_msg *m) { return (m->st.flags & MQG_MSG_PERSISTENT) != 0; }
+static inline struct mqg_slice mqg_msg_stored(const struct mqg_msg *m)
+{
+    return mqg_slice_of(&m->st, m->total_len);
+}
+static inline bool mqg_msg_persistent(const struct mqg_msg *m)
+{
+    return (m->st.flags & MQG_MSG_PERSISTENT) != 0;
+}
 
 /* ---- overlay ------------------------------------------------------------------------------------------------------ */
 
@@ -163,20 +205,22 @@ enum mqg_prop {
 
 /* The change list of the hops so far, relative to the origin form. Encoded: version, drop bits, remove table, set table. */
 struct mqg_overlay {
-    uint32_t drop;           /* MQG_PROP_* no longer there */
-    bool has_reply_to;       /* reply_to replaced (direct reply-to) */
+    uint32_t drop;     /* MQG_PROP_* no longer there */
+    bool has_reply_to; /* reply_to replaced (direct reply-to) */
     struct mqg_slice reply_to;
     struct mqg_table remove; /* headers gone (values ignored) */
     struct mqg_table set;    /* headers set or replaced, in order */
 };
 MQG_API void mqg_overlay_encode(struct mqg_dynbuf *out, const struct mqg_overlay *o);
-MQG_API enum mqg_err mqg_overlay_decode(struct mqg_slice in, struct mqg_arena *a, struct mqg_overlay *o) MQG_MUST_CHECK;
+MQG_API enum mqg_err mqg_overlay_decode(struct mqg_slice in, struct mqg_arena *a,
+                                        struct mqg_overlay *o) MQG_MUST_CHECK;
 
 /* ---- the common view ------------------------------------------------------------------------------------------------ */
 
 struct mqg_view {
     uint32_t has; /* MQG_PROP_* */
-    struct mqg_slice content_type, content_encoding, correlation_id, reply_to, message_id, type, app_id, user_id;
+    struct mqg_slice content_type, content_encoding, correlation_id, reply_to, message_id, type, app_id,
+        user_id;
     uint64_t timestamp_us;
     uint64_t expiration_ms;
     uint8_t priority, delivery_mode;

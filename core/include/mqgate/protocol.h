@@ -24,7 +24,7 @@ struct mqg_session; /* auth.h */
 struct mqg_sub;     /* broker.h */
 
 enum mqg_conn_event {
-    MQG_EV_BLOCKED,      /* the node takes no publishes now (text says why); the handler tells its client if it can */
+    MQG_EV_BLOCKED, /* the node takes no publishes now (text says why); the handler tells its client if it can */
     MQG_EV_UNBLOCKED,
     MQG_EV_WRITABLE,     /* output fell below the low mark: deliveries may go on */
     MQG_EV_DRAINING,     /* the node stops: say goodbye in the protocol's way, then close */
@@ -47,9 +47,9 @@ struct mqg_describe {
 #define MQG_PROTOCOL_ABI_MINOR 0
 
 struct mqg_protocol_ops {
-    const char *name;            /* "amqp": listeners.amqp and listeners.amqps are its listeners */
+    const char *name; /* "amqp": listeners.amqp and listeners.amqps are its listeners */
     enum mqg_proto proto;
-    size_t conn_bytes;           /* the handler's state per connection, zeroed, at mqg_conn_state() */
+    size_t conn_bytes;            /* the handler's state per connection, zeroed, at mqg_conn_state() */
     const char *const *listeners; /* names without 's' for TLS, e.g. {"amqp", NULL} */
     uint16_t default_port, default_tls_port;
     /* Was this first data meant for us? Only used to give a better refusal on a wrong port. May be NULL. */
@@ -70,16 +70,16 @@ struct mqg_protocol_ops {
 enum mqg_transport_flag { MQG_CONN_TLS = 1u << 0, MQG_CONN_LOOPBACK = 1u << 1, MQG_CONN_PROXIED = 1u << 2 };
 
 struct mqg_conn_info {
-    uint64_t id;          /* never used again */
+    uint64_t id; /* never used again */
     char peer_host[64];
     char host[64];
     uint16_t peer_port, port;
-    unsigned flags;       /* MQG_CONN_*: LOOPBACK judged by the address the PROXY header announced */
+    unsigned flags; /* MQG_CONN_*: LOOPBACK judged by the address the PROXY header announced */
     uint64_t connected_us;
     char tls_protocol[16], tls_cipher[48];
     char cert_subject_cn[128]; /* verified client certificate, else "" */
     char cert_subject[256];    /* its distinguished name */
-    const char *listener; /* "amqps" */
+    const char *listener;      /* "amqps" */
 };
 
 MQG_API void *mqg_conn_state(struct mqg_conn *c);

@@ -21,21 +21,21 @@
 #include <mqgate/module.h>
 #include <mqgate/msg.h>
 
-struct mqg_store;   /* adapter's own, opaque to the host */
-struct mqg_conf;    /* conf.h */
+struct mqg_store; /* adapter's own, opaque to the host */
+struct mqg_conf;  /* conf.h */
 
 enum mqg_store_cap {
-    MQG_STORE_DURABLE = 1u << 0,       /* done() means: survives kill -9 and power loss (flush=sync) */
-    MQG_STORE_QUEUES = 1u << 1,        /* MSG, SETTLE, COUNT, load */
-    MQG_STORE_STREAMS = 1u << 2,       /* APPEND, stream_* */
-    MQG_STORE_SEEK = 1u << 3,          /* streams are read from any offset */
-    MQG_STORE_TRIM = 1u << 4,          /* streams can be cut at the front */
-    MQG_STORE_POSITIONS = 1u << 5,     /* keeps group positions itself (else they are META) */
+    MQG_STORE_DURABLE = 1u << 0,   /* done() means: survives kill -9 and power loss (flush=sync) */
+    MQG_STORE_QUEUES = 1u << 1,    /* MSG, SETTLE, COUNT, load */
+    MQG_STORE_STREAMS = 1u << 2,   /* APPEND, stream_* */
+    MQG_STORE_SEEK = 1u << 3,      /* streams are read from any offset */
+    MQG_STORE_TRIM = 1u << 4,      /* streams can be cut at the front */
+    MQG_STORE_POSITIONS = 1u << 5, /* keeps group positions itself (else they are META) */
     MQG_STORE_META = 1u << 6,
     MQG_STORE_ATOMIC_GROUPS = 1u << 7,
-    MQG_STORE_NATIVE_QUEUE = 1u << 8,  /* queues live in the engine: queue_consume, credit, get */
+    MQG_STORE_NATIVE_QUEUE = 1u << 8, /* queues live in the engine: queue_consume, credit, get */
     MQG_STORE_PUSH = 1u << 9,
-    MQG_STORE_REMOTE = 1u << 10,       /* may be away; submit may answer AGAIN for long */
+    MQG_STORE_REMOTE = 1u << 10, /* may be away; submit may answer AGAIN for long */
 };
 
 /* ---- extents ------------------------------------------------------------------------------------------------------ */
@@ -44,14 +44,14 @@ enum mqg_store_cap {
 
 struct mqg_extent {
     _Atomic int64_t live;
-    _Atomic uint64_t place; /* MQG_PLACE_NONE until durable; then the adapter's position of the extent's first byte */
+    _Atomic uint64_t
+        place; /* MQG_PLACE_NONE until durable; then the adapter's position of the extent's first byte */
     const struct mqg_store_ops *ops;
     struct mqg_store *store;
     void *owner; /* the adapter's: segment... */
 };
 
-static inline void
-mqg_extent_take(struct mqg_extent *x, int64_t n)
+static inline void mqg_extent_take(struct mqg_extent *x, int64_t n)
 {
     atomic_fetch_add_explicit(&x->live, n, memory_order_relaxed);
 }
@@ -87,21 +87,62 @@ struct mqg_range {
 struct mqg_store_op {
     enum mqg_store_op_kind kind;
     union {
-        struct { struct mqg_msg *msg; const struct mqg_dest *dests; uint32_t ndest; } msg; /* msg->extent is the lane's */
-        struct { uint64_t queue_id; const struct mqg_range *ranges; uint32_t n; } settle;
-        struct { uint64_t queue_id; uint64_t qseq; uint32_t delivery_count; uint32_t acquired_count; } count;
-        struct { struct mqg_slice key, value; bool remove; } meta; /* last writer wins per key */
-        struct { uint64_t partition; uint64_t base_offset; uint32_t count; uint64_t max_time_ms;
-                 const struct mqg_slice *rope; uint32_t nrope; } append; /* record batches v2, verbatim */
-        struct { uint64_t partition; uint64_t start_offset; } trim;
-        struct { uint64_t partition; struct mqg_slice name; int32_t index; } stream; /* name: remote engines' topic */
-        struct { struct mqg_slice group; uint64_t partition; uint64_t offset; struct mqg_slice metadata; } position;
-        struct { uint64_t partition; uint64_t producer_id; int16_t epoch; int32_t base_seq, last_seq; uint64_t offset; } producer;
+        struct {
+            struct mqg_msg *msg;
+            const struct mqg_dest *dests;
+            uint32_t ndest;
+        } msg; /* msg->extent is the lane's */
+        struct {
+            uint64_t queue_id;
+            const struct mqg_range *ranges;
+            uint32_t n;
+        } settle;
+        struct {
+            uint64_t queue_id;
+            uint64_t qseq;
+            uint32_t delivery_count;
+            uint32_t acquired_count;
+        } count;
+        struct {
+            struct mqg_slice key, value;
+            bool remove;
+        } meta; /* last writer wins per key */
+        struct {
+            uint64_t partition;
+            uint64_t base_offset;
+            uint32_t count;
+            uint64_t max_time_ms;
+            const struct mqg_slice *rope;
+            uint32_t nrope;
+        } append; /* record batches v2, verbatim */
+        struct {
+            uint64_t partition;
+            uint64_t start_offset;
+        } trim;
+        struct {
+            uint64_t partition;
+            struct mqg_slice name;
+            int32_t index;
+        } stream; /* name: remote engines' topic */
+        struct {
+            struct mqg_slice group;
+            uint64_t partition;
+            uint64_t offset;
+            struct mqg_slice metadata;
+        } position;
+        struct {
+            uint64_t partition;
+            uint64_t producer_id;
+            int16_t epoch;
+            int32_t base_seq, last_seq;
+            uint64_t offset;
+        } producer;
     };
 };
 
 enum mqg_submit_flag {
-    MQG_SUBMIT_URGENT = 1u << 0, /* somebody waits; without it the adapter may let the batch ride up to 100 ms */
+    MQG_SUBMIT_URGENT =
+        1u << 0, /* somebody waits; without it the adapter may let the batch ride up to 100 ms */
 };
 
 /* ---- loading bodies and reading streams ------------------------------------------------------------------------------ */
@@ -130,7 +171,7 @@ struct mqg_stream_read {
     bool durable_only;  /* up to the high watermark */
     uint32_t lane;
     /* out */
-    enum mqg_err err;   /* NOT_FOUND: before start or beyond end */
+    enum mqg_err err;     /* NOT_FOUND: before start or beyond end */
     struct mqg_buf *data; /* whole batches, verbatim; caller unrefs. NULL when nothing there yet */
     uint64_t next_offset;
     uint64_t high_watermark, log_start;
@@ -164,9 +205,12 @@ struct mqg_store_host {
  * qseq order, then streams. Long recovery calls progress about once a second. */
 struct mqg_recover {
     void (*meta)(void *arg, struct mqg_slice key, struct mqg_slice value);
-    void (*meta_end)(void *arg); /* definitions may be built now; queues unknown then are dropped by returning false below */
-    bool (*message)(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off, uint32_t len,
-                    const struct mqg_stored *head, uint32_t delivery_count, uint32_t acquired_count);
+    void (*meta_end)(
+        void *
+            arg); /* definitions may be built now; queues unknown then are dropped by returning false below */
+    bool (*message)(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off,
+                    uint32_t len, const struct mqg_stored *head, uint32_t delivery_count,
+                    uint32_t acquired_count);
     void (*stream)(void *arg, uint64_t partition, const struct mqg_stream_bounds *b);
     void (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
     bool unclean; /* out: the last stop was not clean: recovered messages count as redelivered */
@@ -188,11 +232,12 @@ struct mqg_store_stats {
 /* Appending a function is a minor change; required ones are marked (r). Threads: (any), (lane) = the worker that owns the
  * lane, (main) = the main thread before workers start or after they have stopped. */
 struct mqg_store_ops {
-    const char *type;  /* "journal": [store.NAME] type=journal */
-    uint32_t caps;     /* most it can do; caps() narrows it per configuration */
+    const char *type; /* "journal": [store.NAME] type=journal */
+    uint32_t caps;    /* most it can do; caps() narrows it per configuration */
     /* (r)(main) Reads its section; makes the store; does no I/O beyond taking the folder's lock. nlanes is fixed. */
-    enum mqg_err (*open)(struct mqg_store **out, const struct mqg_store_host *host, const struct mqg_conf *conf,
-                         const char *section, uint32_t nlanes, struct mqg_error *e);
+    enum mqg_err (*open)(struct mqg_store **out, const struct mqg_store_host *host,
+                         const struct mqg_conf *conf, const char *section, uint32_t nlanes,
+                         struct mqg_error *e);
     uint32_t (*caps_of)(const struct mqg_store *s); /* (any) */
     /* (r)(main) Reads what is there; blocks. */
     enum mqg_err (*recover)(struct mqg_store *s, struct mqg_recover *r, struct mqg_error *e);
@@ -204,29 +249,33 @@ struct mqg_store_ops {
     void (*extent_dead)(struct mqg_store *s, struct mqg_extent *x);
     /* (r)(lane) ops and what they point to stay the caller's and are not touched after the return, but for msg (the adapter
      * takes references it needs) and ropes over 64 KiB, which stay valid until done. */
-    enum mqg_err (*submit)(struct mqg_store *s, uint32_t lane, const struct mqg_store_op *ops, size_t n, uint64_t ticket,
-                           unsigned flags);
+    enum mqg_err (*submit)(struct mqg_store *s, uint32_t lane, const struct mqg_store_op *ops, size_t n,
+                           uint64_t ticket, unsigned flags);
     /* QUEUES (lane): answers by req->done, also when all was in memory. */
     void (*load)(struct mqg_store *s, struct mqg_load_req *req);
     /* STREAMS */
-    enum mqg_err (*stream_bounds)(struct mqg_store *s, uint64_t partition, struct mqg_stream_bounds *out); /* (any) */
-    void (*stream_read)(struct mqg_store *s, struct mqg_stream_read *r);                                  /* (lane) */
+    enum mqg_err (*stream_bounds)(struct mqg_store *s, uint64_t partition,
+                                  struct mqg_stream_bounds *out);        /* (any) */
+    void (*stream_read)(struct mqg_store *s, struct mqg_stream_read *r); /* (lane) */
     /* (any) Asks for one stream_ready when the high watermark is beyond `offset`; at once when it already is. */
     void (*stream_wait)(struct mqg_store *s, uint64_t partition, uint64_t offset);
     /* (any) First offset whose record time is >= time_ms; high watermark when none. */
-    enum mqg_err (*offset_for_time)(struct mqg_store *s, uint64_t partition, uint64_t time_ms, uint64_t *offset);
+    enum mqg_err (*offset_for_time)(struct mqg_store *s, uint64_t partition, uint64_t time_ms,
+                                    uint64_t *offset);
     /* POSITIONS (any): reads back a group's position; NOT_FOUND when none. */
-    enum mqg_err (*position_get)(struct mqg_store *s, struct mqg_slice group, uint64_t partition, uint64_t *offset);
+    enum mqg_err (*position_get)(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
+                                 uint64_t *offset);
     /* NATIVE_QUEUE: behind a proxy queue; see docs/decisions. */
-    enum mqg_err (*queue_consume)(struct mqg_store *s, uint64_t queue_id, struct mqg_slice name, uint32_t lane, void *sub);
+    enum mqg_err (*queue_consume)(struct mqg_store *s, uint64_t queue_id, struct mqg_slice name,
+                                  uint32_t lane, void *sub);
     enum mqg_err (*queue_credit)(struct mqg_store *s, void *sub, uint32_t credit);
     enum mqg_err (*queue_get)(struct mqg_store *s, uint64_t queue_id, struct mqg_load_req *req);
     void (*stats)(struct mqg_store *s, struct mqg_store_stats *out); /* (r)(any) */
     /* close: no new work, flush what is there, seal (blocks, main). stop: end threads. fini: free. Each once, in order;
      * stop and fini also after a failed open's successful part or without close (a crash test). */
-    void (*close)(struct mqg_store *s); /* (r) */
-    void (*stop)(struct mqg_store *s);  /* (r) */
-    void (*fini)(struct mqg_store **s); /* (r) */
+    void (*close)(struct mqg_store *s);        /* (r) */
+    void (*stop)(struct mqg_store *s);         /* (r) */
+    void (*fini)(struct mqg_store **s);        /* (r) */
     void (*dump)(struct mqg_store *s, int fd); /* (any, in a crash: no locks, no malloc) */
 };
 

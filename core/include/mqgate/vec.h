@@ -1,7 +1,8 @@
 /* mqgate/vec.h - a growable vector of pointers, for lists of unknown length that are built and walked.
  *
- * Zero-initialised is empty. It owns its array, never what the pointers point to. Not thread-safe. Inline, because each
- * function is a line or two. Memory must be there (mqg_xrealloc): lengths that peers choose are bounded by the caller. */
+ * Zero-initialised is empty. It owns its array, never what the pointers point to. Not thread-safe. Inline,
+ * because each function is a line or two. Memory must be there (mqg_xrealloc): lengths that peers choose are
+ * bounded by the caller. */
 #ifndef MQGATE_VEC_H
 #define MQGATE_VEC_H
 

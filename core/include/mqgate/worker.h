@@ -17,7 +17,7 @@
 
 #define MQG_WORKERS_MAX 64
 /* Lanes: one per worker, and one for the main thread's own commands (index nworkers). */
-#define MQG_LANES_MAX (MQG_WORKERS_MAX + 1)
+#define MQG_LANES_MAX   (MQG_WORKERS_MAX + 1)
 
 struct event_base;
 
