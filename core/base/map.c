@@ -1,12 +1,12 @@
 /* map.c - open addressing with linear probing, deletion by shifting back.
  *
- * One array, no node per entry: a lookup is one or two cache lines. A deleted slot is filled with the next entry of
- * its run that may stand there, so no tombstones gather in a map whose keys come and go for months. The map grows at
- * three quarters and does not shrink: its users are tables that fill up again.
+ * One array, no node per entry: a lookup is one or two cache lines. A deleted slot is filled with the next
+ * entry of its run that may stand there, so no tombstones gather in a map whose keys come and go for months.
+ * The map grows at three quarters and does not shrink: its users are tables that fill up again.
  *
- * A walk goes downward around the ring, from an empty slot. Shifting back moves only entries that stand later in a
- * run, which the walk has already passed; and no run reaches across an empty slot. So the entry at hand can be deleted
- * without that another is missed or seen twice. */
+ * A walk goes downward around the ring, from an empty slot. Shifting back moves only entries that stand later
+ * in a run, which the walk has already passed; and no run reaches across an empty slot. So the entry at hand
+ * can be deleted without that another is missed or seen twice. */
 #include <mqgate/map.h>
 
 #include <stdlib.h>
