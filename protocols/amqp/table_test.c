@@ -351,7 +351,7 @@ static void test_find(void **state)
     struct amqp_value v;
     int64_t number = 0;
     bool flag = false;
-    struct mqg_slice bytes;
+    struct mqg_slice bytes = MQG_SLICE_NONE;
     const struct mqg_slice raw = MQG_SLICE_LIT(EVERY_TYPE "\1a"
                                                           "t\0");
     assert_true(amqp_table_find(raw, MQG_SLICE_LIT("a"), &v));
@@ -407,7 +407,7 @@ static void test_iterate_array(void **state)
 {
     (void)state;
     struct amqp_value v;
-    struct mqg_slice bytes;
+    struct mqg_slice bytes = MQG_SLICE_NONE;
     const struct mqg_slice raw = MQG_SLICE_LIT("\2CCA\0\0\0\x0c"
                                                "S\0\0\0\1a"
                                                "S\0\0\0\1b");
@@ -438,6 +438,11 @@ static void test_value_decode(void **state)
     assert_int_equal(amqp_value_decode(&v, &arena, &out), MQG_MALFORMED);
     v = (struct amqp_value){0, MQG_SLICE_NONE};
     assert_int_equal(amqp_value_decode(&v, &arena, &out), MQG_INVALID);
+    /* A nested value has its own level, so that it may stand in a table again. */
+    const struct mqg_slice deep = nested(MQG_VALUE_DEPTH_MAX, 'F');
+    v = (struct amqp_value){'F', deep};
+    assert_int_equal(amqp_value_decode(&v, &arena, &out), MQG_TOO_LARGE);
+    kit_free(deep);
 }
 
 #define TABLE_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)

@@ -104,6 +104,7 @@ struct mqg_slice amqp_reply_text(char out[AMQP_SHORTSTR_MAX_BYTES + 1], int code
 {
     const size_t room = AMQP_SHORTSTR_MAX_BYTES + 1;
     const size_t head = (size_t)snprintf(out, room, "%s - ", amqp_reply_name(code));
+    static const char dots[3] = {'.', '.', '.'};
     va_list args;
     va_start(args, fmt);
     const int text = vsnprintf(out + head, room - head, fmt, args);
@@ -112,7 +113,7 @@ struct mqg_slice amqp_reply_text(char out[AMQP_SHORTSTR_MAX_BYTES + 1], int code
     size_t len = head + (size_t)text;
     if (len > AMQP_SHORTSTR_MAX_BYTES) {
         len = AMQP_SHORTSTR_MAX_BYTES;
-        memcpy(out + len - 3, "...", 3);
+        memcpy(out + len - sizeof dots, dots, sizeof dots);
     }
     return mqg_slice_of(out, len);
 }
