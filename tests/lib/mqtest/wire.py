@@ -4,6 +4,7 @@ Methods are built and read with pika's generated classes (`pika.spec`); frames, 
 of things are ours, so a test can cut, repeat, reorder or forge any of them. Nothing here hides an error of
 the broker: a close that was not asked for raises Closed with its reply code and text.
 """
+import contextlib
 import select
 import socket
 import struct
@@ -201,7 +202,8 @@ class Conn:
 
     def raise_close(self, channel, method):
         if isinstance(method, spec.Connection.Close):
-            self.send(0, spec.Connection.CloseOk())
+            with contextlib.suppress(ConnectionError):
+                self.send(0, spec.Connection.CloseOk())
             raise Closed("connection", method.reply_code, method.reply_text, method.class_id, method.method_id)
         if isinstance(method, spec.Channel.Close):
             self.send(channel, spec.Channel.CloseOk())
