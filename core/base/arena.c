@@ -1,9 +1,9 @@
 /* arena.c - many small allocations that live and die together.
  *
- * A decode makes dozens of little things whose lifetime is one frame or one command: freeing them one by one would
- * be most of the work. Blocks are chained newest first and double in size up to a bound, the oldest is kept by a
- * reset so that a connection in its steady state allocates nothing. Under AddressSanitizer all that is not handed
- * out is poisoned: a pointer kept beyond a reset is found where it is used.
+ * A decode makes dozens of little things whose lifetime is one frame or one command: freeing them one by one
+ * would be most of the work. Blocks are chained newest first and double in size up to a bound, the oldest is
+ * kept by a reset so that a connection in its steady state allocates nothing. Under AddressSanitizer all that
+ * is not handed out is poisoned: a pointer kept beyond a reset is found where it is used.
  *
  *   head -> [block 8K | used] -> [block 4K | full] -> NULL */
 #include <mqgate/base.h>

@@ -1,9 +1,10 @@
 /* assert.c - how the process dies of its own bug.
  *
- * A broken invariant means that our picture of the state is wrong; going on would write that picture to disk. So
- * asserts are never compiled out, and a crash explains itself: whoever keeps a table registers a dump of it. The dumps
- * run in the dying thread, without locks, hence they only read; a dump that fails itself ends the process at once.
- * Output goes by write(2) because stdio's locks may be held by the very code that failed. */
+ * A broken invariant means that our picture of the state is wrong; going on would write that picture to disk.
+ * So asserts are never compiled out, and a crash explains itself: whoever keeps a table registers a dump of
+ * it. The dumps run in the dying thread, without locks, hence they only read; a dump that fails itself ends
+ * the process at once. Output goes by write(2) because stdio's locks may be held by the very code that
+ * failed. */
 #include <mqgate/base.h>
 
 #include <stdio.h>

@@ -1,7 +1,8 @@
 /* budget.c - a bound on bytes that peers choose, in levels: connection, protocol, process.
  *
- * Each level is charged by compare-and-swap and not by add-then-check: with the latter, a taker that is about to be
- * refused makes others fail for bytes that nobody gets. A refusal above gives back what was taken below. */
+ * Each level is charged by compare-and-swap and not by add-then-check: with the latter, a taker that is about
+ * to be refused makes others fail for bytes that nobody gets. A refusal above gives back what was taken
+ * below. */
 #include <mqgate/base.h>
 
 static bool budget_take_level(struct mqg_budget *b, int64_t n)

@@ -1,8 +1,8 @@
 /* buf.c - counted bytes.
  *
- * The count is atomic because a buffer may be filled by one worker and sent by another; the bytes are not, because
- * nobody writes them once a second reference exists. The last unref must see all reads of the others as done, hence
- * release on each decrement and an acquire before the free. */
+ * The count is atomic because a buffer may be filled by one worker and sent by another; the bytes are not,
+ * because nobody writes them once a second reference exists. The last unref must see all reads of the others
+ * as done, hence release on each decrement and an acquire before the free. */
 #include <mqgate/base.h>
 
 #include <stdlib.h>

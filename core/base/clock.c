@@ -1,7 +1,7 @@
 /* clock.c - the one place that asks the time.
  *
- * TTLs, keep-alives and expiries are tested by moving a clock, not by sleeping: mqg_clock_set freezes both clocks for
- * the whole process. Readings of the real monotonic clock are in milliseconds since boot. */
+ * TTLs, keep-alives and expiries are tested by moving a clock, not by sleeping: mqg_clock_set freezes both
+ * clocks for the whole process. Readings of the real monotonic clock are in milliseconds since boot. */
 #include <mqgate/base.h>
 
 #include <time.h>

@@ -1,8 +1,8 @@
 /* crc32c.c - CRC-32C (Castagnoli, RFC 3720 appendix B.4), as the journal and Kafka's batches use it.
  *
- * isa-l brings the fast form (11 GB/s); the table is the plain form, one byte at a time, and the oracle that the fast
- * one is tested against. Both continue: pass 0 first, then the result for the bytes that follow. isa-l leaves the
- * inversion before and after to its caller and counts in int, hence the pieces. */
+ * isa-l brings the fast form (11 GB/s); the table is the plain form, one byte at a time, and the oracle that
+ * the fast one is tested against. Both continue: pass 0 first, then the result for the bytes that follow.
+ * isa-l leaves the inversion before and after to its caller and counts in int, hence the pieces. */
 #include <mqgate/base.h>
 
 #include <isa-l/crc.h>

@@ -1,7 +1,7 @@
 /* cursor.c - the one read that is too long to be inline.
  *
- * A varint has one spelling only: a peer that could write a length in two ways could make two parsers of the same
- * bytes disagree. So an overlong form fails, as does a tenth byte that carries more than the 64th bit. */
+ * A varint has one spelling only: a peer that could write a length in two ways could make two parsers of the
+ * same bytes disagree. So an overlong form fails, as does a tenth byte with more than the 64th bit. */
 #include <mqgate/base.h>
 
 enum { VARINT_BYTES_MAX = 10 };

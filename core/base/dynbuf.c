@@ -1,8 +1,8 @@
 /* dynbuf.c - bytes that grow by doubling, up to a maximum that each owner must name.
  *
- * The failure is sticky, so that a writer of ten fields checks once. Memory that cannot be had counts as a failure
- * too, and not as an abort: how much is written is often a peer's choice. Text needs one byte more while it is made,
- * for the NUL of vsnprintf; hence cap may be max + 1, len never is. */
+ * The failure is sticky, so that a writer of ten fields checks once. Memory that cannot be had counts as a
+ * failure too, and not as an abort: how much is written is often a peer's choice. Text needs one byte more
+ * while it is made, for the NUL of vsnprintf; hence cap may be max + 1, len never is. */
 #include <mqgate/base.h>
 
 #include <stdio.h>

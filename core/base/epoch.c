@@ -52,8 +52,7 @@ static struct mqg_epoch_reader *epoch_readers;
 static struct epoch_chunk *epoch_first, *epoch_last;
 static uint64_t epoch_last_tag;
 
-/* ---- readers
- * --------------------------------------------------------------------------------------------------- */
+/* ---- readers ------------------------------------------------------------------------------------------- */
 
 void mqg_epoch_online(struct mqg_epoch_reader *r)
 {
@@ -109,8 +108,7 @@ void mqg_epoch_unregister(struct mqg_epoch_reader **r)
     *r = NULL;
 }
 
-/* ---- retired
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- retired ------------------------------------------------------------------------------------------- */
 
 /* Room for an item at the end of the list. Under the lock. */
 static struct epoch_item *epoch_item_add(void)

@@ -1,4 +1,5 @@
-/* epoch_test.c - nothing is freed before each reader was quiescent, everything after; then with threads on a map. */
+/* epoch_test.c - nothing is freed before each reader was quiescent, everything after; then with threads on a
+ * map. */
 #include <mqgate/epoch.h>
 #include <mqgate/pmap.h>
 
@@ -129,7 +130,7 @@ static void test_free_may_retire(void **state)
     assert_int_equal(mqg_epoch_pending(), 0);
 }
 
-/* ---- threads ---------------------------------------------------------------------------------------------------- */
+/* ---- threads ------------------------------------------------------------------------------------------- */
 
 enum { THINGS = 64, READERS = 3, WRITES = 50000 };
 

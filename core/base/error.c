@@ -1,7 +1,8 @@
 /* error.c - outcomes that a peer or the world can cause, and the words for them.
  *
- * The text of an error often quotes what a peer sent. It is cut at its array, and what a log line or a protocol frame
- * must not contain (control characters) is replaced here, once, rather than by each of the readers. */
+ * The text of an error often quotes what a peer sent. It is cut at its array, and what a log line or a
+ * protocol frame must not contain (control characters) is replaced here, once, rather than by each of the
+ * readers. */
 #include <mqgate/base.h>
 
 #include <stdio.h>

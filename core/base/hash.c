@@ -1,8 +1,8 @@
 /* hash.c - XXH3 under a secret of this process.
  *
- * Names of queues, topics and clients are chosen by peers: with a known hash they could be chosen to collide. The
- * 64-bit seed variants of XXH3 mix their seed by addition, which is too little against somebody who looks for inputs
- * that collide under every seed; a whole random secret takes that handle away and costs the same. */
+ * Names of queues, topics and clients are chosen by peers: with a known hash they could be chosen to collide.
+ * The 64-bit seed variants of XXH3 mix their seed by addition, which is too little against somebody who looks
+ * for inputs that collide under every seed; a whole random secret takes that handle away at the same cost. */
 #include <mqgate/base.h>
 
 #include <pthread.h>

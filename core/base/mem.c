@@ -1,7 +1,7 @@
 /* mem.c - memory that must be there.
  *
- * For small sizes that we chose: a daemon that cannot get a hundred bytes cannot say so either. What a peer chose
- * goes through a budget (budget.c) and may be refused. */
+ * For small sizes that we chose: a daemon that cannot get a hundred bytes cannot say so either. What a peer
+ * chose goes through a budget (budget.c) and may be refused. */
 #include <mqgate/base.h>
 
 #include <stdlib.h>

@@ -54,8 +54,7 @@ struct pmap_op {
     bool changed; /* an entry was added or removed */
 };
 
-/* ---- children
- * -------------------------------------------------------------------------------------------------- */
+/* ---- children ------------------------------------------------------------------------------------------ */
 
 static bool pmap_is_leaf(const void *child)
 {
@@ -92,8 +91,7 @@ static size_t pmap_node_size(const struct pmap_node *node, unsigned shift)
     return shift == PMAP_SHIFT_END ? (size_t)node->bits : (size_t)__builtin_popcountll(node->bits);
 }
 
-/* ---- memory
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- memory -------------------------------------------------------------------------------------------- */
 
 static void pmap_free_one(void *ptr, void *arg)
 {
@@ -166,8 +164,7 @@ static struct pmap_node *pmap_node_remove(const struct pmap_op *op, struct pmap_
     return copy;
 }
 
-/* ---- lookup
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- lookup -------------------------------------------------------------------------------------------- */
 
 static void *pmap_collision_get(const struct pmap_node *node, uint64_t hash, struct mqg_slice key)
 {
@@ -196,8 +193,7 @@ void *mqg_pmap_get_hashed(const struct mqg_pmap *root, uint64_t hash, struct mqg
     return pmap_collision_get(node, hash, key);
 }
 
-/* ---- adding
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- adding -------------------------------------------------------------------------------------------- */
 
 static void *pmap_leaf_replace(struct pmap_op *op, struct pmap_leaf *leaf)
 {
@@ -271,8 +267,7 @@ static struct pmap_node *pmap_node_set(struct pmap_op *op, struct pmap_node *nod
     return pmap_node_put(op, node, n, i, pmap_child_set(op, node->child[i], shift + PMAP_BITS));
 }
 
-/* ---- removing
- * -------------------------------------------------------------------------------------------------- */
+/* ---- removing ------------------------------------------------------------------------------------------ */
 
 /* Takes child i, a leaf, out of a node of n. What is left: NULL, the other leaf, or the smaller node. */
 static void *pmap_node_take(struct pmap_op *op, struct pmap_node *node, size_t n, uint64_t bits, size_t i,
@@ -320,8 +315,7 @@ static void *pmap_node_del(struct pmap_op *op, struct pmap_node *node, unsigned 
     return pmap_node_put(op, node, n, i, child);
 }
 
-/* ---- roots
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- roots --------------------------------------------------------------------------------------------- */
 
 void mqg_pmap_edit_begin(struct mqg_pmap_edit *edit,
                          void (*retire)(void *ptr, void (*free_fn)(void *ptr, void *arg), void *arg))
@@ -425,8 +419,7 @@ void mqg_pmap_free(void *root, void *arg)
     free(map);
 }
 
-/* ---- walking
- * --------------------------------------------------------------------------------------------------- */
+/* ---- walking ------------------------------------------------------------------------------------------- */
 
 void mqg_pmap_cursor_init(struct mqg_pmap_cursor *c, const struct mqg_pmap *root)
 {

@@ -1,7 +1,9 @@
-/* pmap_test.c - the persistent map against a model, with old roots kept alive; under hashes that collide as well.
+/* pmap_test.c - the persistent map against a model, with old roots kept alive; under hashes that collide as
+ * well.
  *
- * Retired nodes wait in a queue, as epochs would keep them: they are freed when no snapshot older than their retiring
- * is left. A node retired too early is then a use after free, one never retired a leak: AddressSanitizer sees both. */
+ * Retired nodes wait in a queue, as epochs would keep them: they are freed when no snapshot older than their
+ * retiring is left. A node retired too early is then a use after free, one never retired a leak:
+ * AddressSanitizer sees both. */
 #include <mqgate/pmap.h>
 #include <mqgate/vec.h>
 
@@ -9,7 +11,7 @@
 
 enum { KEYS = 600, SNAPSHOTS = 6, OPS = 100000 };
 
-/* ---- a world with snapshots ------------------------------------------------------------------------------------- */
+/* ---- a world with snapshots ---------------------------------------------------------------------------- */
 
 static struct mqg_vec limbo; /* retired, oldest first */
 static size_t limbo_freed;   /* how many were freed before limbo.items[0] */
@@ -107,7 +109,7 @@ static void snapshot_change(struct snapshot *s, const struct mqg_pmap_edit *edit
     assert_ptr_equal(mqg_pmap_get_hashed(s->root, hash(i), key_of(i, text, sizeof text)), value_of(i, which));
 }
 
-/* ---- hashes ----------------------------------------------------------------------------------------------------- */
+/* ---- hashes -------------------------------------------------------------------------------------------- */
 
 static uint64_t hash_good(size_t i)
 {
@@ -138,7 +140,7 @@ static uint64_t hash_deep(size_t i)
     return (uint64_t)i << 18;
 }
 
-/* ---- tests ------------------------------------------------------------------------------------------------------ */
+/* ---- tests --------------------------------------------------------------------------------------------- */
 
 static void random_ops(uint64_t (*hash)(size_t i), int ops)
 {

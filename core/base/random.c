@@ -1,7 +1,8 @@
 /* random.c - bytes that nobody can guess, straight from the kernel.
  *
- * getrandom blocks only before the kernel's pool is first filled, and is interrupted by signals only for requests
- * over 256 bytes; the loop is for both. A kernel without it is one that we do not run on, hence the assert. */
+ * getrandom blocks only before the kernel's pool is first filled, and is interrupted by signals only for
+ * requests over 256 bytes; the loop is for both. A kernel without it is one that we do not run on, hence the
+ * assert. */
 #include <mqgate/base.h>
 
 #include <errno.h>

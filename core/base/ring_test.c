@@ -1,4 +1,5 @@
-/* ring_test.c - order and bounds alone; with threads, that nothing is lost, doubled or reordered, nor a wake missed. */
+/* ring_test.c - order and bounds alone; with threads, that nothing is lost, doubled or reordered, nor a wake
+ * missed. */
 #include <mqgate/ring.h>
 
 #include "test_kit.h"
@@ -16,7 +17,7 @@ struct item {
 
 static struct item items[PRODUCERS][ITEMS];
 
-/* ---- ring ------------------------------------------------------------------------------------------------------- */
+/* ---- ring ---------------------------------------------------------------------------------------------- */
 
 static void test_ring_bounds(void **state)
 {
@@ -91,7 +92,7 @@ static void test_ring_threads(void **state)
     mqg_ring_fini(&r);
 }
 
-/* ---- mpsc ------------------------------------------------------------------------------------------------------- */
+/* ---- mpsc ---------------------------------------------------------------------------------------------- */
 
 static void test_mpsc_order(void **state)
 {

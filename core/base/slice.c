@@ -1,8 +1,8 @@
 /* slice.c - borrowed bytes: order, copies, and whether they are text.
  *
- * UTF-8 is checked by the ranges of RFC 3629 section 4, whose table excludes overlong forms, surrogates and what lies
- * beyond U+10FFFF by bounding the second byte alone. Eight ASCII bytes at a time are passed over first, because most
- * names and headers are nothing else. */
+ * UTF-8 is checked by the ranges of RFC 3629 section 4, whose table excludes overlong forms, surrogates and
+ * what lies beyond U+10FFFF by bounding the second byte alone. Eight ASCII bytes at a time are passed over
+ * first, because most names and headers are nothing else. */
 #include <mqgate/base.h>
 
 int mqg_slice_cmp(struct mqg_slice a, struct mqg_slice b)

@@ -1,7 +1,7 @@
 /* test_kit.h - what the unit tests of base share: cmocka's headers in their order, exact copies, deaths.
  *
- * A decoder is fed from an allocation of exactly its input's size, so that AddressSanitizer sees one byte too many.
- * An assert is tested by letting it end a child process. */
+ * A decoder is fed from an allocation of exactly its input's size, so that AddressSanitizer sees one byte too
+ * many. An assert is tested by letting it end a child process. */
 #ifndef MQGATE_BASE_TEST_KIT_H
 #define MQGATE_BASE_TEST_KIT_H
 

@@ -1,9 +1,9 @@
 /* value.c - typed header values: looking up, comparing, building, copying.
  *
- * Equality is by meaning, because it decides whether a redeclaration is the same: clients write 10 as whatever width
- * their language prefers. Integers are compared as (sign, magnitude), against doubles exactly, never by rounding one
- * of them to the other. Tables compare as bags of fields; each pair of fields is looked at once at most, so that the
- * cost is bounded by the product of both sizes, however the tables nest. */
+ * Equality is by meaning, because it decides whether a redeclaration is the same: clients write 10 as
+ * whatever width their language prefers. Integers are compared as (sign, magnitude), against doubles exactly,
+ * never by rounding one of them to the other. Tables compare as bags of fields; each pair of fields is looked
+ * at once at most, so that the cost is bounded by the product of both sizes, however the tables nest. */
 #include <mqgate/base.h>
 #include <mqgate/value.h>
 
@@ -11,7 +11,7 @@
 
 enum { VALUE_CAP_MIN = 4, VALUE_SEEN_LOCAL = 64 };
 
-/* ---- numbers -------------------------------------------------------------------------------------------------- */
+/* ---- numbers ------------------------------------------------------------------------------------------- */
 
 /* A whole number beyond int64 and uint64: what every integer type fits in. */
 struct value_whole {
@@ -83,7 +83,7 @@ bool mqg_value_int(const struct mqg_value *v, int64_t *out)
     return true;
 }
 
-/* 1.50 equals 1.5: the shorter is scaled up until it would overflow, which no int32 reaches within 10 digits. */
+/* 1.50 equals 1.5: the shorter is scaled up until it would overflow, and then no int32 equals it. */
 static bool value_decimal_equal(const struct mqg_value *a, const struct mqg_value *b)
 {
     if (a->dec.scale > b->dec.scale)
@@ -97,7 +97,7 @@ static bool value_decimal_equal(const struct mqg_value *a, const struct mqg_valu
     return scaled == b->dec.unscaled;
 }
 
-/* ---- equality -------------------------------------------------------------------------------------------------- */
+/* ---- equality ------------------------------------------------------------------------------------------ */
 
 static bool value_array_equal(const struct mqg_array *a, const struct mqg_array *b)
 {
@@ -160,7 +160,7 @@ bool mqg_table_equal(const struct mqg_table *a, const struct mqg_table *b)
     return equal;
 }
 
-/* ---- looking up and building ------------------------------------------------------------------------------------ */
+/* ---- looking up and building --------------------------------------------------------------------------- */
 
 const struct mqg_value *mqg_table_get(const struct mqg_table *t, struct mqg_slice name)
 {
@@ -239,7 +239,7 @@ void mqg_table_set_bool(struct mqg_arena *a, struct mqg_table *t, const char *na
     value_table_set(a, t, name, (struct mqg_value){.type = MQG_VALUE_BOOL, .boolean = v});
 }
 
-/* ---- copies ------------------------------------------------------------------------------------------------------ */
+/* ---- copies -------------------------------------------------------------------------------------------- */
 
 static bool value_copy_table(struct mqg_arena *a, const struct mqg_table *from, struct mqg_table *to);
 

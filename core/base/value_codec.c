@@ -1,6 +1,7 @@
 /* value_codec.c - header values as bytes of ours, for overlays and definitions in the store.
  *
- * Little-endian, varints with one spelling only, and a version in front, because stored bytes outlive the code:
+ * Little-endian, varints with one spelling only, and a version in front, because stored bytes outlive the
+ * code:
  *
  *   document   version:u8 = 1 | table
  *   table      count:varint | count x (length:varint name | value)
@@ -9,14 +10,14 @@
  *              decimal: scale:u8 unscaled:i32    timestamp: i64    string, bytes: length:varint bytes
  *              array: count:varint | count x value    table: as above
  *
- * The decoder believes nothing: a count is held against the bytes that are left and against the limit on fields
- * before anything is allocated for it, and nesting is bounded, since it recurses. */
+ * The decoder believes nothing: a count is held against the bytes that are left and against the limit on
+ * fields before anything is allocated for it, and nesting is bounded, since it recurses. */
 #include <mqgate/base.h>
 #include <mqgate/value.h>
 
 enum { CODEC_VERSION = 1, CODEC_FIELD_BYTES_MIN = 2, CODEC_ITEM_BYTES_MIN = 1 };
 
-/* ---- encoding ------------------------------------------------------------------------------------------------- */
+/* ---- encoding ------------------------------------------------------------------------------------------ */
 
 struct codec_writer {
     struct mqg_dynbuf *out;
@@ -104,7 +105,7 @@ void mqg_table_encode(struct mqg_dynbuf *out, const struct mqg_table *t)
     codec_put_table(&w, t, 0);
 }
 
-/* ---- decoding ------------------------------------------------------------------------------------------------- */
+/* ---- decoding ------------------------------------------------------------------------------------------ */
 
 struct codec_reader {
     struct mqg_cursor in;

@@ -1,4 +1,5 @@
-/* value_codec_test.c - the stored form: golden bytes, invalid rows, limits; whole, cut at each byte, bits flipped. */
+/* value_codec_test.c - the stored form: golden bytes, invalid rows, limits; whole, cut at each byte, bits
+ * flipped. */
 #include <mqgate/value.h>
 
 #include "test_kit.h"

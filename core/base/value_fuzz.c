@@ -1,7 +1,8 @@
 /* value_fuzz.c - any bytes as stored headers: refused, or a tree that encodes, copies and prints as itself.
  *
- * The arena has a bound as its users' have. The encoding has one spelling, so what was accepted must come back byte
- * for byte; only a signalling NaN may change, which is why the second encoding is held against the first. */
+ * The arena has a bound as its users' have. The encoding has one spelling, so what was accepted must come
+ * back byte for byte; only a signalling NaN may change, which is why the second encoding is held against the
+ * first. */
 #include <mqgate/value.h>
 
 #include <stdlib.h>

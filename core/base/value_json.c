@@ -1,9 +1,9 @@
 /* value_json.c - header values as JSON text, for listings that people and dashboards read.
  *
- * Not a storage form: what JSON lacks is shown, not kept. Bytes that are no text become base64, a timestamp its
- * microseconds, a decimal a number with an exponent. A name that repeats would make an object whose second value most
- * readers drop, so it becomes an array at its first place. Written by hand rather than by jansson, because the bytes
- * are a peer's and the output has a maximum. */
+ * Not a storage form: what JSON lacks is shown, not kept. Bytes that are no text become base64, a timestamp
+ * its microseconds, a decimal a number with an exponent. A name that repeats would make an object whose
+ * second value most readers drop, so it becomes an array at its first place. Written by hand rather than by
+ * jansson, because the bytes are a peer's and the output has a maximum. */
 #include <mqgate/base.h>
 #include <mqgate/value.h>
 

@@ -26,7 +26,8 @@
 
 /* Checks an invariant of ours; prints expression, place and the registered dumps, then aborts. Never compiled
  * out. */
-#define MQG_ASSERT(expr)            (MQG_LIKELY(expr) ? (void)0 : mqg_assert_fail(#expr, __FILE__, __LINE__, __func__))
+#define MQG_ASSERT(expr) (MQG_LIKELY(expr) ? (void)0 : mqg_assert_fail(#expr, __FILE__, __LINE__, __func__))
+
 /* Object magic: the first field of long-lived objects, checked where they enter a function from elsewhere. */
 #define MQG_CHECK(obj, magic_value) MQG_ASSERT((obj) != NULL && (obj)->magic == (magic_value))
 

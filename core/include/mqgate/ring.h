@@ -11,8 +11,7 @@
 
 #include <stdlib.h>
 
-/* ---- ring: one producer thread, one consumer thread, bounded
- * ------------------------------------------------------ */
+/* ---- ring: one producer thread, one consumer thread, bounded ------------------------------------------- */
 
 /* Each side has a line of its own, with its index and its last sight of the other's: the lines move between
  * the cores only when a side believes the ring full or empty. Padded, not aligned, so that owners may use
@@ -84,8 +83,7 @@ static inline size_t mqg_ring_count(const struct mqg_ring *r)
     return tail - head;
 }
 
-/* ---- mpsc: any thread pushes, one takes all
- * ------------------------------------------------------------------------ */
+/* ---- mpsc: any thread pushes, one takes all ------------------------------------------------------------ */
 
 /* A stack whose consumer takes it whole and turns it round: first pushed, first out. Taking all is one
  * exchange, so the ABA problem of lock-free stacks does not arise. Pushing is compare-and-swap and not
