@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from . import disk, proc
@@ -66,9 +67,9 @@ def build_generator(folder):
 
 
 class Column:
-    """All servers on the same cores, and the loads against them."""
+    """All servers on the same cores, and the loads against them. `observe(pids)` gives a context for each timed part."""
 
-    def __init__(self, name, options, folder, kinds, binary, epmd):
+    def __init__(self, name, options, folder, kinds, binary, epmd, observe=nullcontext):
         self.name = name
         self.options = options
         self.folder = Path(folder) / name
@@ -76,6 +77,7 @@ class Column:
         self.binary = binary
         self.epmd = epmd
         self.kinds = kinds
+        self.observe = observe
         cores = sorted(os.sched_getaffinity(0))
         self.server_cores = set(cores) if name == "free" else {cores[0]}
         self.load_core = None if name == "free" else cores[1]
@@ -159,12 +161,12 @@ class Column:
         result["disk_ratio"] = result["disk_bytes"] / (result["messages"] * result["body_bytes"]) if units else 0.0
         return result
 
-    @staticmethod
-    def _timed(server, load):
+    def _timed(self, server, load):
         pids = server.pids()
         cpu, written = proc.cpu_s(pids), proc.written_bytes(pids)
-        load.go()
-        result = load.read()
+        with self.observe(pids):
+            load.go()
+            result = load.read()
         pids = server.pids()
         result["cpu_s"] = proc.cpu_s(pids) - cpu
         result["disk_bytes"] = proc.written_bytes(pids) - written
