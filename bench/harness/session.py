@@ -67,7 +67,7 @@ def build_generator(folder):
 
 
 class Column:
-    """All servers on the same cores, and the loads against them. `observe(pids)` gives a context for each timed part."""
+    """All servers on the same cores, and the loads against them. `observe(pids)` is a context for each timed part."""
 
     def __init__(self, name, options, folder, kinds, binary, epmd, observe=nullcontext):
         self.name = name

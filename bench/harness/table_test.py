@@ -17,7 +17,8 @@ def result(cpu_us, rate, **more):
 
 
 ROW = works.Row("W1", "row", "message", (), works.TRANSIENT,
-                (works.Target("now", "cpu_ratio", 10, works.CLASSIC), works.Target("now", "rate_ratio", 4, works.CLASSIC),
+                (works.Target("now", "cpu_ratio", 10, works.CLASSIC),
+                 works.Target("now", "rate_ratio", 4, works.CLASSIC),
                  works.Target("final", "cpu_us", 0.7)))
 
 
