@@ -208,6 +208,8 @@ struct mqg_recover {
     void (*meta_end)(
         void *
             arg); /* definitions may be built now; queues unknown then are dropped by returning false below */
+    /* The adapter has already counted this message in extent->live; on false it takes that back. The head holds what an
+     * index needs (proto, flags, priority, key_sep, append_us, ttl_ms, body_len); other lengths, id and create_us may be 0. */
     bool (*message)(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off,
                     uint32_t len, const struct mqg_stored *head, uint32_t delivery_count,
                     uint32_t acquired_count);

@@ -1,0 +1,249 @@
+/* journal.h - the store's inside: who owns what, and which thread may touch it.
+ *
+ *   workers (lanes)      committer (one thread)        keeper (one thread)         readers (two threads)
+ *   frame into chunks -> inbox (lock-free) ->          prepares the spare,         answer loads and stream
+ *   chunks come back  <- write, sync, tell             recycles, watches the disk  reads that are not in memory
+ *
+ * The tail segment, the numbers of frames and the order of records belong to the committer alone. The lists of segments
+ * are under `seg_lock`, keyed records (last writer wins) under `key_lock`, streams under `stream_lock`; locks are held for
+ * list work only, never around I/O, and never two of them together. */
+#ifndef JRN_JOURNAL_H
+#define JRN_JOURNAL_H
+
+#include "chunk.h"
+#include "fs.h"
+#include "map.h"
+
+#include <mqgate/conf.h>
+#include <mqgate/obs.h>
+#include <mqgate/store.h>
+
+#include <pthread.h>
+
+#define JRN_MAGIC 0x4a524e4cu
+
+enum jrn_seg_state { JRN_SPARE, JRN_TAIL, JRN_CLOSED, JRN_LEAVING };
+
+/* The span of qseq that a segment's messages of one queue cover. */
+struct jrn_span {
+    uint64_t queue_id, first, last;
+};
+
+struct jrn_seg {
+    struct jrn_seg *next; /* by sequence, or in the list of spares */
+    struct jrn_use use;
+    uint64_t seq, bytes, first_number, last_number;
+    _Atomic uint64_t end; /* of use; the committer writes it */
+    int fd;
+    bool oversized, keyed, settles; /* holds keyed records, settle facts */
+    char name[32];
+    _Atomic int state;     /* enum jrn_seg_state */
+    _Atomic int64_t live;  /* extents, and stream batches not yet trimmed */
+    _Atomic int32_t pins;  /* reads under way */
+    struct mqg_extent *extent; /* recovery's, for all messages found here; recovery only */
+    struct jrn_map span_of;    /* queue -> index of spans; committer while tail, then whoever holds seg_lock */
+    struct jrn_span *spans;
+    uint32_t nspan, cap_span;
+};
+
+/* An extent in its lane's pool: given back by any thread, used again by the lane, freed with the store. */
+struct jrn_extent {
+    struct mqg_extent x; /* first: the host holds a pointer to it */
+    struct jrn_extent *next;
+    struct jrn_lane *lane;
+};
+
+struct jrn_lane {
+    struct mqg_extent *extent;        /* lane: for the next submit */
+    struct jrn_extent *fresh;         /* lane: extents to use */
+    _Atomic(struct jrn_extent *) dead; /* given back */
+    struct jrn_extent_page *pages;
+    struct jrn_chunk *spare;          /* lane: chunks to use again */
+    _Atomic(struct jrn_chunk *) back; /* chunks that the committer gave back */
+    _Atomic uint32_t nback;
+} __attribute__((aligned(64)));
+
+struct jrn_key_row {
+    uint64_t hash, seq;
+    uint32_t hash2, off;
+    bool gone;
+};
+
+/* Last-writer-wins records: where the latest of each key stands (keys.c). */
+struct jrn_keys {
+    pthread_mutex_t lock;
+    struct jrn_map at; /* hash -> row */
+    struct jrn_key_row *rows;
+    uint32_t nrow, cap_row, free_row;
+};
+
+enum jrn_sleep {
+    JRN_AWAKE,
+    JRN_DEEP,  /* any submit wakes */
+    JRN_LIGHT, /* only an urgent one, or the time */
+};
+
+struct jrn_streams; /* stream.c */
+struct jrn_readers; /* load.c */
+struct jrn_keeper;  /* keeper.c */
+
+/* The committer's own (commit.c). */
+struct jrn_committer {
+    pthread_t thread;
+    bool running;
+    struct jrn_seg *tail;
+    uint64_t number;  /* of the last frame written */
+    uint64_t durable; /* of the last frame synced */
+    uint64_t term;
+    struct jrn_chunk *first, **last_next; /* waiting, in order */
+    uint64_t lazy_since_us;
+    uint64_t last_us;      /* of the last commit */
+    bool sealed, dirty;    /* dirty: written and not synced (flush=os) */
+    uint64_t slept_us;     /* when it last went to sleep */
+    uint64_t *told;        /* per lane: highest ticket of this round */
+    struct iovec *iov;
+    size_t cap_iov;
+};
+
+struct mqg_store {
+    uint32_t magic;
+    struct mqg_store_host host;
+    const struct jrn_fs *fs;
+    char *path, *section;
+    bool flush_sync, keep_going; /* flush=sync; on_corruption=continue */
+    uint64_t segment_bytes, min_free_bytes;
+    uint32_t nlanes;
+    int lock_fd;
+    uint8_t uuid[16];
+    struct jrn_lane *lanes;
+
+    _Atomic(struct jrn_chunk *) inbox;
+    _Atomic uint32_t sleep; /* futex: enum jrn_sleep */
+    _Atomic bool closing, stopping, failed, blocked;
+    _Atomic uint32_t salt;
+    _Atomic int64_t queued_bytes; /* submitted, not yet durable */
+    struct jrn_committer com;
+
+    pthread_mutex_t seg_lock;
+    struct jrn_seg *segs, *segs_last; /* live, by sequence; the last is the tail */
+    struct jrn_seg *spares;
+    uint32_t nseg, nspare;
+    uint64_t next_file;
+    uint64_t disk_bytes;
+
+    struct jrn_keys keys;
+    struct jrn_streams *streams;
+    struct jrn_readers *readers;
+    struct jrn_keeper *keeper;
+
+    _Atomic uint64_t stat_commits, stat_bytes, stat_records, stat_sync_us, stat_extents;
+    const char *_Atomic state;
+};
+
+extern const struct mqg_store_ops jrn_ops; /* journal.c */
+
+static inline const char *jrn_errno(int negative)
+{
+    return strerror(-negative);
+}
+
+/* ---- segment.c --------------------------------------------------------------------------------------------------------- */
+
+void jrn_path(const struct mqg_store *s, const char *name, char out[4096]);
+/* Makes a new file with a durable header and name. zero: written once with zeros, else only allocated. 0 or -errno. */
+int jrn_seg_create(struct mqg_store *s, uint64_t bytes, bool oversized, bool zero, struct jrn_seg **out);
+/* Gives the file a new use: fresh nonce, durable header. */
+int jrn_seg_renew(struct mqg_store *s, struct jrn_seg *seg);
+void jrn_seg_unlink(struct mqg_store *s, struct jrn_seg **seg); /* closes, removes, frees */
+void jrn_seg_free(struct mqg_store *s, struct jrn_seg **seg);   /* closes, frees */
+struct jrn_seg *jrn_seg_new(void);
+void jrn_seg_append(struct mqg_store *s, struct jrn_seg *seg); /* to the list of live ones; takes seg_lock */
+void jrn_seg_touch(struct jrn_seg *seg, uint64_t queue_id, uint64_t first, uint64_t last);
+void jrn_lists_free(struct mqg_store *s); /* at the end: all segments, closed */
+/* One live thing less; the last one makes the segment a candidate. */
+void jrn_seg_give(struct mqg_store *s, struct jrn_seg *seg);
+
+/* ---- lane.c -------------------------------------------------------------------------------------------------------------- */
+
+void jrn_lane_fini(struct jrn_lane *lane);
+struct mqg_extent *jrn_extent_new(struct mqg_store *s, struct jrn_lane *lane);
+struct mqg_extent *jrn_extent_open(struct mqg_store *s, uint32_t lane);
+void jrn_extent_dead(struct mqg_store *s, struct mqg_extent *x);
+enum mqg_err jrn_lane_submit(struct mqg_store *s, uint32_t lane, const struct mqg_store_op *ops, size_t n, uint64_t ticket,
+                             unsigned flags);
+void jrn_lane_back(struct mqg_store *s, struct jrn_chunk *c); /* committer: the chunk is done with */
+
+/* ---- commit.c ------------------------------------------------------------------------------------------------------------ */
+
+void jrn_submit(struct mqg_store *s, struct jrn_chunk *c); /* any thread: hands it to the committer */
+void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text);
+int jrn_committer_start(struct mqg_store *s);
+void jrn_committer_stop(struct mqg_store *s); /* ends the thread; with s->closing it empties the inbox and seals first */
+void jrn_committer_wake(struct mqg_store *s);
+void jrn_committer_fini(struct mqg_store *s);
+
+/* ---- keys.c -------------------------------------------------------------------------------------------------------------- */
+
+void jrn_keys_init(struct jrn_keys *k);
+void jrn_keys_fini(struct jrn_keys *k);
+/* Notes the latest place of a key. */
+void jrn_keys_set(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq, uint32_t off);
+/* Is this the latest place of the key? *gone: and a tombstone. */
+bool jrn_keys_is(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq, uint32_t off);
+void jrn_keys_drop(struct jrn_keys *k, const struct jrn_keyed *key);
+
+/* ---- recover.c ------------------------------------------------------------------------------------------------------------- */
+
+enum mqg_err jrn_recover(struct mqg_store *s, struct mqg_recover *r, struct mqg_error *e);
+
+/* ---- load.c ---------------------------------------------------------------------------------------------------------------- */
+
+struct jrn_readers *jrn_readers_new(struct mqg_store *s);
+int jrn_readers_start(struct jrn_readers *r);
+void jrn_readers_stop(struct jrn_readers *r);
+void jrn_readers_free(struct jrn_readers **r);
+void jrn_load(struct mqg_store *s, struct mqg_load_req *req);
+void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r);
+
+/* ---- stream.c --------------------------------------------------------------------------------------------------------------- */
+
+struct jrn_streams *jrn_streams_new(struct mqg_store *s);
+void jrn_streams_free(struct jrn_streams **st);
+/* The chunk is durable: its notes take effect. Committer. */
+void jrn_streams_apply(struct mqg_store *s, const struct jrn_chunk *c);
+/* Recovery: facts in log order, then the end: cuts at gaps (reported through cut), tells r->stream. */
+void jrn_streams_found_batch(struct mqg_store *s, struct jrn_seg *seg, uint64_t off, const struct jrn_batch *b, uint64_t term);
+void jrn_streams_found_def(struct mqg_store *s, const struct jrn_stream_def *d);
+void jrn_streams_found_trim(struct mqg_store *s, uint64_t partition, uint64_t start);
+void jrn_streams_found_cut(struct mqg_store *s, uint64_t partition, uint64_t term, uint64_t end);
+void jrn_streams_found_position(struct mqg_store *s, const struct jrn_position *p);
+/* New cuts become the first chunk of the inbox, so that they stand before anything that is appended. */
+void jrn_streams_found_end(struct mqg_store *s, struct mqg_recover *r, uint64_t term);
+
+/* One stored batch that a read wants. */
+struct jrn_batch_ref {
+    uint64_t base_offset, max_time_ms;
+    uint32_t count, len, off; /* off: of the record's main in the segment's file; len: of the batch */
+    struct jrn_seg *seg;
+};
+/* Picks the batches for a read: pins their segments, fills the bounds of r. NOT_FOUND beyond the bounds; n = 0: none yet. */
+enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, struct jrn_batch_ref *refs, size_t max,
+                              size_t *n);
+enum mqg_err jrn_stream_bounds(struct mqg_store *s, uint64_t partition, struct mqg_stream_bounds *out);
+void jrn_stream_wait(struct mqg_store *s, uint64_t partition, uint64_t offset);
+enum mqg_err jrn_stream_time(struct mqg_store *s, uint64_t partition, uint64_t time_ms, uint64_t *offset);
+enum mqg_err jrn_position_get(struct mqg_store *s, struct mqg_slice group, uint64_t partition, uint64_t *offset);
+
+/* ---- keeper.c ---------------------------------------------------------------------------------------------------------------- */
+
+struct jrn_keeper *jrn_keeper_new(struct mqg_store *s);
+int jrn_keeper_start(struct jrn_keeper *k);
+void jrn_keeper_stop(struct jrn_keeper *k);
+void jrn_keeper_free(struct jrn_keeper **k);
+void jrn_keeper_wake(struct mqg_store *s); /* any thread: there may be work */
+/* A spare for the committer, or NULL. */
+struct jrn_seg *jrn_spare_take(struct mqg_store *s);
+/* A segment of no more use: becomes a spare, or is unlinked. Takes it. */
+void jrn_spare_give(struct mqg_store *s, struct jrn_seg *seg);
+
+#endif

@@ -1,0 +1,612 @@
+/* recover.c - reading the journal after a stop of any kind: which files count, where the log ends, and whether its end is
+ * a torn tail or damage.
+ *
+ * 1 Headers. Every *.seg is opened; its header names its use (uuid, nonce). A header of zeros is a file that was being
+ *   made; a header that does not check is damage, for a header is one sector and is written before the file is used.
+ * 2 First frames. A segment whose first frame checks is used and has a sequence; the highest is the tail. The others are
+ *   blank (spares, or cut before their first frame was whole).
+ * 3 The tail is walked to its end. Its first record, the manifest, says which segments count and where they end; FREE
+ *   records behind it take some away. What is used but does not count was recycled.
+ * 4 Torn or damaged? Behind the last good frame, number E, frames of ours that say "E+1 was durable when I was written"
+ *   are witnesses: then E+1 is damaged, loudly. Without a witness E+1 was never confirmed: cut, wiped and logged. A frame
+ *   head alone is witness enough, for it says what was true before it was written. A segment begins only after its
+ *   predecessor was synced, so in all but the tail (and a blank successor) anything that does not check is damage.
+ * 5 The segments that count are read in order and applied (found.c), the tail last. The tail is synced before anything is
+ *   told: what a killed process left in the page cache is then as durable as what was confirmed.
+ *
+ * Damage: the file is copied aside (quarantine-...), every place is logged, and the start is refused. With
+ * on_corruption=continue reading goes on at the next frame that checks, and new records go to a new segment. */
+#include "found.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SCAN_WINDOW = 4 << 20, SCAN_PROGRESS_US = 1000 * 1000 };
+
+struct scan {
+    struct mqg_store *s;
+    struct mqg_recover *r;
+    struct mqg_error *e;
+    struct jrn_seg **all; /* every file; those that count move to `live` */
+    size_t nall, cap_all;
+    struct jrn_seg **live;
+    size_t nlive;
+    struct jrn_seg *tail;
+    uint8_t *buf; /* a window of one file */
+    size_t cap, have;
+    uint64_t from;
+    const struct jrn_seg *in;
+    struct mqg_dynbuf manifest, freed;
+    uint64_t term, all_bytes, done_bytes, told_us, damages;
+    bool clean, sealed, torn;
+    struct jrn_found *found;
+};
+
+static enum mqg_err scan_io(struct scan *sc, const char *call, const char *name, int r)
+{
+    return mqg_error_set(sc->e, MQG_IO, 0, "%s of %s/%s: %s", call, sc->s->path, name, jrn_errno(r));
+}
+
+/* ---- reading --------------------------------------------------------------------------------------------------------- */
+
+/* n bytes at off, or fewer at the end of the file; out borrows the window. */
+static enum mqg_err scan_bytes(struct scan *sc, const struct jrn_seg *seg, uint64_t off, size_t n, struct mqg_slice *out)
+{
+    *out = MQG_SLICE_NONE;
+    if (sc->in != seg || off < sc->from || off + n > sc->from + sc->have) {
+        size_t want = n > SCAN_WINDOW ? n : SCAN_WINDOW;
+        if (want > sc->cap) {
+            sc->buf = mqg_xrealloc(sc->buf, want);
+            sc->cap = want;
+        }
+        ssize_t got = jrn_fs_read(sc->s->fs, seg->fd, sc->buf, want, off);
+        sc->in = got < 0 ? NULL : seg;
+        if (got < 0)
+            return scan_io(sc, "read", seg->name, (int)got);
+        sc->from = off;
+        sc->have = (size_t)got;
+    }
+    size_t left = (size_t)(sc->from + sc->have - off);
+    *out = mqg_slice_of(sc->buf + (off - sc->from), left < n ? left : n);
+    return MQG_OK;
+}
+
+/* The frame at off, checked whole; CORRUPT when there is none. */
+static enum mqg_err scan_frame(struct scan *sc, const struct jrn_seg *seg, uint64_t off, struct jrn_frame *f,
+                               struct mqg_slice *bytes)
+{
+    if (off + JRN_FRAME_HEAD > seg->bytes)
+        return MQG_CORRUPT;
+    enum mqg_err err = scan_bytes(sc, seg, off, JRN_FRAME_HEAD, bytes);
+    if (err == MQG_OK)
+        err = jrn_frame_head(*bytes, &seg->use, off, f);
+    if (err != MQG_OK)
+        return err;
+    if (f->length > seg->bytes - off)
+        return MQG_CORRUPT;
+    err = scan_bytes(sc, seg, off, f->length, bytes);
+    return err == MQG_OK ? jrn_frame_check(*bytes, &seg->use, f) : err;
+}
+
+/* From off on: the first head of ours that says something after `number` was durable. 0 in *at: none. */
+static enum mqg_err scan_witness(struct scan *sc, const struct jrn_seg *seg, uint64_t off, uint64_t number, uint64_t *at)
+{
+    struct mqg_slice bytes;
+    struct jrn_frame f;
+    *at = 0;
+    for (; off + JRN_BLOCK <= seg->bytes; off += JRN_BLOCK) {
+        enum mqg_err err = scan_bytes(sc, seg, off, JRN_BLOCK, &bytes);
+        if (err != MQG_OK)
+            return err;
+        if (jrn_frame_head(bytes, &seg->use, off, &f) == MQG_OK && f.durable_at_write > number) {
+            *at = off;
+            return MQG_OK;
+        }
+    }
+    return MQG_OK;
+}
+
+/* ---- damage ------------------------------------------------------------------------------------------------------------ */
+
+static enum mqg_err scan_copy(struct scan *sc, const struct jrn_seg *seg, int to)
+{
+    for (uint64_t off = 0; off < seg->bytes; off += SCAN_WINDOW) {
+        struct mqg_slice bytes;
+        enum mqg_err err = scan_bytes(sc, seg, off, SCAN_WINDOW, &bytes);
+        if (err != MQG_OK || bytes.len == 0)
+            return err;
+        struct iovec iov = {(void *)(uintptr_t)bytes.ptr, bytes.len};
+        int r = jrn_fs_write(sc->s->fs, to, &iov, 1, off);
+        if (r < 0)
+            return scan_io(sc, "write", "quarantine", r);
+    }
+    return MQG_OK;
+}
+
+/* Copies the file aside, once per use of it: a restart in a loop must not fill the disk. */
+static void scan_quarantine(struct scan *sc, const struct jrn_seg *seg)
+{
+    char name[96], path[4096];
+    snprintf(name, sizeof name, "quarantine-%s-%016llx", seg->name, (unsigned long long)seg->use.nonce);
+    jrn_path(sc->s, name, path);
+    int fd = sc->s->fs->open(sc->s->fs->ctx, path, O_WRONLY | O_CREAT | O_EXCL);
+    if (fd == -EEXIST)
+        return;
+    bool good = fd >= 0 && scan_copy(sc, seg, fd) == MQG_OK && sc->s->fs->fdatasync(sc->s->fs->ctx, fd) == 0;
+    if (fd >= 0)
+        sc->s->fs->close(sc->s->fs->ctx, fd);
+    mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "store=%s file=%s quarantine=%s copied=%s", sc->s->section, seg->name, name,
+            good ? "yes" : "no");
+}
+
+static enum mqg_err scan_damage(struct scan *sc, const struct jrn_seg *seg, uint64_t off, const char *what)
+{
+    sc->damages++;
+    mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "store=%s file=%s at=%llu what=%s", sc->s->section,
+            seg ? seg->name : "none", (unsigned long long)off, mqg_logqs(what));
+    if (seg)
+        scan_quarantine(sc, seg);
+    if (sc->s->keep_going)
+        return MQG_OK;
+    return mqg_error_set(sc->e, MQG_CORRUPT, 0,
+                         "%s/%s is damaged at byte %llu: %s. Restore it, or set %s.on_corruption=continue to start with "
+                         "what can be read",
+                         sc->s->path, seg ? seg->name : "", (unsigned long long)off, what, sc->s->section);
+}
+
+/* ---- 1 files ------------------------------------------------------------------------------------------------------------ */
+
+struct scan_names {
+    struct scan *sc;
+    char (*names)[32];
+    size_t n, cap;
+};
+
+static void scan_name(void *arg, const char *name)
+{
+    struct scan_names *list = arg;
+    size_t len = strlen(name);
+    if (len < 5 || len >= 32 || strcmp(name + len - 4, ".seg") != 0)
+        return;
+    if (list->n == list->cap) {
+        list->cap = list->cap ? list->cap * 2 : 64;
+        list->names = mqg_xrealloc(list->names, list->cap * sizeof *list->names);
+    }
+    memcpy(list->names[list->n++], name, len + 1);
+    uint64_t number = strtoull(name, NULL, 10);
+    if (number >= list->sc->s->next_file)
+        list->sc->s->next_file = number + 1;
+}
+
+static bool scan_zeros(struct mqg_slice bytes)
+{
+    for (size_t i = 0; i < bytes.len; i++)
+        if (bytes.ptr[i])
+            return false;
+    return true;
+}
+
+/* Reads the header. NOT_FOUND: never finished, to be removed. */
+static enum mqg_err scan_header(struct scan *sc, struct jrn_seg *seg)
+{
+    struct jrn_seg_head h;
+    struct mqg_slice head, first;
+    uint8_t copy[JRN_SEG_HEAD];
+    enum mqg_err err = scan_bytes(sc, seg, 0, JRN_SEG_HEAD, &head);
+    if (err != MQG_OK)
+        return err;
+    memcpy(copy, head.ptr, head.len);
+    bool zeros = head.len < JRN_SEG_HEAD || scan_zeros(head);
+    if (zeros) {
+        err = scan_bytes(sc, seg, JRN_HEADER_BYTES, 4, &first);
+        bool used = err == MQG_OK && first.len == 4 && mqg_le32(first.ptr) == JRN_FRAME_MAGIC;
+        if (err != MQG_OK || !used)
+            return err != MQG_OK ? err : MQG_NOT_FOUND;
+    }
+    err = zeros ? MQG_CORRUPT : jrn_seg_head_decode(mqg_slice_of(copy, sizeof copy), &h, sc->e);
+    if (err == MQG_UNSUPPORTED)
+        return err;
+    if (err != MQG_OK) {
+        err = scan_damage(sc, seg, 0, "the header does not check");
+        return err == MQG_OK ? MQG_EXISTS : err; /* left where it is */
+    }
+    seg->use = h.use;
+    seg->oversized = (h.flags & JRN_SEG_OVERSIZED) != 0;
+    if (h.bytes < seg->bytes)
+        seg->bytes = h.bytes;
+    return MQG_OK;
+}
+
+static enum mqg_err scan_uuid(struct scan *sc, const struct jrn_seg *seg)
+{
+    if (sc->nall == 1)
+        memcpy(sc->s->uuid, seg->use.uuid, 16);
+    if (memcmp(sc->s->uuid, seg->use.uuid, 16) == 0)
+        return MQG_OK;
+    return mqg_error_set(sc->e, MQG_CORRUPT, 0, "%s holds segments of two journals (%s is of another)", sc->s->path,
+                         seg->name);
+}
+
+static enum mqg_err scan_open(struct scan *sc, const char *name)
+{
+    char path[4096];
+    struct jrn_seg *seg = jrn_seg_new();
+    memcpy(seg->name, name, strlen(name) + 1);
+    jrn_path(sc->s, name, path);
+    seg->fd = sc->s->fs->open(sc->s->fs->ctx, path, O_RDWR);
+    int r = seg->fd < 0 ? seg->fd : sc->s->fs->size(sc->s->fs->ctx, seg->fd, &seg->bytes);
+    if (r < 0) {
+        jrn_seg_free(sc->s, &seg);
+        return scan_io(sc, "open", name, r);
+    }
+    sc->s->disk_bytes += seg->bytes;
+    enum mqg_err err = scan_header(sc, seg);
+    if (err == MQG_OK) {
+        if (sc->nall == sc->cap_all) {
+            sc->cap_all = sc->cap_all ? sc->cap_all * 2 : 64;
+            sc->all = mqg_xrealloc(sc->all, sc->cap_all * sizeof(struct jrn_seg *));
+        }
+        sc->all[sc->nall++] = seg;
+        return scan_uuid(sc, seg);
+    }
+    sc->in = NULL;
+    if (err == MQG_NOT_FOUND)
+        jrn_seg_unlink(sc->s, &seg);
+    else
+        jrn_seg_free(sc->s, &seg);
+    return err == MQG_NOT_FOUND || err == MQG_EXISTS ? MQG_OK : err;
+}
+
+static enum mqg_err scan_files(struct scan *sc)
+{
+    struct scan_names list = {.sc = sc};
+    int r = sc->s->fs->list(sc->s->fs->ctx, sc->s->path, scan_name, &list);
+    enum mqg_err err = r < 0 ? scan_io(sc, "list", "", r) : MQG_OK;
+    for (size_t i = 0; i < list.n && err == MQG_OK; i++)
+        err = scan_open(sc, list.names[i]);
+    free(list.names);
+    return err;
+}
+
+/* ---- 2 sequences ---------------------------------------------------------------------------------------------------------- */
+
+static enum mqg_err scan_sequences(struct scan *sc)
+{
+    for (size_t i = 0; i < sc->nall; i++) {
+        struct jrn_seg *seg = sc->all[i];
+        struct jrn_frame f;
+        struct mqg_slice bytes;
+        enum mqg_err err = scan_frame(sc, seg, JRN_HEADER_BYTES, &f, &bytes);
+        if (err != MQG_OK && err != MQG_CORRUPT)
+            return err;
+        if (err == MQG_CORRUPT)
+            continue;
+        seg->seq = f.seq;
+        seg->first_number = f.number;
+        if (!sc->tail || seg->seq > sc->tail->seq)
+            sc->tail = seg;
+    }
+    return MQG_OK;
+}
+
+/* ---- 3 the tail ------------------------------------------------------------------------------------------------------------ */
+
+static enum mqg_err scan_tail_records(struct scan *sc, struct mqg_slice bytes, bool first)
+{
+    struct jrn_walk w;
+    struct jrn_rec rec;
+    bool manifest = false;
+    jrn_walk_init(&w, bytes, &sc->tail->use, false);
+    while (jrn_walk_next(&w, &rec)) {
+        if (rec.type == JRN_REC_MANIFEST && first && w.records == 1)
+            manifest = mqg_dynbuf_slice(&sc->manifest, rec.main);
+        else if (rec.type == JRN_REC_FREE)
+            (void)mqg_dynbuf_slice(&sc->freed, rec.main);
+    }
+    return first && !manifest ? scan_damage(sc, sc->tail, JRN_HEADER_BYTES, "no manifest in the first frame") : MQG_OK;
+}
+
+/* Walks the tail: its end, last number, term; manifest and frees. */
+static enum mqg_err scan_tail(struct scan *sc)
+{
+    struct jrn_seg *seg = sc->tail;
+    struct jrn_frame f;
+    struct mqg_slice bytes;
+    enum mqg_err err;
+    seg->last_number = seg->first_number - 1;
+    while ((err = scan_frame(sc, seg, seg->end, &f, &bytes)) == MQG_OK) {
+        if (f.number != seg->last_number + 1 || f.seq != seg->seq)
+            break;
+        err = scan_tail_records(sc, bytes, f.number == seg->first_number);
+        if (err != MQG_OK)
+            return err;
+        seg->last_number = f.number;
+        seg->end += jrn_round_block(f.length);
+        if (f.term > sc->term)
+            sc->term = f.term;
+        sc->clean = (f.flags & JRN_FRAME_CLEAN) != 0;
+        sc->sealed = (f.flags & JRN_FRAME_SEAL) != 0;
+    }
+    return err == MQG_CORRUPT ? MQG_OK : err;
+}
+
+/* ---- 4 torn or damaged ------------------------------------------------------------------------------------------------------ */
+
+static enum mqg_err scan_end(struct scan *sc)
+{
+    struct jrn_seg *tail = sc->tail;
+    uint64_t at, number = tail->last_number;
+    if (sc->clean)
+        return MQG_OK;
+    enum mqg_err err = scan_witness(sc, tail, tail->end, number, &at);
+    if (err == MQG_OK && at)
+        return scan_damage(sc, tail, tail->end, "a frame that had been confirmed does not check");
+    for (size_t i = 0; i < sc->nall && err == MQG_OK; i++) {
+        if (sc->all[i]->seq)
+            continue;
+        err = scan_witness(sc, sc->all[i], JRN_HEADER_BYTES, number, &at);
+        if (err == MQG_OK && at)
+            return scan_damage(sc, sc->all[i], JRN_HEADER_BYTES, "the first frame of a segment in use does not check");
+    }
+    if (err == MQG_OK)
+        err = scan_witness(sc, tail, tail->end, 0, &at); /* any head of ours at all: the tail was torn */
+    sc->torn = err == MQG_OK && at != 0;
+    return err;
+}
+
+/* Zeros behind the cut: frames that were cut must never continue the log that is written over them. */
+static enum mqg_err scan_wipe(struct scan *sc)
+{
+    struct jrn_seg *tail = sc->tail;
+    uint8_t *zeros = mqg_xcalloc(1, 1 << 20);
+    int r = 0;
+    for (uint64_t at = tail->end; at < tail->bytes && r == 0; at += 1 << 20) {
+        struct iovec iov = {zeros, tail->bytes - at < 1 << 20 ? (size_t)(tail->bytes - at) : 1 << 20};
+        r = jrn_fs_write(sc->s->fs, tail->fd, &iov, 1, at);
+    }
+    free(zeros);
+    sc->in = NULL;
+    mqg_log(MQG_LOG_WARN, MQG_EVENT_RECOVERY, "store=%s what=torn_tail file=%s cut_at=%llu last_frame=%llu", sc->s->section,
+            tail->name, (unsigned long long)tail->end, (unsigned long long)tail->last_number);
+    return r < 0 ? scan_io(sc, "write", tail->name, r) : MQG_OK;
+}
+
+/* ---- 5 what counts ---------------------------------------------------------------------------------------------------------- */
+
+static bool scan_is_freed(const struct scan *sc, uint64_t seq, uint64_t nonce)
+{
+    struct jrn_triple t;
+    for (size_t i = 0; jrn_rec_free(mqg_dynbuf_view(&sc->freed), i, &t); i++)
+        if (t.a == seq && t.b == nonce)
+            return true;
+    return false;
+}
+
+static struct jrn_seg *scan_by_nonce(const struct scan *sc, uint64_t nonce)
+{
+    for (size_t i = 0; i < sc->nall; i++)
+        if (sc->all[i]->use.nonce == nonce)
+            return sc->all[i];
+    return NULL;
+}
+
+static enum mqg_err scan_manifest(struct scan *sc)
+{
+    struct jrn_manifest_row row;
+    struct mqg_slice rows = mqg_dynbuf_view(&sc->manifest);
+    sc->live = mqg_xcalloc(rows.len / JRN_MANIFEST_ROW + 1, sizeof(struct jrn_seg *));
+    for (size_t i = 0; jrn_rec_manifest(rows, i, &row); i++) {
+        if (scan_is_freed(sc, row.seq, row.nonce))
+            continue;
+        struct jrn_seg *seg = scan_by_nonce(sc, row.nonce);
+        char what[128];
+        snprintf(what, sizeof what, "segment %llu, which the manifest names, is missing", (unsigned long long)row.seq);
+        enum mqg_err err = seg ? MQG_OK : scan_damage(sc, NULL, 0, what);
+        if (err != MQG_OK)
+            return err;
+        if (!seg)
+            continue;
+        seg->seq = row.seq;
+        seg->last_number = row.last_number;
+        seg->end = row.end;
+        sc->all_bytes += row.end;
+        sc->live[sc->nlive++] = seg;
+    }
+    sc->live[sc->nlive++] = sc->tail;
+    sc->all_bytes += sc->tail->end;
+    return MQG_OK;
+}
+
+static void scan_progress(struct scan *sc, uint64_t bytes, bool force)
+{
+    uint64_t now = mqg_clock_mono_us();
+    sc->done_bytes += bytes;
+    if (!force && now - sc->told_us < SCAN_PROGRESS_US)
+        return;
+    sc->told_us = now;
+    mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY, "store=%s what=reading done_bytes=%llu all_bytes=%llu", sc->s->section,
+            (unsigned long long)sc->done_bytes, (unsigned long long)sc->all_bytes);
+    if (sc->r->progress)
+        sc->r->progress(sc->r->arg, sc->done_bytes, sc->all_bytes);
+}
+
+static enum mqg_err scan_apply(struct scan *sc, struct jrn_seg *seg)
+{
+    struct jrn_frame f;
+    struct mqg_slice bytes;
+    uint64_t off = JRN_HEADER_BYTES;
+    bool damaged = false;
+    while (off < seg->end) {
+        enum mqg_err err = scan_frame(sc, seg, off, &f, &bytes);
+        if (err == MQG_OK && f.seq != seg->seq)
+            err = MQG_CORRUPT;
+        if (err == MQG_CORRUPT) { /* once per run of bad bytes; then every block until a frame checks */
+            err = damaged ? MQG_OK : scan_damage(sc, seg, off, "a frame that had been confirmed does not check");
+            damaged = true;
+            off += JRN_BLOCK;
+            if (err == MQG_OK)
+                continue;
+        }
+        damaged = false;
+        if (err == MQG_OK)
+            err = jrn_found_frame(sc->found, seg, bytes, &f, sc->e);
+        if (err != MQG_OK)
+            return err;
+        if (f.term > sc->term)
+            sc->term = f.term;
+        off += jrn_round_block(f.length);
+        scan_progress(sc, jrn_round_block(f.length), false);
+    }
+    return MQG_OK;
+}
+
+/* With damage in the tail and the order to go on: reading goes to the last frame that checks. */
+static enum mqg_err scan_stretch(struct scan *sc)
+{
+    struct jrn_seg *seg = sc->tail;
+    struct jrn_frame f;
+    struct mqg_slice bytes;
+    for (uint64_t off = seg->end; off < seg->bytes; off += JRN_BLOCK) {
+        enum mqg_err err = scan_frame(sc, seg, off, &f, &bytes);
+        if (err != MQG_OK && err != MQG_CORRUPT)
+            return err;
+        if (err == MQG_OK && f.seq == seg->seq && f.number > seg->last_number) {
+            seg->last_number = f.number;
+            seg->end = off + jrn_round_block(f.length);
+        }
+    }
+    return MQG_OK;
+}
+
+/* ---- taking over -------------------------------------------------------------------------------------------------------------- */
+
+static void scan_taken(struct scan *sc, const struct jrn_seg *seg)
+{
+    for (size_t i = 0; i < sc->nall; i++)
+        if (sc->all[i] == seg)
+            sc->all[i] = NULL;
+}
+
+static void scan_adopt_live(struct scan *sc)
+{
+    struct mqg_store *s = sc->s;
+    for (size_t i = 0; i < sc->nlive; i++) {
+        struct jrn_seg *seg = sc->live[i];
+        seg->extent = jrn_extent_new(s, &s->lanes[s->nlanes]);
+        seg->extent->owner = seg;
+        atomic_store(&seg->extent->place, 0);
+        atomic_fetch_add(&seg->live, 1);
+        atomic_store(&seg->state, JRN_CLOSED);
+        scan_taken(sc, seg);
+        jrn_seg_append(s, seg);
+    }
+    if (sc->damages == 0) {
+        s->com.tail = sc->tail;
+        atomic_store(&sc->tail->state, JRN_TAIL);
+    }
+    s->com.number = s->com.durable = sc->tail->last_number;
+    s->com.sealed = sc->sealed;
+}
+
+/* Files that do not count get a fresh use at once, so that their old frames are nobody's. */
+static enum mqg_err scan_adopt_blank(struct scan *sc)
+{
+    for (size_t i = 0; i < sc->nall; i++) {
+        struct jrn_seg *seg = sc->all[i];
+        if (!seg)
+            continue;
+        sc->all[i] = NULL;
+        if (seg->oversized || seg->bytes != sc->s->segment_bytes) {
+            jrn_seg_unlink(sc->s, &seg);
+            continue;
+        }
+        int r = jrn_seg_renew(sc->s, seg);
+        if (r < 0) {
+            enum mqg_err err = scan_io(sc, "write", seg->name, r);
+            jrn_seg_free(sc->s, &seg);
+            return err;
+        }
+        jrn_spare_give(sc->s, seg);
+    }
+    return MQG_OK;
+}
+
+static void scan_release(struct scan *sc)
+{
+    for (size_t i = 0; i < sc->nlive; i++) {
+        struct mqg_extent *x = sc->live[i]->extent;
+        sc->live[i]->extent = NULL;
+        if (atomic_fetch_sub(&x->live, 1) == 1)
+            jrn_extent_dead(sc->s, x);
+    }
+}
+
+static enum mqg_err scan_log(struct scan *sc)
+{
+    enum mqg_err err = scan_files(sc);
+    if (err == MQG_OK)
+        err = scan_sequences(sc);
+    if (err != MQG_OK || !sc->tail)
+        return err;
+    err = scan_tail(sc);
+    if (err == MQG_OK)
+        err = scan_end(sc);
+    if (err == MQG_OK && sc->damages)
+        err = scan_stretch(sc);
+    if (err == MQG_OK && sc->torn && !sc->damages)
+        err = scan_wipe(sc);
+    if (err == MQG_OK)
+        err = scan_manifest(sc);
+    int r = err == MQG_OK && !sc->clean ? sc->s->fs->fdatasync(sc->s->fs->ctx, sc->tail->fd) : 0;
+    return r < 0 ? scan_io(sc, "fdatasync", sc->tail->name, r) : err;
+}
+
+static enum mqg_err scan_tell(struct scan *sc)
+{
+    struct mqg_store *s = sc->s;
+    enum mqg_err err = MQG_OK;
+    scan_progress(sc, 0, true);
+    for (size_t i = 0; i < sc->nlive && err == MQG_OK; i++)
+        err = scan_apply(sc, sc->live[i]);
+    if (err == MQG_OK && sc->tail) {
+        scan_adopt_live(sc);
+        sc->r->unclean = !sc->clean;
+        err = scan_adopt_blank(sc);
+    }
+    if (err != MQG_OK)
+        return err;
+    s->com.term = sc->term + 1;
+    jrn_found_tell(sc->found, sc->r);
+    jrn_streams_found_end(s, sc->r, s->com.term);
+    scan_release(sc);
+    scan_progress(sc, 0, true);
+    mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY,
+            "store=%s what=done segments=%zu bytes=%llu messages=%llu clean=%s damages=%llu", s->section, sc->nlive,
+            (unsigned long long)sc->done_bytes, (unsigned long long)jrn_found_messages(sc->found),
+            sc->r->unclean ? "no" : "yes", (unsigned long long)sc->damages);
+    return MQG_OK;
+}
+
+enum mqg_err jrn_recover(struct mqg_store *s, struct mqg_recover *r, struct mqg_error *e)
+{
+    struct scan sc = {.s = s, .r = r, .e = e, .told_us = mqg_clock_mono_us()};
+    mqg_dynbuf_init(&sc.manifest, JRN_CHUNK_MAX);
+    mqg_dynbuf_init(&sc.freed, JRN_CHUNK_MAX);
+    sc.found = jrn_found_new(s);
+    r->unclean = false;
+    mqg_random_bytes(s->uuid, sizeof s->uuid); /* a new journal's, unless files say otherwise */
+    enum mqg_err err = scan_log(&sc);
+    if (err == MQG_OK)
+        err = scan_tell(&sc);
+    for (size_t i = 0; i < sc.nall; i++)
+        jrn_seg_free(s, &sc.all[i]);
+    jrn_found_free(&sc.found);
+    mqg_dynbuf_fini(&sc.manifest);
+    mqg_dynbuf_fini(&sc.freed);
+    free(sc.all);
+    free(sc.live);
+    free(sc.buf);
+    return err;
+}
