@@ -102,6 +102,9 @@ MQG_API void mqg_conn_has_unsettled(struct mqg_conn *c, bool yes);
 /* The handler marks what its client does; a pure publisher is the first to be stopped under pressure. */
 MQG_API void mqg_conn_publishes(struct mqg_conn *c);
 MQG_API bool mqg_node_blocked(void);
+/* What makes the node blocked; memory is watched by the host itself, a store says it (any thread; takes a lock). */
+enum mqg_pressure { MQG_PRESSURE_MEMORY, MQG_PRESSURE_STORE };
+MQG_API void mqg_node_pressure(enum mqg_pressure source, bool on, const char *why);
 /* The name the account layer knows (set at login; for listings and logs). The conn takes one reference. */
 MQG_API void mqg_conn_session(struct mqg_conn *c, struct mqg_session *s);
 /* Flushes what is written, then closes. Further input is discarded; conn_fini follows in this turn or a later one. */

@@ -1,0 +1,157 @@
+/* pressure.c - what happens when the node cannot take more: publishers stop, consumers go on.
+ *
+ * Two things can run short: memory of messages, watched here, and the store, which says so itself. Blocked is one flag
+ * with a generation; each worker notices a new generation at its next turn and tells its connections. A connection
+ * that publishes is then not read any more, unless it holds deliveries that it has not settled: its acks alone make
+ * room, and they stand behind its publishes in the same stream. It is read at a trickle, 4 KiB every 10 ms, so that the
+ * acks arrive and memory grows slower than it is freed. */
+#include "pressure.h"
+#include "conn_int.h"
+
+#include <mqgate/obs.h>
+
+#include <stdio.h>
+
+static _Atomic int64_t pressure_high_bytes;
+static _Atomic uint32_t pressure_generation;
+static _Atomic bool pressure_blocked;
+static pthread_mutex_t pressure_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned pressure_sources;
+static char pressure_why[128];
+
+void pressure_memory_high(int64_t bytes)
+{
+    atomic_store(&pressure_high_bytes, bytes);
+}
+
+bool mqg_node_blocked(void)
+{
+    return atomic_load_explicit(&pressure_blocked, memory_order_relaxed);
+}
+
+static void pressure_wake_all(void)
+{
+    for (uint32_t i = 0; i < mqg_worker_count(); i++)
+        mqg_worker_wake(mqg_worker_at(i));
+}
+
+/* Under the lock. */
+static void pressure_change(bool blocked, const char *why)
+{
+    snprintf(pressure_why, sizeof pressure_why, "%s", why);
+    atomic_store(&pressure_blocked, blocked);
+    atomic_fetch_add(&pressure_generation, 1);
+    mqg_log(blocked ? MQG_LOG_WARN : MQG_LOG_INFO, MQG_EVENT_PRESSURE, "blocked=%s why=%s memory_bytes=%lld",
+            blocked ? "yes" : "no", mqg_logqs(why), (long long)mqg_msg_memory_used());
+}
+
+void mqg_node_pressure(enum mqg_pressure source, bool on, const char *why)
+{
+    pthread_mutex_lock(&pressure_lock);
+    unsigned before = pressure_sources;
+    pressure_sources = on ? before | 1u << source : before & ~(1u << source);
+    bool changed = (before != 0) != (pressure_sources != 0);
+    if (changed)
+        pressure_change(on, why);
+    pthread_mutex_unlock(&pressure_lock);
+    if (changed)
+        pressure_wake_all();
+}
+
+/* Two marks, so that it does not flap. */
+static void pressure_watch_memory(void)
+{
+    static _Atomic bool high_now;
+    int64_t high = atomic_load_explicit(&pressure_high_bytes, memory_order_relaxed);
+    int64_t used = mqg_msg_memory_used();
+    bool was = atomic_load_explicit(&high_now, memory_order_relaxed);
+    bool is = high > 0 && used > (was ? high - high / 10 : high);
+    if (MQG_LIKELY(is == was) || !atomic_compare_exchange_strong(&high_now, &was, is))
+        return;
+    mqg_node_pressure(MQG_PRESSURE_MEMORY, is, "low on memory");
+}
+
+/* ---- one worker ------------------------------------------------------------------------------------------------------------ */
+
+bool conn_is_held(const struct mqg_conn *c)
+{
+    for (int i = 0; i < MQG_PAUSE_COUNT; i++)
+        if (c->pauses[i] > 0)
+            return true;
+    if (MQG_LIKELY(!conn_worker_of(c->w)->blocked) || !c->publishes)
+        return false;
+    return !c->unsettled || c->trickle == 0;
+}
+
+size_t conn_read_room(const struct mqg_conn *c, size_t room)
+{
+    bool trickles = conn_worker_of(c->w)->blocked && c->publishes;
+    return trickles && room > c->trickle ? c->trickle : room;
+}
+
+static void pressure_tick_conn(struct mqg_conn *c)
+{
+    if (c->state != CONN_OPEN || !c->publishes || !c->unsettled)
+        return;
+    c->trickle = CONN_TRICKLE_BYTES;
+    conn_read_update(c);
+}
+
+static void pressure_tick(struct mqg_timer *t)
+{
+    struct conn_worker *cw = MQG_CONTAINER_OF(t, struct conn_worker, trickle_timer);
+    if (!cw->blocked)
+        return;
+    for (struct conn_link *l = cw->all.next; l != &cw->all; l = l->next)
+        pressure_tick_conn(MQG_CONTAINER_OF(l, struct mqg_conn, link));
+    mqg_timer_in(t, CONN_TRICKLE_MS); /* also the turn that sees memory fall */
+}
+
+void pressure_worker_init(struct conn_worker *cw)
+{
+    mqg_timer_init(&cw->trickle_timer, pressure_tick);
+}
+
+static void pressure_tell(struct conn_worker *cw, struct mqg_slice why)
+{
+    enum mqg_conn_event ev = cw->blocked ? MQG_EV_BLOCKED : MQG_EV_UNBLOCKED;
+    for (struct conn_link *l = cw->all.next; l != &cw->all; l = l->next) {
+        struct mqg_conn *c = MQG_CONTAINER_OF(l, struct mqg_conn, link);
+        if (c->state != CONN_OPEN)
+            continue;
+        if (c->ops->event != NULL)
+            c->ops->event(c, ev, why);
+        conn_read_update(c);
+    }
+}
+
+void pressure_turn(struct io_worker *w)
+{
+    struct conn_worker *cw = conn_worker_of(w);
+    pressure_watch_memory();
+    uint32_t now = atomic_load_explicit(&pressure_generation, memory_order_acquire);
+    if (MQG_LIKELY(now == cw->pressure_seen))
+        return;
+    cw->pressure_seen = now;
+    bool was = cw->blocked;
+    char why[sizeof pressure_why];
+    pthread_mutex_lock(&pressure_lock);
+    cw->blocked = atomic_load(&pressure_blocked);
+    memcpy(why, pressure_why, sizeof why);
+    pthread_mutex_unlock(&pressure_lock);
+    if (cw->blocked == was)
+        return;
+    if (cw->blocked)
+        mqg_timer_in(&cw->trickle_timer, CONN_TRICKLE_MS);
+    pressure_tell(cw, mqg_slice_str(why));
+}
+
+void mqg_conn_has_unsettled(struct mqg_conn *c, bool yes)
+{
+    c->unsettled = yes;
+}
+
+void mqg_conn_publishes(struct mqg_conn *c)
+{
+    c->publishes = true;
+}
