@@ -90,7 +90,7 @@ PATTERNS = {
   properties: lambda do |conn|
     ch = conn.create_channel
     q = ch.queue("", exclusive: true)
-    headers = { "text" => "\u00fc", "n" => 5, "big" => 1 << 40, "yes" => true, "none" => nil, "list" => [1, "a"],
+    headers = { "text" => "plain", "n" => 5, "big" => 1 << 40, "yes" => true, "none" => nil, "list" => [1, "a"],
                 "table" => { "k" => "v" } }
     q.publish("x" * 300_000, headers: headers, message_id: "m", priority: 3)
     message = nil

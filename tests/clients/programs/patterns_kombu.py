@@ -21,7 +21,7 @@ def take(conn, queues, count):
         got.append(body)
         message.ack()
 
-    with Consumer(conn, queues, callbacks=[on_message]):
+    with Consumer(conn, queues, callbacks=[on_message], auto_declare=False):
         while len(got) < count:
             conn.drain_events(timeout=10)
         try:
