@@ -13,14 +13,11 @@ packages_of() {
     done
 }
 
-# packages_missing PART...: those of them that are not installed.
+# packages_missing PART...: those of them that are not installed, under their own name or provided by another.
 packages_missing() {
-    local wanted
-    wanted=$(packages_of "$@" | sort -u)
-    comm -23 <(echo "$wanted") <(
-        # shellcheck disable=SC2086  # a list of words
-        dpkg-query -W -f '${db:Status-Status} ${binary:Package}\n' $wanted 2>/dev/null |
-            awk '$1 == "installed" { sub(/:.*/, "", $2); print $2 }' | sort -u)
+    comm -23 <(packages_of "$@" | sort -u) <(
+        dpkg-query -W -f '${db:Status-Status} ${Package} ${Provides}\n' |
+            awk '$1 == "installed" { gsub(/\([^)]*\)|,/, " "); for (i = 2; i <= NF; i++) print $i }' | sort -u)
 }
 
 # packages_without_services COMMAND...: runs it while no service may start.

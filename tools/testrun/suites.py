@@ -26,6 +26,7 @@ SUITES = [
     Suite("lint",          240, command("tools/lint")),
     Suite("lint-test",      60, command("tools/lint_test")),
     Suite("tools",          60, pytest_folder("tools/testrun")),
+    Suite("ledger",         60, pytest_folder("tests/kill9")),
     Suite("clients",       300, pytest_folder("tests/clients", on=RELEASE)),
     Suite("hostile",       240, pytest_folder("tests/hostile", on=RELEASE)),
     Suite("hostile-asan",  300, pytest_folder("tests/hostile", on=ASAN)),
