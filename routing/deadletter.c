@@ -49,7 +49,8 @@ static void death_keys(struct death *d, struct mqg_table *t)
     items[0] = (struct mqg_value){.type = MQG_VALUE_STRING, .bytes = mqg_msg_key(d->msg)};
     for (size_t i = 0; i < d->ncc; i++)
         items[i + 1] = (struct mqg_value){.type = MQG_VALUE_STRING, .bytes = d->cc[i]};
-    f->value = (struct mqg_value){.type = MQG_VALUE_ARRAY, .array = {items, (uint32_t)d->ncc + 1}};
+    f->value = (struct mqg_value){.type = MQG_VALUE_ARRAY,
+                                  .array = {.items = items, .n = (uint32_t)d->ncc + 1}};
 }
 
 static struct mqg_value death_new_entry(struct death *d)
@@ -109,7 +110,7 @@ static struct mqg_value death_list(struct death *d, const struct mqg_value *old)
     }
     if (!seen)
         items[0] = death_new_entry(d);
-    return (struct mqg_value){.type = MQG_VALUE_ARRAY, .array = {items, out}};
+    return (struct mqg_value){.type = MQG_VALUE_ARRAY, .array = {.items = items, .n = out}};
 }
 
 /* ---- the copy ----------------------------------------------------------------------------------------------------------- */

@@ -64,6 +64,8 @@ bool queue_consumers(struct mqg_queue *q, bool (*visit)(void *arg, const struct 
 /* Recovery, main thread, in qseq order; then once queue_recovered. */
 void queue_recover(struct mqg_queue *q, uint64_t qseq, struct mqg_extent *extent, uint32_t off, uint32_t len,
                    const struct mqg_stored *head, uint32_t delivery_count, bool redelivered);
+/* All of its messages are there; after an unclean stop they count as redelivered. */
+void queue_recovered(struct mqg_queue *q, bool unclean);
 size_t queue_live_ranges(struct mqg_queue *q, struct mqg_range *ranges, size_t max, uint64_t *upto);
 
 #endif

@@ -222,7 +222,7 @@ static enum mqg_err consume_reply_to(struct amqp_channel *ch, const struct amqp_
     int n = snprintf(name, sizeof(name), AMQP_REPLY_TO ".%016llx%016llx",
                      (unsigned long long)mqg_random_u64(), (unsigned long long)mqg_random_u64());
     struct mqg_slice s = mqg_slice_of(name, (size_t)n);
-    struct mqg_queue_def d = {.name = s, .auto_delete = true};
+    struct mqg_queue_def d = {.name = s, .auto_delete = true, .reserved = true};
     struct mqg_session *own = mqg_session_internal(ch->ac->session->vhost);
     struct mqg_queue_ok ok;
     uint64_t ticket;

@@ -47,6 +47,7 @@ struct mqg_queue_def {
     struct mqg_slice name; /* "" = server-named: amq.gen-… */
     bool durable, exclusive, auto_delete;
     uint64_t owner_conn; /* exclusive: the connection */
+    bool reserved;       /* the node's own (direct reply-to): a name with amq. is allowed */
     struct mqg_table args;
 };
 
