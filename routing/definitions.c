@@ -1,0 +1,180 @@
+/* definitions.c - how a command changes the topology: the frame around exchanges, queues and bindings.
+ *
+ * A command runs under one mutex from its look-ups to the publication of the new snapshot: it changes the model, hands the
+ * metadata records to the store's lane (which never waits), and publishes, in this order, so that no message can be routed by
+ * a definition whose record is not on its way. The answer to the client waits for the ticket, not we. Only what is durable at
+ * all its ends is recorded; exclusive queues never are, their owner does not outlive us.
+ *
+ * Ids of queues are 64 bit numbers that count up and are never used again, because the store's records name queues by id: an
+ * old record must not find a new queue. A time-based id would do this only while the clock does not step back, so a high-water
+ * mark is kept in the metadata ("node/queue_id"), a million ahead; it is moved when half of the block is used, long before the
+ * first id beyond the old mark, so the mark is durable before any message can carry such an id. */
+#include "definitions_int.h"
+
+#include "names.h"
+#include "publish.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#define DEFINITIONS_ID_BLOCK UINT64_C(1000000)
+enum { DEFINITIONS_META_MAX_BYTES = 4u << 20, DEFINITIONS_ARGS_MAX_BYTES = 256u << 10 };
+
+static pthread_mutex_t definitions_mutex = PTHREAD_MUTEX_INITIALIZER;
+/* under it */
+static uint64_t definitions_next_id = 1, definitions_reserved_id;
+static uint64_t definitions_next_dest = 1;
+
+void definitions_lock(void)
+{
+    pthread_mutex_lock(&definitions_mutex);
+}
+
+void definitions_unlock(void)
+{
+    pthread_mutex_unlock(&definitions_mutex);
+}
+
+/* ---- an edit ----------------------------------------------------------------------------------------------------- */
+
+void definitions_edit_init(struct definitions_edit *d, struct mqg_vhost *v)
+{
+    *d = (struct definitions_edit){.vhost = v};
+    topology_edit_begin(&d->topology, v);
+}
+
+void definitions_begin(struct definitions_edit *d, struct mqg_vhost *v)
+{
+    definitions_lock();
+    definitions_edit_init(d, v);
+}
+
+void definitions_publish(struct definitions_edit *d)
+{
+    while (d->doomed != NULL) {
+        struct exchange_entry *x = d->doomed;
+        d->doomed = x->next_doomed;
+        exchange_drop(d, x);
+    }
+    topology_edit_commit(&d->topology);
+}
+
+void definitions_end(struct definitions_edit *d)
+{
+    definitions_publish(d);
+    definitions_unlock();
+    mqg_epoch_reclaim();
+}
+
+void definitions_record(struct definitions_edit *d, const struct meta_record *r, bool remove)
+{
+    if (d->recovering)
+        return;
+    struct mqg_dynbuf key, value;
+    mqg_dynbuf_init(&key, DEFINITIONS_META_MAX_BYTES);
+    mqg_dynbuf_init(&value, DEFINITIONS_META_MAX_BYTES);
+    meta_key(&key, r);
+    if (!remove)
+        meta_encode(&value, r);
+    MQG_ASSERT(!key.failed && !value.failed); /* bounds were checked when it was declared */
+    struct mqg_slice k = mqg_dynbuf_view(&key);
+    d->ticket = remove ? mqg_meta_remove(k) : mqg_meta_put(k, mqg_dynbuf_view(&value));
+    mqg_dynbuf_fini(&key);
+    mqg_dynbuf_fini(&value);
+}
+
+/* ---- ids ----------------------------------------------------------------------------------------------------------- */
+
+static void definitions_id_reserve(struct definitions_edit *d)
+{
+    definitions_reserved_id = definitions_next_id + DEFINITIONS_ID_BLOCK;
+    definitions_record(d, &(struct meta_record){.kind = META_QUEUE_ID, .number = definitions_reserved_id},
+                       false);
+}
+
+uint64_t definitions_queue_id(struct definitions_edit *d)
+{
+    if (definitions_next_id + DEFINITIONS_ID_BLOCK / 2 >= definitions_reserved_id)
+        definitions_id_reserve(d);
+    return definitions_next_id++;
+}
+
+void definitions_queue_id_used(uint64_t id)
+{
+    if (definitions_next_id <= id)
+        definitions_next_id = id + 1;
+}
+
+void definitions_queue_id_start(void)
+{
+    struct definitions_edit d = {.vhost = NULL};
+    definitions_id_reserve(&d);
+}
+
+void definitions_reset(void)
+{
+    definitions_next_id = 1;
+    definitions_reserved_id = 0;
+}
+
+uint64_t definitions_dest_id(void)
+{
+    return definitions_next_dest++;
+}
+
+/* ---- refusals -------------------------------------------------------------------------------------------------------- */
+
+enum mqg_err definitions_no(struct mqg_error *e, const char *kind, struct mqg_slice name,
+                            const struct mqg_vhost *v)
+{
+    return mqg_error_set(e, MQG_NOT_FOUND, 404, "no %s '%.*s' in vhost '%.*s'", kind, MQG_SLICE_FMT(name),
+                         MQG_SLICE_FMT(mqg_vhost_name(v)));
+}
+
+enum mqg_err definitions_locked(struct mqg_error *e, struct mqg_slice name, const struct mqg_vhost *v)
+{
+    return mqg_error_set(
+        e, MQG_LOCKED, 405,
+        "cannot obtain exclusive access to locked queue '%.*s' in vhost '%.*s'. It could be originally "
+        "declared on another connection or the exclusive property value does not match that of the "
+        "original declaration.",
+        MQG_SLICE_FMT(name), MQG_SLICE_FMT(mqg_vhost_name(v)));
+}
+
+enum mqg_err definitions_default_exchange(struct mqg_error *e)
+{
+    return mqg_error_set(e, MQG_DENIED, 403, "operation not permitted on the default exchange");
+}
+
+enum mqg_err definitions_need(struct mqg_session *s, enum mqg_perm perm, const char *kind,
+                              struct mqg_slice name, struct mqg_error *e)
+{
+    enum mqg_err err = mqg_session_need(s, perm, kind, name, e);
+    if (err != MQG_OK && e != NULL && e->code == 0)
+        e->code = 403;
+    return err;
+}
+
+enum mqg_err definitions_vhost_gone(struct mqg_error *e, const struct mqg_vhost *v)
+{
+    return mqg_error_set(e, MQG_GONE, 530, "vhost '%.*s' is deleted", MQG_SLICE_FMT(mqg_vhost_name(v)));
+}
+
+enum mqg_err definitions_bounds(const char *kind, struct mqg_slice name, const struct mqg_table *args,
+                                struct mqg_error *e)
+{
+    if (name.len > NAMES_MAX_BYTES)
+        return mqg_error_set(e, MQG_TOO_LARGE, 406, "%s name of %zu bytes is longer than %d", kind, name.len,
+                             NAMES_MAX_BYTES);
+    if (args->n == 0)
+        return MQG_OK;
+    struct mqg_dynbuf probe;
+    mqg_dynbuf_init(&probe, DEFINITIONS_ARGS_MAX_BYTES);
+    mqg_table_encode(&probe, args);
+    bool failed = probe.failed;
+    mqg_dynbuf_fini(&probe);
+    if (!failed)
+        return MQG_OK;
+    return mqg_error_set(e, MQG_TOO_LARGE, 406, "arguments of %s '%.*s' are larger than %d bytes", kind,
+                         MQG_SLICE_FMT(name), DEFINITIONS_ARGS_MAX_BYTES);
+}

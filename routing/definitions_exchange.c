@@ -1,0 +1,235 @@
+/* definitions_exchange.c - exchanges: declare, delete, the predeclared ones, auto-delete.
+ *
+ * Checks come in RabbitMQ's order, because a client that makes two mistakes is told the first. A declaration that finds its
+ * exchange compares against the snapshot and takes no lock: most declarations in a running system are of that kind. */
+#include "definitions_int.h"
+
+#include "names.h"
+
+#include <stdlib.h>
+
+static const char *const exchange_words[MQG_X_TYPE_COUNT] = {[MQG_X_DIRECT] = "direct",
+                                                             [MQG_X_FANOUT] = "fanout",
+                                                             [MQG_X_TOPIC] = "topic",
+                                                             [MQG_X_HEADERS] = "headers"};
+
+static const struct {
+    const char *name;
+    enum mqg_exchange_type type;
+    bool internal;
+} exchange_predeclared[] = {
+    {"", MQG_X_DIRECT, false},
+    {"amq.direct", MQG_X_DIRECT, false},
+    {"amq.fanout", MQG_X_FANOUT, false},
+    {"amq.topic", MQG_X_TOPIC, false},
+    {"amq.headers", MQG_X_HEADERS, false},
+    {"amq.match", MQG_X_HEADERS, false},
+    {"amq.rabbitmq.trace", MQG_X_TOPIC, true},
+};
+
+bool exchange_type_parse(struct mqg_slice word, enum mqg_exchange_type *out)
+{
+    for (unsigned i = 0; i < MQG_COUNTOF(exchange_words); i++) {
+        if (mqg_slice_eq(word, mqg_slice_str(exchange_words[i]))) {
+            *out = (enum mqg_exchange_type)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+struct mqg_slice exchange_type_word(enum mqg_exchange_type type)
+{
+    return mqg_slice_str(exchange_words[type]);
+}
+
+/* ---- the model ------------------------------------------------------------------------------------------------------ */
+
+/* Durable ones are recorded, but for those that every vhost has by itself. */
+static void exchange_record(struct definitions_edit *d, const struct exchange_entry *x, bool remove)
+{
+    const struct exchange_cell *c = &x->cell;
+    if (!c->durable || c->name.len == 0 || names_reserved(c->name))
+        return;
+    struct meta_record r = {.kind = META_EXCHANGE, .vhost = d->vhost->name};
+    r.exchange = (struct mqg_exchange_def){.name = c->name,
+                                           .type = exchange_type_word(c->type),
+                                           .durable = c->durable,
+                                           .auto_delete = c->auto_delete,
+                                           .internal = c->internal,
+                                           .args = *c->args};
+    definitions_record(d, &r, remove);
+}
+
+struct exchange_entry *exchange_create(struct definitions_edit *d, const struct mqg_exchange_def *def,
+                                       enum mqg_exchange_type type)
+{
+    struct exchange_entry *x = mqg_xcalloc(1, sizeof *x);
+    struct mqg_slice name = mqg_slice_of(mqg_slice_dup(def->name), def->name.len);
+    x->args = args_new(&def->args);
+    const struct mqg_value *alternate = mqg_table_get(x->args, MQG_SLICE_LIT("alternate-exchange"));
+    x->cell = (struct exchange_cell){.vhost = d->vhost,
+                                     .name = name,
+                                     .type = type,
+                                     .durable = def->durable,
+                                     .auto_delete = def->auto_delete,
+                                     .internal = def->internal,
+                                     .args = x->args,
+                                     .dest = {.id = definitions_dest_id(), .exchange = name}};
+    if (alternate != NULL && alternate->type == MQG_VALUE_STRING) {
+        x->cell.has_alternate = true;
+        x->cell.alternate = alternate->bytes;
+    }
+    exchange_record(d, x, false);
+    mqg_map_set(&d->vhost->exchanges, name, x);
+    topology_add_exchange(&d->topology, &x->cell);
+    return x;
+}
+
+void exchange_create_predeclared(struct definitions_edit *d)
+{
+    for (size_t i = 0; i < MQG_COUNTOF(exchange_predeclared); i++) {
+        struct mqg_exchange_def def = {.name = mqg_slice_str(exchange_predeclared[i].name),
+                                       .durable = true,
+                                       .internal = exchange_predeclared[i].internal};
+        if (mqg_map_get(&d->vhost->exchanges, def.name) == NULL)
+            exchange_create(d, &def, exchange_predeclared[i].type);
+    }
+}
+
+static void exchange_entry_free(void *ptr, void *arg)
+{
+    struct exchange_entry *x = ptr;
+    (void)arg;
+    free((void *)(uintptr_t)x->cell.name.ptr);
+    free(x->args);
+    free(x);
+}
+
+void exchange_drop(struct definitions_edit *d, struct exchange_entry *x)
+{
+    x->doomed = true;
+    while (!LIST_EMPTY(&x->from))
+        binding_drop(d, LIST_FIRST(&x->from), false);
+    while (!LIST_EMPTY(&x->to))
+        binding_drop(d, LIST_FIRST(&x->to), true);
+    exchange_record(d, x, true);
+    if (!d->dissolving)
+        topology_remove_exchange(&d->topology, &x->cell);
+    mqg_map_del(&d->vhost->exchanges, x->cell.name);
+    topology_retire(x, exchange_entry_free, NULL);
+}
+
+/* ---- declare --------------------------------------------------------------------------------------------------------- */
+
+static enum mqg_err exchange_type_check(struct mqg_slice word, enum mqg_exchange_type *type,
+                                        struct mqg_error *e)
+{
+    if (exchange_type_parse(word, type))
+        return MQG_OK;
+    return mqg_error_set(e, MQG_INVALID, 503, "%s exchange type '%.*s'",
+                         word.len == 0 ? "invalid" : "unknown", MQG_SLICE_FMT(word));
+}
+
+static enum mqg_err exchange_compare(const struct exchange_cell *c, const struct mqg_exchange_def *def,
+                                     struct mqg_error *e)
+{
+    struct args_equal w = {"exchange", c->name, mqg_vhost_name(c->vhost)};
+    enum mqg_err err = args_equal_word(&w, "type", def->type, exchange_type_word(c->type), e);
+    if (err == MQG_OK)
+        err = args_equal_bool(&w, "durable", def->durable, c->durable, e);
+    if (err == MQG_OK)
+        err = args_equal_bool(&w, "auto_delete", def->auto_delete, c->auto_delete, e);
+    if (err == MQG_OK)
+        err = args_equal_bool(&w, "internal", def->internal, c->internal, e);
+    if (err == MQG_OK)
+        err = args_equal_arg(&w, "alternate-exchange", &def->args, c->args, e);
+    return err;
+}
+
+/* What only a new exchange is asked. */
+static enum mqg_err exchange_check_new(struct mqg_session *s, const struct mqg_exchange_def *def,
+                                       struct mqg_error *e)
+{
+    if (names_reserved(def->name))
+        return mqg_error_set(e, MQG_DENIED, 403, "exchange name '%.*s' contains reserved prefix 'amq.*'",
+                             MQG_SLICE_FMT(def->name));
+    enum mqg_err err = definitions_bounds("exchange", def->name, &def->args, e);
+    const struct mqg_value *alternate = mqg_table_get(&def->args, MQG_SLICE_LIT("alternate-exchange"));
+    if (err != MQG_OK || alternate == NULL)
+        return err;
+    if (alternate->type != MQG_VALUE_STRING)
+        return mqg_error_set(
+            e, MQG_INVALID, 406,
+            "invalid type '%s' for arg 'alternate-exchange' in exchange '%.*s' in vhost '%.*s'",
+            names_value_type(alternate->type), MQG_SLICE_FMT(def->name),
+            MQG_SLICE_FMT(mqg_vhost_name(s->vhost)));
+    err = definitions_need(s, MQG_READ, "exchange", def->name, e);
+    return err == MQG_OK ? definitions_need(s, MQG_WRITE, "exchange", alternate->bytes, e) : err;
+}
+
+static enum mqg_err exchange_make(struct mqg_session *s, const struct mqg_exchange_def *def,
+                                  enum mqg_exchange_type type, uint64_t *ticket, struct mqg_error *e)
+{
+    struct definitions_edit d;
+    definitions_begin(&d, s->vhost);
+    enum mqg_err err = MQG_OK;
+    struct exchange_entry *x = mqg_map_get(&s->vhost->exchanges, def->name);
+    if (!mqg_vhost_alive(s->vhost))
+        err = definitions_vhost_gone(e, s->vhost);
+    else if (x != NULL)
+        err = exchange_compare(&x->cell, def, e); /* somebody was faster */
+    else
+        exchange_create(&d, def, type);
+    *ticket = d.ticket;
+    definitions_end(&d);
+    return err;
+}
+
+enum mqg_err mqg_exchange_declare(struct mqg_session *s, const struct mqg_exchange_def *def, bool passive,
+                                  uint64_t *ticket, struct mqg_error *e)
+{
+    enum mqg_exchange_type type = MQG_X_DIRECT;
+    *ticket = 0;
+    if (def->name.len == 0)
+        return definitions_default_exchange(e);
+    const struct mqg_exchange *x = topology_exchange(s->vhost, def->name);
+    if (passive)
+        return x != NULL ? MQG_OK : definitions_no(e, "exchange", def->name, s->vhost);
+    enum mqg_err err = exchange_type_check(def->type, &type, e);
+    if (err == MQG_OK)
+        err = definitions_need(s, MQG_CONFIGURE, "exchange", def->name, e);
+    if (err == MQG_OK && x != NULL)
+        return exchange_compare(x->cell, def, e);
+    if (err == MQG_OK)
+        err = exchange_check_new(s, def, e);
+    return err == MQG_OK ? exchange_make(s, def, type, ticket, e) : err;
+}
+
+/* ---- delete ----------------------------------------------------------------------------------------------------------- */
+
+enum mqg_err mqg_exchange_delete(struct mqg_session *s, struct mqg_slice name, bool if_unused,
+                                 uint64_t *ticket, struct mqg_error *e)
+{
+    *ticket = 0;
+    if (name.len == 0)
+        return definitions_default_exchange(e);
+    if (names_reserved(name))
+        return mqg_error_set(e, MQG_DENIED, 403,
+                             "deletion of system exchange '%.*s' in vhost '%.*s' not allowed",
+                             MQG_SLICE_FMT(name), MQG_SLICE_FMT(mqg_vhost_name(s->vhost)));
+    enum mqg_err err = definitions_need(s, MQG_CONFIGURE, "exchange", name, e);
+    if (err != MQG_OK)
+        return err;
+    struct definitions_edit d;
+    definitions_begin(&d, s->vhost);
+    struct exchange_entry *x = mqg_map_get(&s->vhost->exchanges, name);
+    if (x != NULL && if_unused && !LIST_EMPTY(&x->from))
+        err = mqg_error_set(e, MQG_IN_USE, 406, "exchange '%.*s' in vhost '%.*s' in use", MQG_SLICE_FMT(name),
+                            MQG_SLICE_FMT(mqg_vhost_name(s->vhost)));
+    else if (x != NULL)
+        exchange_drop(&d, x);
+    *ticket = d.ticket;
+    definitions_end(&d);
+    return err;
+}

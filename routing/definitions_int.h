@@ -1,0 +1,137 @@
+/* routing/definitions_int.h - the writer's side of the topology, shared by definitions*.c, listing.c and vhost_*.c. Internal.
+ *
+ * Beside the snapshot, which answers "where does this message go", stands a mutable model, which answers "what is there and
+ * what hangs on it": entries of exchanges, queues and bindings in hash maps, and each binding in a list of its source and of
+ * its destination, so that a deletion finds what it takes along without a search. All of it under one mutex. */
+#ifndef MQG_ROUTING_DEFINITIONS_INT_H
+#define MQG_ROUTING_DEFINITIONS_INT_H
+
+#include "meta_codec.h"
+#include "topology_int.h"
+#include "vhost.h"
+
+#include <sys/queue.h>
+
+struct binding;
+LIST_HEAD(binding_list, binding);
+
+struct exchange_entry {
+    struct exchange_cell cell;
+    struct mqg_table *args; /* owned */
+    struct binding_list from, to;
+    struct exchange_entry *next_doomed;
+    bool doomed; /* to be deleted by the edit at hand */
+};
+
+struct queue_owner;
+
+struct queue_entry {
+    struct mqg_queue *queue; /* one reference */
+    struct dest dest;
+    struct binding_list to;
+    struct queue_owner *owner; /* exclusive */
+    LIST_ENTRY(queue_entry) owned;
+};
+
+struct binding {
+    struct mqg_binding_def def; /* slices into identity, args owned */
+    struct mqg_table *args;
+    struct exchange_entry *source;
+    struct exchange_entry *to_exchange; /* one of these */
+    struct queue_entry *to_queue;
+    struct headers_match match;
+    uint64_t id;
+    bool durable;
+    LIST_ENTRY(binding) from, to;
+    size_t identity_len;
+    uint8_t identity[];
+};
+
+/* One command: the snapshot's edit, the metadata written so far, exchanges that lost their last binding. */
+struct definitions_edit {
+    struct topology_edit topology;
+    struct mqg_vhost *vhost;
+    uint64_t ticket;     /* of the last record; 0: none */
+    bool recovering;     /* nothing is written */
+    bool dissolving;     /* the whole vhost goes: the snapshot is dropped in one piece */
+    struct exchange_entry *doomed;
+};
+
+/* begin takes the topology mutex; end publishes, and lets go of it. Between them no call may come back into the definitions. */
+void definitions_begin(struct definitions_edit *d, struct mqg_vhost *v);
+void definitions_end(struct definitions_edit *d);
+void definitions_lock(void);
+void definitions_unlock(void);
+/* A second edit on another vhost while the mutex is held (recovery). */
+void definitions_edit_init(struct definitions_edit *d, struct mqg_vhost *v);
+void definitions_publish(struct definitions_edit *d);
+void definitions_record(struct definitions_edit *d, const struct meta_record *r, bool remove);
+
+/* Ids of queues and of destinations; under the mutex. */
+uint64_t definitions_queue_id(struct definitions_edit *d);
+void definitions_queue_id_used(uint64_t id); /* recovery: not below this one again */
+void definitions_queue_id_start(void);       /* after recovery: reserves the first block */
+uint64_t definitions_dest_id(void);
+void definitions_reset(void); /* at the end: as if the process had just begun */
+
+/* Refusals. Each returns what it sets. */
+enum mqg_err definitions_no(struct mqg_error *e, const char *kind, struct mqg_slice name, const struct mqg_vhost *v);
+enum mqg_err definitions_locked(struct mqg_error *e, struct mqg_slice name, const struct mqg_vhost *v);
+enum mqg_err definitions_default_exchange(struct mqg_error *e);
+enum mqg_err definitions_need(struct mqg_session *s, enum mqg_perm perm, const char *kind, struct mqg_slice name,
+                              struct mqg_error *e) MQG_MUST_CHECK;
+enum mqg_err definitions_vhost_gone(struct mqg_error *e, const struct mqg_vhost *v);
+/* Name and arguments within bounds. */
+enum mqg_err definitions_bounds(const char *kind, struct mqg_slice name, const struct mqg_table *args,
+                                struct mqg_error *e) MQG_MUST_CHECK;
+
+/* A deep copy in one block, freed by free(); NULL for an empty table is never returned. */
+struct mqg_table *args_new(const struct mqg_table *t);
+
+/* Redeclaration: the texts of "inequivalent arg". what: "queue 'q' in vhost '/'". */
+struct args_equal {
+    const char *kind;
+    struct mqg_slice name, vhost;
+};
+enum mqg_err args_equal_bool(const struct args_equal *w, const char *arg, bool received, bool current, struct mqg_error *e);
+enum mqg_err args_equal_word(const struct args_equal *w, const char *arg, struct mqg_slice received, struct mqg_slice current,
+                             struct mqg_error *e);
+enum mqg_err args_equal_arg(const struct args_equal *w, const char *arg, const struct mqg_table *received,
+                            const struct mqg_table *current, struct mqg_error *e);
+
+/* ---- exchanges */
+bool exchange_type_parse(struct mqg_slice word, enum mqg_exchange_type *out);
+struct mqg_slice exchange_type_word(enum mqg_exchange_type type);
+/* name is not there yet; type is valid. */
+struct exchange_entry *exchange_create(struct definitions_edit *d, const struct mqg_exchange_def *def,
+                                       enum mqg_exchange_type type);
+void exchange_create_predeclared(struct definitions_edit *d);
+/* With all its bindings; exchanges that thereby lose their last one follow at the edit's end if they are auto-delete. */
+void exchange_drop(struct definitions_edit *d, struct exchange_entry *x);
+
+/* ---- queues */
+/* id 0: a new one. */
+struct queue_entry *queue_create(struct definitions_edit *d, const struct mqg_queue_def *def, const struct queue_opts *opts,
+                                 uint64_t id);
+/* Conditions, then queue_end, then queue_entry_remove. GONE when it was ended before. */
+enum mqg_err queue_entry_drop(struct definitions_edit *d, struct queue_entry *q, bool if_unused, bool if_empty,
+                              uint64_t *messages, struct mqg_error *e) MQG_MUST_CHECK;
+/* Out of the model, the records and the snapshot, with its bindings. */
+void queue_entry_remove(struct definitions_edit *d, struct queue_entry *q);
+enum mqg_err queue_check_owner(const struct mqg_queue *q, uint64_t conn, struct mqg_error *e) MQG_MUST_CHECK;
+void queue_owners_fini(void);
+
+/* ---- bindings */
+/* OK when it is there already. Both ends were looked up. */
+enum mqg_err binding_create(struct definitions_edit *d, const struct mqg_binding_def *def, struct exchange_entry *source,
+                            struct exchange_entry *to_exchange, struct queue_entry *to_queue, struct mqg_error *e);
+/* Out of the model and the records; unbind: out of the snapshot too (else the caller drops the source). */
+void binding_drop(struct definitions_edit *d, struct binding *b, bool unbind);
+
+/* ---- vhosts */
+/* Everything in it, and itself; connections are the caller's. */
+void vhost_dissolve(struct definitions_edit *d);
+/* At the end of the process, without workers: the same, but queues are not ended and nothing is recorded. */
+void vhost_forget(struct definitions_edit *d);
+
+#endif
