@@ -43,6 +43,8 @@ const struct mqg_conf_row mqg_core_rows[] = {
 
     {"auth", "anonymous", MQG_CONF_BOOL, "off", 0, 0, NULL,
      "on: no credentials from loopback means guest, in every protocol"},
+    {"auth", "guest_loopback_only", MQG_CONF_BOOL, "on", 0, 0, NULL,
+     "the user guest may only come from this machine"},
     {"log", "level", MQG_CONF_ENUM, "info", 0, 0, "debug|info|warn|error", "least level that is logged"},
     {"log", "file", MQG_CONF_STR, "", 0, 0, NULL, "log file, opened again at SIGHUP; empty is standard error"},
     {"store", "default", MQG_CONF_STR, "journal", 0, 0, NULL, "the [store.NAME] that keeps metadata and what names no other"},

@@ -37,7 +37,8 @@ struct mqg_session {
 MQG_API enum mqg_err mqg_auth_password(const struct mqg_conn_info *from, struct mqg_slice user,
                                        struct mqg_slice password, struct mqg_session **out,
                                        struct mqg_error *e) MQG_MUST_CHECK;
-/* A name that the transport has proved (EXTERNAL: certificate CN; anonymous). */
+/* A name that the transport has proved (EXTERNAL: certificate CN). Here and in the two other checks, an empty name (and
+ * password) is an anonymous client: guest, when auth.anonymous is on and it comes from loopback. */
 MQG_API enum mqg_err mqg_auth_external(const struct mqg_conn_info *from, struct mqg_slice user,
                                        struct mqg_session **out, struct mqg_error *e) MQG_MUST_CHECK;
 /* Enters a vhost: NOT_FOUND when there is none, DENIED without a permission row there. */
@@ -50,7 +51,7 @@ MQG_API bool mqg_session_can(struct mqg_session *s, enum mqg_perm perm, struct m
 /* Like can, with RabbitMQ's text: "access to queue 'x' in vhost '/' refused for user 'u'". kind: "queue", "exchange". */
 MQG_API enum mqg_err mqg_session_need(struct mqg_session *s, enum mqg_perm perm, const char *kind,
                                       struct mqg_slice resource, struct mqg_error *e) MQG_MUST_CHECK;
-/* A session with every right, for the node's own work and tests. */
+/* A new session with every right, for the node's own work and tests; the caller unrefs it. */
 MQG_API struct mqg_session *mqg_session_internal(struct mqg_vhost *v);
 
 /* ---- management (any worker; effect at once, ticket = durable when) --------------------------------------------------- */
@@ -78,6 +79,8 @@ MQG_API enum mqg_err mqg_perm_put(struct mqg_slice user, struct mqg_slice vhost,
                                   struct mqg_error *e) MQG_MUST_CHECK;
 MQG_API enum mqg_err mqg_perm_delete(struct mqg_slice user, struct mqg_slice vhost, uint64_t *ticket,
                                      struct mqg_error *e) MQG_MUST_CHECK;
+/* The permissions in a vhost that was deleted go with it; the ticket of the last one, 0 when there was none. */
+MQG_API uint64_t mqg_auth_vhost_gone(struct mqg_slice vhost);
 MQG_API void mqg_user_each(void (*visit)(void *arg, const struct mqg_user_info *u),
                            void *arg); /* any thread */
 MQG_API void mqg_perm_each(void (*visit)(void *arg, const struct mqg_perm_info *p), void *arg);

@@ -1,0 +1,111 @@
+/* auth_int.h - what the files of core/auth share.
+ *
+ * An account or a permission is an immutable, counted object. The table that names them is guarded by one mutex, held for
+ * a search or an insertion only; whoever found an object holds a reference and reads it without the lock. */
+#ifndef MQG_AUTH_INT_H
+#define MQG_AUTH_INT_H
+
+#include <mqgate/auth.h>
+
+enum {
+    AUTH_NAME_MAX_BYTES = 255,
+    AUTH_PATTERN_MAX_BYTES = 8192,
+    AUTH_SALT_BYTES = 4,
+    AUTH_DIGEST_MAX_BYTES = 64, /* SHA-512 */
+    AUTH_HASH_TEXT_BYTES = 4 * ((AUTH_SALT_BYTES + AUTH_DIGEST_MAX_BYTES + 2) / 3) + 1,
+};
+
+#define AUTH_SHA256 "rabbit_password_hashing_sha256"
+#define AUTH_SHA512 "rabbit_password_hashing_sha512"
+
+/* ---- password.c ------------------------------------------------------------------------------------------------ */
+
+/* Salt and digest as they are stored; size 0: no password login. */
+struct auth_hash {
+    const char *algorithm; /* AUTH_SHA256 or AUTH_SHA512 */
+    uint8_t salt[AUTH_SALT_BYTES];
+    uint8_t digest[AUTH_DIGEST_MAX_BYTES];
+    size_t digest_bytes;
+};
+
+/* AUTH_SHA256 for "" and for that name, AUTH_SHA512 likewise; NULL for what we cannot check. */
+const char *auth_algorithm(struct mqg_slice name);
+/* A fresh salt and the digest under SHA-256. */
+void auth_hash_make(struct auth_hash *h, struct mqg_slice password);
+/* From and to the base64 of definitions. false: not base64, or not of the algorithm's length. */
+bool auth_hash_parse(struct auth_hash *h, const char *algorithm, struct mqg_slice base64);
+void auth_hash_print(const struct auth_hash *h, char out[AUTH_HASH_TEXT_BYTES]);
+/* Takes as long for a wrong password as for the right one. h NULL (no such user): as long, and false. */
+bool auth_hash_check(const struct auth_hash *h, struct mqg_slice password);
+
+/* ---- pattern.c -------------------------------------------------------------------------------------------------- */
+
+struct auth_pattern; /* immutable; NULL matches nothing */
+
+/* NULL and *e filled when it does not compile. */
+struct auth_pattern *auth_pattern_new(struct mqg_slice text, struct mqg_error *e);
+void auth_pattern_free(struct auth_pattern **p);
+/* Any thread. A match that takes too many steps is none. */
+bool auth_pattern_match(const struct auth_pattern *p, struct mqg_slice subject);
+
+/* ---- accounts.c -------------------------------------------------------------------------------------------------- */
+
+struct auth_user {
+    _Atomic uint32_t refs;
+    char *name;
+    struct auth_hash hash;
+    unsigned tags;
+};
+
+struct auth_perm {
+    _Atomic uint32_t refs;
+    char *user, *vhost;
+    char *text[MQG_PERM_COUNT];
+    struct auth_pattern *pattern[MQG_PERM_COUNT];
+};
+
+struct auth_user *auth_user_new(struct mqg_slice name, const struct auth_hash *hash, unsigned tags);
+void auth_user_unref(struct auth_user **u);
+/* NULL and *e filled when a pattern does not compile; with e NULL such a pattern refuses everything. */
+struct auth_perm *auth_perm_new(struct mqg_slice user, struct mqg_slice vhost,
+                                const struct mqg_slice text[MQG_PERM_COUNT], struct mqg_error *e);
+void auth_perm_unref(struct auth_perm **p);
+
+/* With a reference, or NULL. Any thread. */
+struct auth_user *auth_user_find(struct mqg_slice name);
+struct auth_perm *auth_perm_find(struct mqg_slice vhost, struct mqg_slice user);
+
+/* Changes: between lock and unlock, so that the order of the records in the store is the order in memory. */
+void auth_lock(void);
+void auth_unlock(void);
+struct auth_user *auth_user_locked(struct mqg_slice name); /* borrowed */
+struct auth_perm *auth_perm_locked(struct mqg_slice vhost, struct mqg_slice user);
+void auth_user_set_locked(struct auth_user *u); /* takes the reference; replaces one of that name */
+void auth_perm_set_locked(struct auth_perm *p);
+bool auth_user_del_locked(struct mqg_slice name);
+bool auth_perm_del_locked(struct mqg_slice vhost, struct mqg_slice user);
+size_t auth_user_count(void);
+/* All, with references, in an array that the caller frees; sorted by name (vhost, user). Any thread. */
+struct auth_user **auth_user_all(size_t *n);
+struct auth_perm **auth_perm_all(size_t *n);
+void auth_accounts_clear(void);
+
+/* Counts up with each change: sessions compare it. */
+uint64_t auth_generation(void);
+
+/* ---- codec.c ------------------------------------------------------------------------------------------------------ */
+
+void auth_user_key(struct mqg_dynbuf *out, struct mqg_slice name);
+void auth_perm_key(struct mqg_dynbuf *out, struct mqg_slice vhost, struct mqg_slice user);
+void auth_user_encode(struct mqg_dynbuf *out, const struct auth_user *u);
+void auth_perm_encode(struct mqg_dynbuf *out, const struct auth_perm *p);
+enum mqg_err auth_user_decode(struct mqg_slice value, struct auth_user **out) MQG_MUST_CHECK;
+enum mqg_err auth_perm_decode(struct mqg_slice value, struct auth_perm **out) MQG_MUST_CHECK;
+
+/* ---- auth.c --------------------------------------------------------------------------------------------------------- */
+
+bool auth_anonymous(void);
+/* May a user of that name come from there? */
+bool auth_from_ok(const char *name, bool loopback);
+
+#endif
