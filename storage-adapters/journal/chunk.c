@@ -17,11 +17,12 @@ void jrn_chunk_reset(struct jrn_chunk *c)
 {
     for (uint32_t i = 0; i < c->npiece; i++)
         mqg_msg_unref(&c->pieces[i].msg);
-    c->npiece = c->ntouch = c->nkeyed = c->nnote = 0;
+    c->npiece = c->nkeyed = c->nnote = c->msgs.n = c->facts.n = 0;
     c->len = c->total = 0;
     c->records = 0;
     c->extent = NULL;
-    c->settles = c->restates = false;
+    c->restates = false;
+    c->frees = NULL;
     c->told = NULL;
     if (c->cap > JRN_CHUNK_KEEP) {
         free(c->arena);
@@ -37,7 +38,8 @@ void jrn_chunk_free(struct jrn_chunk **c)
     jrn_chunk_reset(*c);
     free((*c)->arena);
     free((*c)->pieces);
-    free((*c)->touches);
+    free((*c)->msgs.at);
+    free((*c)->facts.at);
     free((*c)->keyed);
     free((*c)->notes);
     free(*c);
@@ -137,19 +139,20 @@ static uint32_t chunk_close(struct jrn_chunk *c, uint8_t type, uint8_t flags, co
     return off;
 }
 
-static void chunk_touch(struct jrn_chunk *c, const struct mqg_dest *d)
+/* Widens the span of the queue; looks at the last few only, for turns mostly speak of the same queues. */
+static void chunk_span(struct jrn_span_list *list, uint64_t queue_id, uint64_t first, uint64_t last)
 {
-    for (uint32_t i = c->ntouch; i-- > 0 && i + 4 >= c->ntouch;) {
-        struct jrn_touch *t = &c->touches[i];
-        if (t->queue_id != d->queue_id)
+    for (uint32_t i = list->n; i-- > 0 && i + 4 >= list->n;) {
+        struct jrn_span *span = &list->at[i];
+        if (span->queue_id != queue_id)
             continue;
-        if (d->qseq < t->first)
-            t->first = d->qseq;
-        if (d->qseq > t->last)
-            t->last = d->qseq;
+        if (first < span->first)
+            span->first = first;
+        if (last > span->last)
+            span->last = last;
         return;
     }
-    *CHUNK_PUSH(c, touches, ntouch, cap_touch) = (struct jrn_touch){d->queue_id, d->qseq, d->qseq};
+    *CHUNK_PUSH(list, at, n, cap) = (struct jrn_span){queue_id, first, last};
 }
 
 /* Encodes destinations into at most JRN_TAIL_MAX bytes, with room for the sum; how many it took. */
@@ -163,7 +166,7 @@ static uint32_t chunk_dests(struct jrn_chunk *c, uint8_t *start, uint8_t **end, 
         p = chunk_varint(p, chunk_zigzag(d[i].queue_id - last.queue_id));
         p = chunk_varint(p, chunk_zigzag(d[i].qseq - last.qseq));
         last = d[i];
-        chunk_touch(c, &d[i]);
+        chunk_span(&c->msgs, d[i].queue_id, d[i].qseq, d[i].qseq);
     }
     mqg_put_le32(p, mqg_crc32c(c->salt, start, (size_t)(p - start)));
     *end = p + 4;
@@ -250,7 +253,8 @@ void jrn_chunk_ranges(struct jrn_chunk *c, enum jrn_rec_type type, uint64_t queu
         p = chunk_varint(p, r[i].last - r[i].first);
         next = r[i].last;
     }
-    c->settles = true;
+    if (n)
+        chunk_span(&c->facts, queue_id, r[0].first, r[n - 1].last);
     (void)chunk_close(c, (uint8_t)type, 0, p);
 }
 
@@ -391,15 +395,21 @@ static void chunk_producer(struct jrn_chunk *c, const struct mqg_store_op *op)
     (void)chunk_close_keyed(c, JRN_REC_PRODUCER, p + 36);
 }
 
-static void chunk_count(struct jrn_chunk *c, const struct mqg_store_op *op)
+void jrn_chunk_count(struct jrn_chunk *c, const struct jrn_count *count)
 {
     uint8_t *p = chunk_open(c, 24);
-    mqg_put_le64(p, op->count.queue_id);
-    mqg_put_le64(p + 8, op->count.qseq);
-    mqg_put_le32(p + 16, op->count.delivery_count);
-    mqg_put_le32(p + 20, op->count.acquired_count);
-    c->settles = true;
+    mqg_put_le64(p, count->queue_id);
+    mqg_put_le64(p + 8, count->qseq);
+    mqg_put_le32(p + 16, count->delivery_count);
+    mqg_put_le32(p + 20, count->acquired_count);
+    chunk_span(&c->facts, count->queue_id, count->qseq, count->qseq);
     (void)chunk_close(c, JRN_REC_COUNT, 0, p + 24);
+}
+
+static void chunk_count(struct jrn_chunk *c, const struct mqg_store_op *op)
+{
+    struct jrn_count count = {op->count.queue_id, op->count.qseq, op->count.delivery_count, op->count.acquired_count};
+    jrn_chunk_count(c, &count);
 }
 
 void jrn_chunk_op(struct jrn_chunk *c, const struct mqg_store_op *op)

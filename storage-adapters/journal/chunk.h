@@ -23,9 +23,14 @@ struct jrn_piece {
     struct mqg_msg *msg; /* counted while we need it; NULL for ropes */
 };
 
-/* Queues whose messages stand in the chunk, with the span of their qseq; a queue may come twice. */
-struct jrn_touch {
+/* A queue and the span of qseq that records speak of; in a chunk's list a queue may come twice. */
+struct jrn_span {
     uint64_t queue_id, first, last;
+};
+
+struct jrn_span_list {
+    struct jrn_span *at;
+    uint32_t n, cap;
 };
 
 /* A last-writer-wins record: which key, where it stands. */
@@ -64,15 +69,15 @@ struct jrn_chunk {
     size_t total;  /* on disk, head included */
     uint32_t records, salt;
     struct jrn_piece *pieces;
-    struct jrn_touch *touches;
+    struct jrn_span_list msgs, facts; /* of MSG; of SETTLE, QSTATE, COUNT */
     struct jrn_keyed *keyed;
     struct jrn_note *notes;
-    uint32_t npiece, ntouch, nkeyed, nnote;
-    uint32_t cap_piece, cap_touch, cap_keyed, cap_note;
-    bool settles;  /* has SETTLE, COUNT or QSTATE */
+    uint32_t npiece, nkeyed, nnote;
+    uint32_t cap_piece, cap_keyed, cap_note;
     bool restates; /* has records with `restated` keys */
     /* the committer's */
     struct jrn_seg *seg;
+    struct jrn_seg *frees; /* its FREE record stands here: no longer counts once this is written */
     uint64_t place;
     void (*told)(struct jrn_chunk *c, void *arg); /* internal chunks: instead of host->done */
     void *told_arg;
@@ -95,6 +100,7 @@ size_t jrn_chunk_cost(const struct mqg_store_op *op);
 void jrn_chunk_ranges(struct jrn_chunk *c, enum jrn_rec_type type, uint64_t queue_id, const struct mqg_range *r, size_t n);
 /* A record of any type with a ready main; the place of its main in the chunk. */
 uint32_t jrn_chunk_raw(struct jrn_chunk *c, enum jrn_rec_type type, uint8_t flags, struct mqg_slice main);
+void jrn_chunk_count(struct jrn_chunk *c, const struct jrn_count *count);
 void jrn_chunk_note_key(struct jrn_chunk *c, struct jrn_keyed key);
 /* Turns a keyed record of the arena into a NOP. */
 void jrn_chunk_void(struct jrn_chunk *c, uint32_t arena_off);

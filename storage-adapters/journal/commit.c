@@ -276,6 +276,21 @@ static void commit_void_stale(struct mqg_store *s, struct jrn_chunk *c)
     }
 }
 
+static void commit_spans(struct mqg_store *s, struct jrn_seg *seg, const struct jrn_chunk *c)
+{
+    if (c->msgs.n == 0 && c->facts.n == 0)
+        return;
+    pthread_mutex_lock(&s->seg_lock);
+    for (uint32_t i = 0; i < c->msgs.n; i++) {
+        const struct jrn_span *span = &c->msgs.at[i];
+        jrn_spans_add(&seg->msgs, span->queue_id, span->first, span->last);
+        jrn_spans_add(&s->high, span->queue_id, span->last, span->last);
+    }
+    for (uint32_t i = 0; i < c->facts.n; i++)
+        jrn_spans_add(&seg->facts, c->facts.at[i].queue_id, c->facts.at[i].first, c->facts.at[i].last);
+    pthread_mutex_unlock(&s->seg_lock);
+}
+
 /* After the write the places are known. */
 static void commit_note(struct mqg_store *s, struct jrn_chunk *c)
 {
@@ -285,10 +300,12 @@ static void commit_note(struct mqg_store *s, struct jrn_chunk *c)
         if (!k->restated || jrn_keys_is(&s->keys, k, k->old_seq, k->old_off))
             jrn_keys_set(&s->keys, k, seg->seq, (uint32_t)(c->place + k->off));
     }
-    for (uint32_t i = 0; i < c->ntouch; i++)
-        jrn_seg_touch(seg, c->touches[i].queue_id, c->touches[i].first, c->touches[i].last);
+    commit_spans(s, seg, c);
     seg->keyed |= c->nkeyed != 0;
-    seg->settles |= c->settles;
+    if (c->frees) {
+        jrn_seg_remove(s, c->frees);
+        atomic_store(&c->frees->state, JRN_FREED);
+    }
     if (c->extent) {
         c->extent->owner = seg;
         atomic_fetch_add(&seg->live, 1);

@@ -110,17 +110,26 @@ static void found_dests(struct jrn_found *f, struct jrn_seg *seg, struct mqg_sli
         struct found_queue *q = found_queue(f, d.queue_id);
         m.qseq = d.qseq;
         *FOUND_PUSH(q, msgs, nmsg, cap_msg) = m;
-        jrn_seg_touch(seg, d.queue_id, d.qseq, d.qseq);
+        jrn_spans_add(&seg->msgs, d.queue_id, d.qseq, d.qseq);
+        jrn_spans_add(&f->s->high, d.queue_id, d.qseq, d.qseq);
     }
 }
 
-static void found_ranges(struct jrn_found *f, struct mqg_slice main)
+/* What was settled in an earlier life never gets a message any more: the high mark covers it. */
+static void found_fact(struct jrn_found *f, struct jrn_seg *seg, uint64_t queue_id, uint64_t first, uint64_t last)
+{
+    jrn_spans_add(&seg->facts, queue_id, first, last);
+    jrn_spans_add(&f->s->high, queue_id, last, last);
+}
+
+static void found_ranges(struct jrn_found *f, struct jrn_seg *seg, struct mqg_slice main)
 {
     struct jrn_ranges it;
     struct mqg_range r;
     bool ok = jrn_ranges_init(&it, main);
     struct found_queue *q = ok ? found_queue(f, it.queue_id) : NULL;
     while (ok && jrn_ranges_next(&it, &r)) {
+        found_fact(f, seg, q->id, r.first, r.last);
         struct mqg_range *last = q->ngone ? &q->gone[q->ngone - 1] : NULL;
         if (last && r.first >= last->first && r.first <= last->last + 1) {
             if (r.last > last->last)
@@ -193,13 +202,12 @@ static void found_record(struct jrn_found *f, struct jrn_seg *seg, const struct 
         return;
     case JRN_REC_SETTLE:
     case JRN_REC_QSTATE:
-        seg->settles = true;
-        found_ranges(f, rec->main);
+        found_ranges(f, seg, rec->main);
         return;
     case JRN_REC_COUNT:
         if (jrn_rec_count(rec->main, &count)) {
             struct found_queue *q = found_queue(f, count.queue_id);
-            seg->settles = true;
+            found_fact(f, seg, count.queue_id, count.qseq, count.qseq);
             *FOUND_PUSH(q, counts, ncount, cap_count) =
                 (struct found_count){count.qseq, count.delivery_count, count.acquired_count};
         }

@@ -105,6 +105,7 @@ static void journal_fini(struct mqg_store **store)
         jrn_lane_fini(&s->lanes[i]);
     free(s->lanes);
     jrn_keys_fini(&s->keys);
+    jrn_spans_fini(&s->high);
     pthread_mutex_destroy(&s->seg_lock);
     if (s->lock_fd >= 0)
         s->fs->close(s->fs->ctx, s->lock_fd);

@@ -22,11 +22,18 @@
 
 #define JRN_MAGIC 0x4a524e4cu
 
-enum jrn_seg_state { JRN_SPARE, JRN_TAIL, JRN_CLOSED, JRN_LEAVING };
+enum jrn_seg_state {
+    JRN_SPARE,
+    JRN_TAIL,
+    JRN_CLOSED,
+    JRN_LEAVING, /* the keeper moves what still counts out of it */
+    JRN_FREED,   /* its FREE record is written */
+};
 
-/* The span of qseq that a segment's messages of one queue cover. */
-struct jrn_span {
-    uint64_t queue_id, first, last;
+/* Spans by queue. */
+struct jrn_spans {
+    struct jrn_map at; /* queue -> index of list */
+    struct jrn_span_list list;
 };
 
 struct jrn_seg {
@@ -35,15 +42,14 @@ struct jrn_seg {
     uint64_t seq, bytes, first_number, last_number;
     _Atomic uint64_t end; /* of use; the committer writes it */
     int fd;
-    bool oversized, keyed, settles; /* holds keyed records, settle facts */
+    bool oversized, keyed;     /* keyed: holds last-writer-wins records */
+    uint64_t again_us;         /* keeper: not before this time */
     char name[32];
-    _Atomic int state;     /* enum jrn_seg_state */
-    _Atomic int64_t live;  /* extents, and stream batches not yet trimmed */
-    _Atomic int32_t pins;  /* reads under way */
+    _Atomic int state;         /* enum jrn_seg_state */
+    _Atomic int64_t live;      /* extents, and stream batches not yet trimmed */
+    _Atomic int32_t pins;      /* reads under way */
     struct mqg_extent *extent; /* recovery's, for all messages found here; recovery only */
-    struct jrn_map span_of;    /* queue -> index of spans; committer while tail, then whoever holds seg_lock */
-    struct jrn_span *spans;
-    uint32_t nspan, cap_span;
+    struct jrn_spans msgs, facts; /* what stands here; under seg_lock */
 };
 
 /* An extent in its lane's pool: given back by any thread, used again by the lane, freed with the store. */
@@ -128,6 +134,7 @@ struct mqg_store {
     struct jrn_seg *segs, *segs_last; /* live, by sequence; the last is the tail */
     struct jrn_seg *spares;
     uint32_t nseg, nspare;
+    struct jrn_spans high; /* per queue: the highest qseq that ever stood in the journal; under seg_lock */
     uint64_t next_file;
     uint64_t disk_bytes;
 
@@ -158,7 +165,10 @@ void jrn_seg_unlink(struct mqg_store *s, struct jrn_seg **seg); /* closes, remov
 void jrn_seg_free(struct mqg_store *s, struct jrn_seg **seg);   /* closes, frees */
 struct jrn_seg *jrn_seg_new(void);
 void jrn_seg_append(struct mqg_store *s, struct jrn_seg *seg); /* to the list of live ones; takes seg_lock */
-void jrn_seg_touch(struct jrn_seg *seg, uint64_t queue_id, uint64_t first, uint64_t last);
+void jrn_spans_add(struct jrn_spans *spans, uint64_t queue_id, uint64_t first, uint64_t last);
+const struct jrn_span *jrn_spans_get(const struct jrn_spans *spans, uint64_t queue_id); /* NULL when none */
+void jrn_spans_fini(struct jrn_spans *spans);
+void jrn_seg_remove(struct mqg_store *s, struct jrn_seg *seg); /* from the list of live ones; takes seg_lock */
 void jrn_lists_free(struct mqg_store *s); /* at the end: all segments, closed */
 /* One live thing less; the last one makes the segment a candidate. */
 void jrn_seg_give(struct mqg_store *s, struct jrn_seg *seg);

@@ -1,6 +1,55 @@
-/* keeper.c - spares. */
-#include "journal.h"
-void jrn_keeper_wake(struct mqg_store *s) { (void)s; }
+/* keeper.c - the thread beside the committer: has a spare ready, lets segments go, watches the disk.
+ *
+ * Letting a segment go. When the last message of a closed segment was settled (and its last stream batch trimmed), its file
+ * can be used again, but three kinds of records in it may still matter: the last word on a key (META, positions...), and
+ * facts (SETTLE, QSTATE, COUNT) about messages that stand in other segments. restate.c writes those once more at the tail,
+ * together with a FREE record, in one chunk: one frame, atomic. Once that is durable the file may be overwritten.
+ *
+ * Why nothing can go wrong in between: facts are monotone (settled stays settled, counts only grow), so a fact that stands
+ * twice in the log, or in another order, says the same. Keyed records are not monotone, so the committer, who alone knows
+ * the order, drops a restated one when its key got a newer record before it. And only facts that the journal itself has
+ * read back are restated, never the queue's present state: a settle that belongs to a group (a transaction, a dead letter
+ * with its copy) may be true in memory before its group is durable, and saying it early would lose the message.
+ *
+ * FREE stands in the frame, and the committer takes the segment off the list when it writes that frame: so every manifest
+ * written later is without it, and every one written earlier is followed by the FREE in the same tail.
+ *
+ * The disk. Publishers are blocked while less is free than what is not yet durable + two segments + the reserve: whatever
+ * was accepted can then be written, and settles, deletes and control go on from the reserve. */
+#include "restate.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    KEEPER_TURN_MS = 250,
+    KEEPER_IDLE_MS = 1000,
+    KEEPER_SPARES = 8,
+    KEEPER_SPARE_BYTES = 512 << 20,
+    KEEPER_AGAIN_US = 30 * 1000 * 1000, /* until a segment that was not worth moving is looked at again */
+};
+
+struct jrn_keeper {
+    struct mqg_store *s;
+    pthread_t thread;
+    bool running;
+    _Atomic bool stop;
+    _Atomic uint32_t due; /* futex: 1 = look now */
+    pthread_mutex_t lock;
+    pthread_cond_t told;
+    bool answered;
+    struct jrn_seg *leaving; /* taken off the list, not yet a spare */
+    uint64_t commits_seen;
+};
+
+/* ---- spares -------------------------------------------------------------------------------------------------------------- */
+
 struct jrn_seg *jrn_spare_take(struct mqg_store *s)
 {
     pthread_mutex_lock(&s->seg_lock);
@@ -12,15 +61,229 @@ struct jrn_seg *jrn_spare_take(struct mqg_store *s)
     pthread_mutex_unlock(&s->seg_lock);
     return seg;
 }
+
 void jrn_spare_give(struct mqg_store *s, struct jrn_seg *seg)
 {
     pthread_mutex_lock(&s->seg_lock);
-    seg->next = s->spares;
-    s->spares = seg;
-    s->nspare++;
+    uint64_t bytes = (uint64_t)(s->nspare + 1) * s->segment_bytes;
+    bool keep = !seg->oversized && (s->nspare < KEEPER_SPARES || bytes <= KEEPER_SPARE_BYTES);
+    if (keep) {
+        seg->next = s->spares;
+        s->spares = seg;
+        s->nspare++;
+    }
     pthread_mutex_unlock(&s->seg_lock);
+    if (!keep)
+        jrn_seg_unlink(s, &seg);
 }
-struct jrn_keeper *jrn_keeper_new(struct mqg_store *s) { (void)s; return NULL; }
-int jrn_keeper_start(struct jrn_keeper *k) { (void)k; return 0; }
-void jrn_keeper_stop(struct jrn_keeper *k) { (void)k; }
-void jrn_keeper_free(struct jrn_keeper **k) { (void)k; }
+
+/* Is it time to have the next file? Not before a quarter of the tail is used: a quiet broker keeps a small folder. */
+static bool keeper_wants_spare(struct mqg_store *s)
+{
+    pthread_mutex_lock(&s->seg_lock);
+    const struct jrn_seg *tail = s->segs_last;
+    bool wants = s->nspare == 0 && tail && atomic_load(&tail->end) > tail->bytes / 4;
+    pthread_mutex_unlock(&s->seg_lock);
+    return wants && !atomic_load(&s->blocked);
+}
+
+static void keeper_spare(struct mqg_store *s)
+{
+    struct jrn_seg *seg;
+    if (!keeper_wants_spare(s))
+        return;
+    int r = jrn_seg_create(s, s->segment_bytes, false, true, &seg);
+    if (r == 0)
+        jrn_spare_give(s, seg);
+    else
+        mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=no_spare error=%s", s->section, mqg_logqs(jrn_errno(r)));
+}
+
+/* ---- letting go ------------------------------------------------------------------------------------------------------------- */
+
+static void keeper_told(struct jrn_chunk *c, void *arg)
+{
+    struct jrn_keeper *k = arg;
+    (void)c;
+    pthread_mutex_lock(&k->lock);
+    k->answered = true;
+    pthread_cond_signal(&k->told);
+    pthread_mutex_unlock(&k->lock);
+}
+
+/* Hands the chunk in and waits until it is durable; false when the store fails or stops first. */
+static bool keeper_commit(struct jrn_keeper *k, struct jrn_chunk *c)
+{
+    struct mqg_store *s = k->s;
+    k->answered = false;
+    c->told = keeper_told;
+    c->told_arg = k;
+    jrn_submit(s, c);
+    pthread_mutex_lock(&k->lock);
+    while (!k->answered && !atomic_load(&s->failed) && !atomic_load(&s->stopping)) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += 1;
+        pthread_cond_timedwait(&k->told, &k->lock, &until);
+    }
+    bool answered = k->answered;
+    pthread_mutex_unlock(&k->lock);
+    return answered;
+}
+
+/* The oldest segment that holds nothing live and is not being read. */
+static struct jrn_seg *keeper_candidate(struct mqg_store *s, bool *oldest)
+{
+    uint64_t now = mqg_clock_mono_us();
+    struct jrn_seg *found = NULL;
+    pthread_mutex_lock(&s->seg_lock);
+    for (struct jrn_seg *seg = s->segs; seg && !found; seg = seg->next)
+        if (atomic_load(&seg->state) == JRN_CLOSED && atomic_load(&seg->live) == 0 && atomic_load(&seg->pins) == 0 &&
+            seg->again_us <= now)
+            found = seg;
+    *oldest = found && found == s->segs;
+    pthread_mutex_unlock(&s->seg_lock);
+    return found;
+}
+
+static void keeper_reuse(struct mqg_store *s, struct jrn_seg *seg)
+{
+    bool keep = !seg->oversized && s->nspare < UINT32_MAX;
+    int r = keep ? jrn_seg_renew(s, seg) : 0;
+    if (r == 0) {
+        s->fs->willneed(s->fs->ctx, seg->fd, 0, keep ? seg->bytes : 0);
+        jrn_spare_give(s, seg);
+        return;
+    }
+    mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=reuse file=%s error=%s", s->section, seg->name,
+            mqg_logqs(jrn_errno(r)));
+    jrn_seg_unlink(s, &seg);
+}
+
+/* Lets one segment go; false when there was none, or it may not go now. */
+static bool keeper_recycle(struct jrn_keeper *k)
+{
+    struct mqg_store *s = k->s;
+    bool oldest;
+    struct jrn_seg *seg = keeper_candidate(s, &oldest);
+    if (!seg)
+        return false;
+    atomic_store(&seg->state, JRN_LEAVING);
+    struct jrn_chunk *c = jrn_restate(s, seg, oldest);
+    if (!c) { /* not worth it, or not readable: its records keep it */
+        seg->again_us = mqg_clock_mono_us() + KEEPER_AGAIN_US;
+        atomic_store(&seg->state, JRN_CLOSED);
+        return true;
+    }
+    k->leaving = seg;
+    if (!keeper_commit(k, c))
+        return false;
+    k->leaving = NULL;
+    MQG_TRACE("journal", 0, "what=recycled file=%s seq=%llu", seg->name, (unsigned long long)seg->seq);
+    keeper_reuse(s, seg);
+    return true;
+}
+
+/* ---- the disk -------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t keeper_need(struct mqg_store *s)
+{
+    int64_t queued = atomic_load(&s->queued_bytes);
+    pthread_mutex_lock(&s->seg_lock);
+    uint64_t spares = s->nspare < 2 ? s->nspare : 2;
+    pthread_mutex_unlock(&s->seg_lock);
+    return (queued > 0 ? (uint64_t)queued : 0) + s->min_free_bytes + (2 - spares) * s->segment_bytes;
+}
+
+static void keeper_disk(struct mqg_store *s)
+{
+    uint64_t free_bytes, need = keeper_need(s);
+    if (atomic_load(&s->failed) || s->fs->space(s->fs->ctx, s->path, &free_bytes) < 0)
+        return;
+    bool blocked = atomic_load(&s->blocked);
+    if (free_bytes >= need && !blocked)
+        return;
+    if (free_bytes < need && !blocked) {
+        char why[160];
+        snprintf(why, sizeof why, "%llu bytes are free in %s, %llu are needed", (unsigned long long)free_bytes, s->path,
+                 (unsigned long long)need);
+        atomic_store(&s->blocked, true);
+        atomic_store(&s->state, "blocked");
+        s->host.pressure(s->host.host, true, why);
+    } else if (free_bytes >= need + need / 8) {
+        atomic_store(&s->blocked, false);
+        atomic_store(&s->state, "ok");
+        s->host.pressure(s->host.host, false, "the disk has room again");
+    }
+}
+
+/* ---- the thread ------------------------------------------------------------------------------------------------------------ */
+
+static void keeper_sleep(struct jrn_keeper *k)
+{
+    uint64_t commits = atomic_load(&k->s->stat_commits);
+    int ms = commits == k->commits_seen ? KEEPER_IDLE_MS : KEEPER_TURN_MS;
+    struct timespec ts = {ms / 1000, (long)(ms % 1000) * 1000000};
+    k->commits_seen = commits;
+    if (atomic_exchange(&k->due, 0) == 0 && !atomic_load(&k->stop))
+        syscall(SYS_futex, &k->due, FUTEX_WAIT_PRIVATE, 0, &ts, NULL, 0);
+}
+
+static void *keeper_run(void *arg)
+{
+    struct jrn_keeper *k = arg;
+    pthread_setname_np(pthread_self(), "journal-keeper");
+    while (!atomic_load(&k->stop)) {
+        keeper_disk(k->s);
+        keeper_spare(k->s);
+        if (atomic_load(&k->s->failed) || !keeper_recycle(k))
+            keeper_sleep(k);
+    }
+    return NULL;
+}
+
+void jrn_keeper_wake(struct mqg_store *s)
+{
+    struct jrn_keeper *k = s->keeper;
+    if (k && atomic_exchange(&k->due, 1) == 0)
+        syscall(SYS_futex, &k->due, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+struct jrn_keeper *jrn_keeper_new(struct mqg_store *s)
+{
+    struct jrn_keeper *k = mqg_xcalloc(1, sizeof *k);
+    k->s = s;
+    pthread_mutex_init(&k->lock, NULL);
+    pthread_cond_init(&k->told, NULL);
+    return k;
+}
+
+int jrn_keeper_start(struct jrn_keeper *k)
+{
+    int r = pthread_create(&k->thread, NULL, keeper_run, k);
+    k->running = r == 0;
+    return -r;
+}
+
+void jrn_keeper_stop(struct jrn_keeper *k)
+{
+    if (!k->running)
+        return;
+    atomic_store(&k->stop, true);
+    jrn_keeper_wake(k->s);
+    pthread_join(k->thread, NULL);
+    k->running = false;
+}
+
+void jrn_keeper_free(struct jrn_keeper **keeper)
+{
+    struct jrn_keeper *k = *keeper;
+    if (!k)
+        return;
+    if (k->leaving && atomic_load(&k->leaving->state) == JRN_FREED)
+        jrn_seg_free(k->s, &k->leaving);
+    pthread_cond_destroy(&k->told);
+    pthread_mutex_destroy(&k->lock);
+    free(k);
+    *keeper = NULL;
+}

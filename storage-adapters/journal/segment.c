@@ -34,8 +34,8 @@ void jrn_seg_free(struct mqg_store *s, struct jrn_seg **seg)
         return;
     if ((*seg)->fd >= 0)
         s->fs->close(s->fs->ctx, (*seg)->fd);
-    jrn_map_fini(&(*seg)->span_of);
-    free((*seg)->spans);
+    jrn_spans_fini(&(*seg)->msgs);
+    jrn_spans_fini(&(*seg)->facts);
     free(*seg);
     *seg = NULL;
 }
@@ -69,9 +69,10 @@ int jrn_seg_renew(struct mqg_store *s, struct jrn_seg *seg)
     seg->use.nonce = mqg_random_u64();
     seg->seq = seg->first_number = seg->last_number = 0;
     seg->end = JRN_HEADER_BYTES;
-    seg->keyed = seg->settles = false;
-    seg->nspan = 0;
-    jrn_map_fini(&seg->span_of);
+    seg->keyed = false;
+    seg->again_us = 0;
+    jrn_spans_fini(&seg->msgs);
+    jrn_spans_fini(&seg->facts);
     atomic_store(&seg->state, JRN_SPARE);
     int r = segment_head(s, seg);
     return r < 0 ? r : s->fs->fdatasync(s->fs->ctx, seg->fd);
@@ -142,20 +143,49 @@ void jrn_seg_append(struct mqg_store *s, struct jrn_seg *seg)
     pthread_mutex_unlock(&s->seg_lock);
 }
 
-void jrn_seg_touch(struct jrn_seg *seg, uint64_t queue_id, uint64_t first, uint64_t last)
+void jrn_seg_remove(struct mqg_store *s, struct jrn_seg *seg)
+{
+    pthread_mutex_lock(&s->seg_lock);
+    struct jrn_seg **at = &s->segs, *before = NULL;
+    while (*at != seg) {
+        before = *at;
+        at = &before->next;
+    }
+    *at = seg->next;
+    if (s->segs_last == seg)
+        s->segs_last = before;
+    s->nseg--;
+    pthread_mutex_unlock(&s->seg_lock);
+}
+
+void jrn_spans_fini(struct jrn_spans *spans)
+{
+    jrn_map_fini(&spans->at);
+    free(spans->list.at);
+    spans->list = (struct jrn_span_list){0};
+}
+
+const struct jrn_span *jrn_spans_get(const struct jrn_spans *spans, uint64_t queue_id)
+{
+    uint32_t at = jrn_map_get(&spans->at, queue_id);
+    return at == JRN_MAP_NONE ? NULL : &spans->list.at[at];
+}
+
+void jrn_spans_add(struct jrn_spans *spans, uint64_t queue_id, uint64_t first, uint64_t last)
 {
     bool fresh;
-    uint32_t *at = jrn_map_put(&seg->span_of, queue_id, &fresh);
+    uint32_t *at = jrn_map_put(&spans->at, queue_id, &fresh);
+    struct jrn_span_list *list = &spans->list;
     if (fresh) {
-        if (seg->nspan == seg->cap_span) {
-            seg->cap_span = seg->cap_span ? seg->cap_span * 2 : 16;
-            seg->spans = mqg_xrealloc(seg->spans, seg->cap_span * sizeof *seg->spans);
+        if (list->n == list->cap) {
+            list->cap = list->cap ? list->cap * 2 : 16;
+            list->at = mqg_xrealloc(list->at, list->cap * sizeof *list->at);
         }
-        *at = seg->nspan++;
-        seg->spans[*at] = (struct jrn_span){queue_id, first, last};
+        *at = list->n++;
+        list->at[*at] = (struct jrn_span){queue_id, first, last};
         return;
     }
-    struct jrn_span *span = &seg->spans[*at];
+    struct jrn_span *span = &list->at[*at];
     if (first < span->first)
         span->first = first;
     if (last > span->last)

@@ -1,0 +1,250 @@
+/* restate.c - reads a segment that is to go and writes what still counts into a chunk.
+ *
+ * Facts first ask a cheap question: does any other segment hold messages of this queue in this span? A busy queue moves
+ * on, its settles and its messages leave together, and the answer is no for the whole segment: then it is not even read.
+ * A slow queue's old segment makes the answer yes for what was published beside it; those facts are few ranges once they
+ * are merged. Facts about qseqs above all that ever came (a SETTLE that overtook its MSG) are kept as well. */
+#include "restate.h"
+
+#include <stdlib.h>
+
+enum { RESTATE_WINDOW = 1 << 20, RESTATE_LANE = 0xfffe };
+
+struct restate_facts {
+    uint64_t queue_id;
+    struct mqg_range *at;
+    uint32_t n, cap;
+};
+
+struct restate {
+    struct mqg_store *s;
+    struct jrn_seg *seg;
+    struct jrn_chunk *c;
+    bool oldest;
+    struct jrn_map queue_of;
+    struct restate_facts *queues;
+    uint32_t nqueue, cap_queue;
+    size_t moved_bytes;
+};
+
+/* ---- who still needs a fact ------------------------------------------------------------------------------------------------- */
+
+static bool restate_overlaps(const struct jrn_span *span, uint64_t first, uint64_t last)
+{
+    return span && span->first <= last && span->last >= first;
+}
+
+/* May some message of the span be in another segment, or still come? Under seg_lock. */
+static bool restate_needed(const struct mqg_store *s, const struct jrn_seg *leaving, uint64_t queue_id, uint64_t first,
+                           uint64_t last)
+{
+    const struct jrn_span *high = jrn_spans_get(&s->high, queue_id);
+    if (!high || last > high->last)
+        return true;
+    for (const struct jrn_seg *seg = s->segs; seg; seg = seg->next)
+        if (seg != leaving && restate_overlaps(jrn_spans_get(&seg->msgs, queue_id), first, last))
+            return true;
+    return false;
+}
+
+static bool restate_must_read(struct mqg_store *s, const struct jrn_seg *seg)
+{
+    bool must = seg->keyed;
+    pthread_mutex_lock(&s->seg_lock);
+    for (uint32_t i = 0; i < seg->facts.list.n && !must; i++) {
+        const struct jrn_span *span = &seg->facts.list.at[i];
+        must = restate_needed(s, seg, span->queue_id, span->first, span->last);
+    }
+    pthread_mutex_unlock(&s->seg_lock);
+    return must;
+}
+
+static bool restate_wants(struct restate *rs, uint64_t queue_id, uint64_t first, uint64_t last)
+{
+    pthread_mutex_lock(&rs->s->seg_lock);
+    bool wants = restate_needed(rs->s, rs->seg, queue_id, first, last);
+    pthread_mutex_unlock(&rs->s->seg_lock);
+    return wants;
+}
+
+/* ---- collecting -------------------------------------------------------------------------------------------------------------- */
+
+static void restate_fact(struct restate *rs, uint64_t queue_id, struct mqg_range r)
+{
+    bool fresh;
+    uint32_t *at = jrn_map_put(&rs->queue_of, queue_id, &fresh);
+    if (fresh) {
+        if (rs->nqueue == rs->cap_queue) {
+            rs->cap_queue = rs->cap_queue ? rs->cap_queue * 2 : 16;
+            rs->queues = mqg_xrealloc(rs->queues, rs->cap_queue * sizeof *rs->queues);
+        }
+        *at = rs->nqueue;
+        rs->queues[rs->nqueue++] = (struct restate_facts){.queue_id = queue_id};
+    }
+    struct restate_facts *q = &rs->queues[*at];
+    struct mqg_range *last = q->n ? &q->at[q->n - 1] : NULL;
+    if (last && r.first >= last->first && r.first <= last->last + 1) {
+        if (r.last > last->last)
+            last->last = r.last;
+        return;
+    }
+    if (q->n == q->cap) {
+        q->cap = q->cap ? q->cap * 2 : 8;
+        q->at = mqg_xrealloc(q->at, q->cap * sizeof *q->at);
+    }
+    q->at[q->n++] = r;
+}
+
+static void restate_keyed(struct restate *rs, const struct jrn_rec *rec, uint32_t off)
+{
+    struct jrn_keyed key = {0};
+    if (!jrn_key_of(rec->type, rec->main, &key) || !jrn_keys_is(&rs->s->keys, &key, rs->seg->seq, off))
+        return;
+    if (key.gone && rs->oldest) {
+        jrn_keys_drop(&rs->s->keys, &key);
+        return;
+    }
+    key.restated = true;
+    key.old_seq = rs->seg->seq;
+    key.old_off = off;
+    key.arena_off = (uint32_t)rs->c->len;
+    key.off = jrn_chunk_raw(rs->c, rec->type, rec->flags, rec->main);
+    jrn_chunk_note_key(rs->c, key);
+    rs->c->restates = true;
+    rs->moved_bytes += rec->main.len;
+}
+
+static void restate_record(struct restate *rs, const struct jrn_rec *rec, uint32_t off)
+{
+    struct jrn_ranges it;
+    struct mqg_range r;
+    struct jrn_count count;
+    switch (rec->type) {
+    case JRN_REC_SETTLE:
+    case JRN_REC_QSTATE:
+        for (bool ok = jrn_ranges_init(&it, rec->main); ok && jrn_ranges_next(&it, &r);)
+            restate_fact(rs, it.queue_id, r);
+        return;
+    case JRN_REC_COUNT:
+        if (jrn_rec_count(rec->main, &count) && restate_wants(rs, count.queue_id, count.qseq, count.qseq))
+            jrn_chunk_count(rs->c, &count);
+        return;
+    default: restate_keyed(rs, rec, off); return;
+    }
+}
+
+/* ---- reading ----------------------------------------------------------------------------------------------------------------- */
+
+static bool restate_frame(struct restate *rs, const uint8_t *p, size_t have, uint64_t off, struct jrn_frame *f)
+{
+    struct jrn_walk w;
+    struct jrn_rec rec;
+    struct mqg_slice head = mqg_slice_of(p, have < JRN_FRAME_HEAD ? have : JRN_FRAME_HEAD);
+    if (jrn_frame_head(head, &rs->seg->use, off, f) != MQG_OK)
+        return false;
+    if (f->length > have)
+        return true; /* the caller reads more */
+    if (jrn_frame_check(mqg_slice_of(p, f->length), &rs->seg->use, f) != MQG_OK)
+        return false;
+    jrn_walk_init(&w, mqg_slice_of(p, f->length), &rs->seg->use, false);
+    while (jrn_walk_next(&w, &rec))
+        restate_record(rs, &rec, (uint32_t)(off + rec.frame_off));
+    return true;
+}
+
+static bool restate_read(struct restate *rs)
+{
+    struct mqg_store *s = rs->s;
+    size_t cap = RESTATE_WINDOW;
+    uint8_t *buf = mqg_xmalloc(cap);
+    uint64_t off = JRN_HEADER_BYTES, end = atomic_load(&rs->seg->end);
+    bool good = true;
+    while (off < end && good) {
+        ssize_t got = jrn_fs_read(s->fs, rs->seg->fd, buf, cap, off);
+        struct jrn_frame f = {.length = 0};
+        size_t at = 0;
+        good = got > 0;
+        while (good && off + at < end && at + JRN_FRAME_HEAD <= (size_t)got) {
+            good = restate_frame(rs, buf + at, (size_t)got - at, off + at, &f);
+            if (!good || f.length > (size_t)got - at)
+                break;
+            at += (size_t)jrn_round_block(f.length);
+        }
+        if (good && at == 0) {
+            good = f.length > cap && f.length <= rs->seg->bytes;
+            cap = good ? f.length : cap;
+            buf = mqg_xrealloc(buf, cap);
+        }
+        off += at;
+    }
+    free(buf);
+    if (!good)
+        mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "store=%s file=%s at=%llu what=%s", s->section, rs->seg->name,
+                (unsigned long long)off, mqg_logqs("a frame that had been confirmed does not check; the file is kept"));
+    return good;
+}
+
+/* ---- writing ----------------------------------------------------------------------------------------------------------------- */
+
+static int restate_order(const void *a, const void *b)
+{
+    const struct mqg_range *x = a, *y = b;
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* Sorts, merges and keeps the ranges that somebody needs. */
+static uint32_t restate_merge(struct restate *rs, struct restate_facts *q)
+{
+    uint32_t n = 0, kept = 0;
+    qsort(q->at, q->n, sizeof *q->at, restate_order);
+    for (uint32_t i = 0; i < q->n; i++) {
+        if (n && q->at[i].first <= q->at[n - 1].last + 1) {
+            if (q->at[i].last > q->at[n - 1].last)
+                q->at[n - 1].last = q->at[i].last;
+        } else {
+            q->at[n++] = q->at[i];
+        }
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (restate_wants(rs, q->queue_id, q->at[i].first, q->at[i].last))
+            q->at[kept++] = q->at[i];
+    return kept;
+}
+
+static void restate_facts(struct restate *rs)
+{
+    for (uint32_t i = 0; i < rs->nqueue; i++) {
+        struct restate_facts *q = &rs->queues[i];
+        uint32_t n = restate_merge(rs, q);
+        if (n)
+            jrn_chunk_ranges(rs->c, JRN_REC_QSTATE, q->queue_id, q->at, n);
+        free(q->at);
+    }
+    free(rs->queues);
+    jrn_map_fini(&rs->queue_of);
+}
+
+static void restate_free(struct restate *rs)
+{
+    uint8_t row[JRN_FREE_ROW];
+    mqg_put_le64(row, rs->seg->seq);
+    mqg_put_le64(row + 8, rs->seg->use.nonce);
+    (void)jrn_chunk_raw(rs->c, JRN_REC_FREE, 0, mqg_slice_of(row, sizeof row));
+    rs->c->frees = rs->seg;
+    jrn_chunk_end(rs->c);
+}
+
+struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool oldest)
+{
+    struct restate rs = {.s = s, .seg = seg, .oldest = oldest, .c = jrn_chunk_new()};
+    unsigned flags = atomic_load(&s->blocked) ? MQG_SUBMIT_URGENT : 0;
+    jrn_chunk_begin(rs.c, RESTATE_LANE, 0, flags, atomic_fetch_add(&s->salt, 1));
+    bool good = !restate_must_read(s, seg) || restate_read(&rs);
+    restate_facts(&rs);
+    if (good && rs.moved_bytes <= s->segment_bytes / 2) {
+        restate_free(&rs);
+        return rs.c;
+    }
+    jrn_chunk_free(&rs.c);
+    return NULL;
+}
