@@ -23,6 +23,9 @@
 
 enum { WORKER_ROUNDS_MAX = 8, WORKER_HOOKS_MAX = 8, WORKER_STOP_TURNS = 3 };
 
+/* Both: with NONBLOCK alone libevent goes round as long as something is ready, and level-triggered data stays ready. */
+#define WORKER_POLL (EVLOOP_NONBLOCK | EVLOOP_ONCE)
+
 struct worker_hook {
     void (*start)(struct mqg_worker *w);
     void (*stop)(struct mqg_worker *w);
@@ -124,14 +127,14 @@ static void worker_wait(struct io_worker *w, int timeout_ms)
     int64_t ms = worker_sleep_ms(w, timeout_ms);
     w->again = false;
     if (ms == 0) {
-        event_base_loop(w->pub.base, EVLOOP_NONBLOCK);
+        event_base_loop(w->pub.base, WORKER_POLL);
         return;
     }
     atomic_store(&w->sleeping, true);
     if (worker_inbox_empty(w) && !atomic_load(&w->wake) && !atomic_load(&w->stopping))
         worker_sleep(w, ms);
     else
-        event_base_loop(w->pub.base, EVLOOP_NONBLOCK);
+        event_base_loop(w->pub.base, WORKER_POLL);
     atomic_store(&w->sleeping, false);
 }
 
