@@ -212,7 +212,8 @@ static void journal_dump(struct mqg_store *s, int fd)
 
 const struct mqg_store_ops jrn_ops = {
     .type = "journal",
-    .caps = MQG_STORE_DURABLE | MQG_STORE_QUEUES | MQG_STORE_META | MQG_STORE_ATOMIC_GROUPS,
+    .caps = MQG_STORE_DURABLE | MQG_STORE_QUEUES | MQG_STORE_STREAMS | MQG_STORE_SEEK | MQG_STORE_TRIM |
+            MQG_STORE_POSITIONS | MQG_STORE_META | MQG_STORE_ATOMIC_GROUPS,
     .open = journal_open,
     .caps_of = journal_caps_of,
     .recover = jrn_recover,
@@ -221,6 +222,11 @@ const struct mqg_store_ops jrn_ops = {
     .extent_dead = jrn_extent_dead,
     .submit = jrn_lane_submit,
     .load = jrn_load,
+    .stream_bounds = jrn_stream_bounds,
+    .stream_read = jrn_stream_read,
+    .stream_wait = jrn_stream_wait,
+    .offset_for_time = jrn_stream_time,
+    .position_get = jrn_position_get,
     .stats = journal_stats,
     .close = journal_close,
     .stop = journal_stop,

@@ -221,6 +221,7 @@ struct jrn_streams *jrn_streams_new(struct mqg_store *s);
 void jrn_streams_free(struct jrn_streams **st);
 /* The chunk is durable: its notes take effect. Committer. */
 void jrn_streams_apply(struct mqg_store *s, const struct jrn_chunk *c);
+bool jrn_stream_gone(struct mqg_store *s, uint64_t partition); /* it was there and was deleted */
 /* Recovery: facts in log order, then the end: cuts at gaps (reported through cut), tells r->stream. */
 void jrn_streams_found_batch(struct mqg_store *s, struct jrn_seg *seg, uint64_t off, const struct jrn_batch *b, uint64_t term);
 void jrn_streams_found_def(struct mqg_store *s, const struct jrn_stream_def *d);

@@ -100,7 +100,10 @@ static void restate_keyed(struct restate *rs, const struct jrn_rec *rec, uint32_
     struct jrn_keyed key = {0};
     if (!jrn_key_of(rec->type, rec->main, &key) || !jrn_keys_is(&rs->s->keys, &key, rs->seg->seq, off))
         return;
-    if (key.gone && rs->oldest) {
+    /* Of a deleted partition only the tombstone matters, and a tombstone only while something older stands. */
+    bool of_gone = rec->type != JRN_REC_META && rec->type != JRN_REC_STREAM && rec->main.len >= 8 &&
+                   jrn_stream_gone(rs->s, mqg_le64(rec->main.ptr));
+    if (of_gone || (key.gone && rs->oldest)) {
         jrn_keys_drop(&rs->s->keys, &key);
         return;
     }
