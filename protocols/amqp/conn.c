@@ -321,18 +321,20 @@ static enum mqg_err conn_channel_method(struct amqp_conn *ac, const struct amqp_
     return amqp_channel_method(ch, id, args, e);
 }
 
-static enum mqg_err conn_method_frame(struct amqp_conn *ac, const struct amqp_frame *f, bool *again,
+static void conn_method_frame(struct amqp_conn *ac, const struct amqp_frame *f, bool *again,
                                       struct mqg_error *e)
 {
     uint32_t id;
     struct mqg_slice args;
-    if (amqp_method_split(f->payload, &id, &args) != MQG_OK)
-        return mqg_error_set(e, MQG_MALFORMED, AMQP_FRAME_ERROR, "method frame without a method");
+    if (amqp_method_split(f->payload, &id, &args) != MQG_OK) {
+        amqp_conn_fail(ac, AMQP_FRAME_ERROR, 0, "method frame without a method");
+        return;
+    }
     struct amqp_channel *ch = f->channel ? amqp_channel_at(ac, f->channel) : NULL;
     if (MQG_UNLIKELY(ch && !ch->closing && (ch->replies || ch->get) && method_must_wait(ch, id))) {
         amqp_conn_stall(ac, true);
         *again = true;
-        return MQG_OK;
+        return;
     }
     e->text[0] = '\0';
     enum mqg_err err = f->channel ? conn_channel_method(ac, f, id, args, e)
@@ -344,7 +346,6 @@ static enum mqg_err conn_method_frame(struct amqp_conn *ac, const struct amqp_fr
         else
             amqp_conn_fail(ac, amqp_code_of(e), id, "%s", e->text);
     }
-    return MQG_OK;
 }
 
 static void conn_content_frame(struct amqp_conn *ac, const struct amqp_frame *f, struct mqg_error *e)
@@ -377,7 +378,7 @@ static void conn_frame(struct amqp_conn *ac, const struct amqp_frame *f, bool *a
         return;
     }
     switch (f->type) {
-    case AMQP_FRAME_METHOD: (void)conn_method_frame(ac, f, again, e); break;
+    case AMQP_FRAME_METHOD: conn_method_frame(ac, f, again, e); break;
     case AMQP_FRAME_HEADER:
     case AMQP_FRAME_BODY: conn_content_frame(ac, f, e); break;
     default: break; /* a heartbeat: the host has seen that bytes came */
