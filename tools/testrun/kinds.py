@@ -73,7 +73,7 @@ def tail(path, lines=TAIL_LINES):
 def complaints(path):
     """What a compiler or linker said; a build that goes on after errors leaves them anywhere in its log."""
     with open(path, errors="replace") as log:
-        lines = [line for line in log if re.search(r"\b(error|warning|undefined reference)\b|^FAILED", line)]
+        lines = [line for line in log if re.search(r"\b(ERROR|error|warning|undefined reference)\b|^FAILED", line)]
     return "".join("    " + line[:300].rstrip() + "\n" for line in lines[:TAIL_LINES])
 
 

@@ -36,5 +36,5 @@ SUITES = [
     Suite("static",        240, build_only(STATIC), short=False),
     Suite("tsan",          900, meson(TSAN), short=False),
     Suite("fuzz",         1200, command("tools/fuzz 60"), short=False),
-    Suite("peers",        2400, command("tests/peers/run", on=RELEASE), short=False),
+    Suite("peers",        2400, command(f"{PYTHON} tests/peers", on=RELEASE), short=False),
 ]
