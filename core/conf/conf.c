@@ -4,6 +4,7 @@
  * are found by a setting themselves (modules.path). mqg_conf_check then holds every entry against the rows, those too
  * that a later source overrides: a line that nobody reads is still a line that somebody will copy. */
 #include "conf_int.h"
+#include "core_rows.h"
 
 #include <stdlib.h>
 
@@ -34,6 +35,18 @@ void mqg_conf_free(struct mqg_conf **conf)
     free(c->sections);
     free(c->rows);
     free(c);
+}
+
+static struct mqg_conf *conf_retired;
+
+void mqg_conf_retire(struct mqg_conf **conf)
+{
+    struct mqg_conf *c = *conf;
+    *conf = NULL;
+    if (c == NULL)
+        return;
+    c->next = conf_retired;
+    conf_retired = c;
 }
 
 /* ---- schema ----------------------------------------------------------------------------------------------------------- */
@@ -138,6 +151,26 @@ int64_t mqg_conf_int(const struct mqg_conf *c, const char *section, const char *
     return v;
 }
 
+/* [store.NAME] without a type is of the type NAME, and the default store needs no section at all. */
+static void conf_complete_store(struct mqg_conf *c, const char *section)
+{
+    if (conf_entry_find(c, section, "type") == NULL)
+        (void)conf_entry_add(c, CONF_BUILTIN, "default", section, "type", section + strlen("store."), NULL);
+}
+
+void mqg_conf_complete(struct mqg_conf *c)
+{
+    const char *section;
+    for (size_t i = 0; (section = mqg_conf_section(c, "store.", i)) != NULL; i++)
+        conf_complete_store(c, section);
+    struct mqg_dynbuf name;
+    mqg_dynbuf_init(&name, 1024);
+    bool good = mqg_dynbuf_printf(&name, "store.%s", mqg_conf_str(c, "store", "default")) && mqg_dynbuf_u8(&name, 0);
+    if (good && name.len > sizeof "store.")
+        conf_complete_store(c, (const char *)name.ptr);
+    mqg_dynbuf_fini(&name);
+}
+
 bool mqg_conf_bool(const struct mqg_conf *c, const char *section, const char *key)
 {
     return mqg_conf_int(c, section, key) != 0;
@@ -146,7 +179,8 @@ bool mqg_conf_bool(const struct mqg_conf *c, const char *section, const char *ke
 bool mqg_conf_given(const struct mqg_conf *c, const char *section, const char *key)
 {
     conf_row_need(c, section, key);
-    return conf_entry_find(c, section, key) != NULL;
+    const struct conf_entry *entry = conf_entry_find(c, section, key);
+    return entry != NULL && entry->source != CONF_BUILTIN;
 }
 
 const char *mqg_conf_where(const struct mqg_conf *c, const char *section, const char *key)

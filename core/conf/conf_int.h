@@ -4,7 +4,7 @@
 
 #include <mqgate/conf.h>
 
-enum conf_source { CONF_FILE, CONF_ENVIRON, CONF_SET }; /* later ones win */
+enum conf_source { CONF_BUILTIN, CONF_FILE, CONF_ENVIRON, CONF_SET }; /* later ones win */
 
 /* One given value and where it stands. */
 struct conf_entry {
@@ -20,6 +20,7 @@ struct mqg_conf {
     size_t nentries;
     char **sections; /* as the file names them, in order */
     size_t nsections;
+    struct mqg_conf *next; /* retired before this one */
 };
 
 /* NULL when no row says this key. */

@@ -12,7 +12,6 @@
 #include <cmocka.h>
 
 static const struct mqg_conf_row store_rows[] = {
-    {"store.*", "type", MQG_CONF_STR, NULL, 0, 0, NULL, "kind"},
     {"store.*", "segment_size", MQG_CONF_SIZE, "64MiB", 1 << 20, 1LL << 30, NULL, "segment"},
     {"store.*", "flush", MQG_CONF_ENUM, "sync", 0, 0, "sync|os", "flush"},
     {.section = NULL},
@@ -223,6 +222,24 @@ static void test_print_goes_round(void **state)
     mqg_conf_free(&c);
 }
 
+static void test_stores_get_their_types(void **state)
+{
+    (void)state;
+    struct mqg_conf *c = conf_new();
+    struct mqg_error e;
+    assert_int_equal(mqg_conf_set(c, "store.memory.flush=os", &e), MQG_OK);
+    assert_int_equal(mqg_conf_set(c, "store.fast.type=memory", &e), MQG_OK);
+    mqg_conf_complete(c);
+    assert_int_equal(mqg_conf_check(c, &e), MQG_OK);
+    assert_string_equal(mqg_conf_section(c, "store.", 2), "store.journal");
+    assert_string_equal(mqg_conf_str(c, "store.memory", "type"), "memory");
+    assert_string_equal(mqg_conf_str(c, "store.fast", "type"), "memory");
+    assert_string_equal(mqg_conf_str(c, "store.journal", "type"), "journal");
+    assert_false(mqg_conf_given(c, "store.journal", "type"));
+    assert_true(mqg_conf_given(c, "store.fast", "type"));
+    mqg_conf_free(&c);
+}
+
 static void test_addresses(void **state)
 {
     (void)state;
@@ -251,6 +268,7 @@ int main(void)
         cmocka_unit_test(test_long_lines),
         cmocka_unit_test(test_assignments_that_are_none),
         cmocka_unit_test(test_print_goes_round),
+        cmocka_unit_test(test_stores_get_their_types),
         cmocka_unit_test(test_addresses),
     };
     return cmocka_run_group_tests(tests, path_setup, path_teardown);

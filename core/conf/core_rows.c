@@ -49,6 +49,8 @@ const struct mqg_conf_row mqg_core_rows[] = {
     {"log", "file", MQG_CONF_STR, "", 0, 0, NULL, "log file, opened again at SIGHUP; empty is standard error"},
     {"store", "default", MQG_CONF_STR, "journal", 0, 0, NULL, "the [store.NAME] that keeps metadata and what names no other"},
 
+    {"store.*", "type", MQG_CONF_STR, NULL, 0, 0, NULL, "storage module of this store; without it the section's own name"},
+
     {"limits", "memory", MQG_CONF_SIZE, "0", 0, INT64_MAX, NULL,
      "bytes of messages in memory above which publishers are blocked; 0 is 40 percent of the machine's"},
     {"limits", "connections", MQG_CONF_INT, "0", 0, 10000000, NULL,

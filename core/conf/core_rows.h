@@ -15,4 +15,10 @@ struct mqg_core_listener {
 };
 extern const struct mqg_core_listener mqg_core_listeners[];
 
+/* After all sources, before the check: what follows from what was said (types of stores). */
+void mqg_conf_complete(struct mqg_conf *c);
+
+/* Like free, but what was handed out stays valid until the end of the process (a reload). *c becomes NULL. */
+void mqg_conf_retire(struct mqg_conf **c);
+
 #endif
