@@ -1,0 +1,208 @@
+/* start.c - the order in which a gateway comes up and goes down.
+ *
+ *   workers made -> accounts, routing -> stores opened -> recovered -> started -> first definitions
+ *     -> workers run -> listeners -> services -> ready
+ *
+ * Recovery fills the model before any thread can see it. Listeners come after the workers, so that no connection waits
+ * for a recovery, and after all of it "ready" is said once. Down is the same in the other order; a start that failed
+ * half-way goes down from where it came to. */
+#include "start.h"
+#include "listen.h"
+#include "loader.h"
+#include "node.h"
+#include "notify.h"
+#include "settings.h"
+
+#include <mqgate/auth.h>
+#include <mqgate/broker.h>
+#include <mqgate/lanes.h>
+#include <mqgate/obs.h>
+
+#include <stdio.h>
+
+enum start_step { START_NOTHING, START_WORKERS_MADE, START_ROUTING, START_STORES_OPEN, START_STORES, START_WORKERS };
+
+static enum start_step start_reached;
+static size_t start_services; /* of the loader's list, how many were looked at */
+
+/* ---- recovery -------------------------------------------------------------------------------------------------------------- */
+
+static void recover_meta(void *arg, struct mqg_slice key, struct mqg_slice value)
+{
+    (void)arg;
+    if (mqg_slice_starts(key, MQG_SLICE_LIT("user/")) || mqg_slice_starts(key, MQG_SLICE_LIT("perm/")))
+        mqg_auth_recover(key, value);
+    else
+        mqg_routing_recover_meta(key, value);
+}
+
+static void recover_meta_end(void *arg)
+{
+    (void)arg;
+    mqg_routing_recovered_meta();
+}
+
+static bool recover_message(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off,
+                            uint32_t len, const struct mqg_stored *head, uint32_t delivery_count,
+                            uint32_t acquired_count)
+{
+    (void)arg;
+    return mqg_routing_recover_message(queue_id, qseq, extent, off, len, head, delivery_count, acquired_count);
+}
+
+static void recover_stream(void *arg, uint64_t partition, const struct mqg_stream_bounds *b)
+{
+    (void)arg;
+    (void)partition;
+    (void)b; /* no part of the host keeps streams yet; they stay in their store */
+}
+
+static void recover_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
+{
+    (void)arg;
+    char text[128];
+    unsigned percent = all_bytes > 0 ? (unsigned)(done_bytes * 100 / all_bytes) : 0;
+    mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY, "percent=%u done_bytes=%llu all_bytes=%llu", percent,
+            (unsigned long long)done_bytes, (unsigned long long)all_bytes);
+    snprintf(text, sizeof text, "STATUS=reading the store, %u%%\nEXTEND_TIMEOUT_USEC=30000000", percent);
+    notify_state(text);
+}
+
+static enum mqg_err start_recover(struct mqg_error *e)
+{
+    uint64_t begun_ms = mqg_clock_now().mono_ms;
+    struct mqg_recover r = {.meta = recover_meta, .meta_end = recover_meta_end, .message = recover_message,
+                            .stream = recover_stream, .progress = recover_progress};
+    node_state_set("recovering");
+    enum mqg_err err = mqg_stores_recover(&r, e);
+    if (err == MQG_OK)
+        err = mqg_stores_start(e);
+    if (err != MQG_OK)
+        return err;
+    start_reached = START_STORES;
+    mqg_routing_recovered(r.unclean);
+    mqg_auth_recovered();
+    mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY, "state=done clean=%s ms=%llu", r.unclean ? "no" : "yes",
+            (unsigned long long)(mqg_clock_now().mono_ms - begun_ms));
+    return MQG_OK;
+}
+
+/* ---- up ---------------------------------------------------------------------------------------------------------------------- */
+
+static void start_store_failed(const char *text)
+{
+    node_state_set("failed");
+    mqg_node_stop(1, text);
+}
+
+static void start_store_pressure(bool blocked, const char *why)
+{
+    mqg_node_pressure(MQG_PRESSURE_STORE, blocked, why != NULL ? why : "store");
+}
+
+static enum mqg_err start_stores(const struct mqg_conf *conf, struct mqg_error *e)
+{
+    const struct loaded *l;
+    for (size_t i = 0; (l = loader_at(i)) != NULL; i++)
+        if (l->module.kind == MQG_MODULE_STORAGE)
+            mqg_stores_register(&l->ops.storage);
+    mqg_stores_on_failure(start_store_failed);
+    mqg_stores_on_pressure(start_store_pressure);
+    mqg_stores_queue_live(mqg_routing_queue_live);
+    start_reached = START_STORES_OPEN;
+    return mqg_stores_open(conf, mqg_worker_count() + 1, e);
+}
+
+static enum mqg_err start_services_up(const struct mqg_conf *conf, struct mqg_error *e)
+{
+    const struct loaded *l;
+    for (; (l = loader_at(start_services)) != NULL; start_services++) {
+        enum mqg_err err = l->module.kind == MQG_MODULE_SERVICE ? l->ops.service.start(conf, e) : MQG_OK;
+        if (err != MQG_OK)
+            return err;
+    }
+    return MQG_OK;
+}
+
+static enum mqg_err start_model(const struct mqg_conf *conf, struct mqg_error *e)
+{
+    enum mqg_err err = mqg_workers_init(settings_workers(conf), e);
+    if (err != MQG_OK)
+        return err;
+    start_reached = START_WORKERS_MADE;
+    err = mqg_auth_init(conf, e);
+    if (err == MQG_OK)
+        err = mqg_routing_init(conf, e);
+    if (err != MQG_OK)
+        return err;
+    start_reached = START_ROUTING;
+    err = start_stores(conf, e);
+    return err == MQG_OK ? start_recover(e) : err;
+}
+
+static void start_describe(void)
+{
+    struct mqg_dynbuf out;
+    const struct loaded *l;
+    mqg_dynbuf_init(&out, 4000);
+    listen_describe(&out);
+    for (size_t i = 0; (l = loader_at(i)) != NULL; i++) {
+        if (l->module.kind != MQG_MODULE_SERVICE || l->ops.service.describe == NULL)
+            continue;
+        if (out.len > 0)
+            mqg_dynbuf_u8(&out, ' ');
+        l->ops.service.describe(&out);
+    }
+    node_listeners_set(mqg_dynbuf_view(&out));
+    mqg_dynbuf_fini(&out);
+}
+
+enum mqg_err start_up(const struct mqg_conf *conf, struct event_base *base, struct mqg_error *e)
+{
+    enum mqg_err err = start_model(conf, e);
+    if (err != MQG_OK)
+        return err;
+    mqg_workers_start();
+    start_reached = START_WORKERS;
+    err = listen_open(conf, base, e);
+    if (err == MQG_OK)
+        err = start_services_up(conf, e);
+    if (err == MQG_OK)
+        start_describe();
+    return err;
+}
+
+/* ---- down ------------------------------------------------------------------------------------------------------------------- */
+
+void start_close_listeners(void)
+{
+    listen_close();
+}
+
+static void start_services_down(void)
+{
+    while (start_services > 0) {
+        const struct loaded *l = loader_at(--start_services);
+        if (l->module.kind == MQG_MODULE_SERVICE)
+            l->ops.service.stop();
+    }
+}
+
+void start_down(void)
+{
+    listen_close();
+    start_services_down();
+    if (start_reached >= START_WORKERS)
+        mqg_workers_stop();
+    if (start_reached >= START_STORES)
+        mqg_stores_close();
+    if (start_reached >= START_ROUTING) {
+        mqg_routing_fini();
+        mqg_auth_fini();
+    }
+    if (start_reached >= START_STORES_OPEN)
+        mqg_stores_fini();
+    if (start_reached >= START_WORKERS_MADE)
+        mqg_workers_fini();
+    start_reached = START_NOTHING;
+}
