@@ -22,7 +22,7 @@ struct queue_opts {
     bool has_dlk;
     uint8_t max_priority; /* 0: no priorities */
     bool single_active;
-    uint32_t delivery_limit; /* 0: none; quorum default 20 */
+    uint32_t delivery_limit; /* failed attempts allowed; UINT32_MAX: no limit. Quorum default 20 */
 };
 
 /* Reads and checks the arguments; slices borrow from t. Refusals are RabbitMQ's: PRECONDITION_FAILED texts such as

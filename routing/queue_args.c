@@ -361,6 +361,7 @@ enum mqg_err queue_opts_parse(const struct mqg_queue_def *d, struct mqg_slice vh
                               struct mqg_error *e)
 {
     *out = (struct queue_opts){.ttl_ms = UINT64_MAX,
+                               .delivery_limit = UINT32_MAX,
                                .expires_ms = UINT64_MAX,
                                .max_length = UINT64_MAX,
                                .max_bytes = UINT64_MAX,

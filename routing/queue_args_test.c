@@ -134,7 +134,7 @@ static void test_absent(void **state)
     assert_int_equal(parse(none, 0, &o, NULL), MQG_OK);
     assert_true(o.type == QUEUE_CLASSIC && o.overflow == QUEUE_DROP_HEAD && !o.has_dlx && !o.has_dlk && !o.single_active);
     assert_true(o.ttl_ms == UINT64_MAX && o.expires_ms == UINT64_MAX && o.max_length == UINT64_MAX && o.max_bytes == UINT64_MAX);
-    assert_true(o.max_priority == 0 && o.delivery_limit == 0);
+    assert_true(o.max_priority == 0 && o.delivery_limit == UINT32_MAX);
 }
 
 static void test_values(void **state)

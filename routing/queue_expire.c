@@ -40,12 +40,12 @@ void queue_overflow(struct queue_work *w)
     struct mqg_queue *q = w->queue;
     if (q->opts.overflow != QUEUE_DROP_HEAD)
         return;
-    uint32_t prio = 0;
+    uint32_t prio = q->nfifos - 1; /* the head of the queue: its highest priority */
     while (q->ready > q->opts.max_length || q->ready_bytes > q->opts.max_bytes) {
         uint64_t pos;
         struct entry *e = fifo_head(&q->fifos[prio], &pos);
         if (!e) {
-            if (++prio == q->nfifos)
+            if (prio-- == 0)
                 return;
             continue;
         }

@@ -16,14 +16,15 @@ void queue_put_back(struct mqg_queue *q, uint32_t prio, uint64_t pos, struct ent
     q->ready_bytes += e->body_bytes;
 }
 
+/* The store keeps that it was delivered, and how often in vain. */
 static void queue_note_count(struct queue_work *w, uint32_t prio, uint64_t pos, const struct entry *e)
 {
     struct mqg_queue *q = w->queue;
-    if (!(e->flags & ENTRY_STORED) || q->opts.delivery_limit == 0)
+    if (!(e->flags & ENTRY_STORED))
         return;
     struct mqg_store_op op = {
         .kind = MQG_OP_COUNT,
-        .count = {q->id, fifo_qseq(&q->fifos[prio], pos), e->deliveries, e->deliveries}};
+        .count = {q->id, fifo_qseq(&q->fifos[prio], pos), e->deliveries, 1}};
     mqg_lane_add(q->storage, &op, false);
 }
 
@@ -35,11 +36,11 @@ static void queue_requeue(struct queue_work *w, uint32_t prio, uint64_t pos, str
         e->flags |= ENTRY_REDELIVERED;
     if (how == MQG_SETTLE_REQUEUE && e->deliveries < UINT16_MAX)
         e->deliveries++;
-    if (q->opts.delivery_limit && e->deliveries > q->opts.delivery_limit) {
+    if (e->deliveries > q->opts.delivery_limit) {
         queue_die(w, prio, pos, e, "delivery_limit");
         return;
     }
-    if (how == MQG_SETTLE_REQUEUE)
+    if (how != MQG_SETTLE_UNSENT)
         queue_note_count(w, prio, pos, e);
     queue_put_back(q, prio, pos, e);
 }

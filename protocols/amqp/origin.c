@@ -131,13 +131,86 @@ static struct mqg_slice render(const struct mqg_msg *m, uint32_t delivery_count,
     return raw;
 }
 
+/* ---- our own message with an overlay: fields that no hop touched are copied as they lie ------------------------------------ */
+
+static bool overlay_touches(const struct mqg_overlay *o, struct mqg_slice name)
+{
+    return mqg_table_get(&o->remove, name) != NULL || mqg_table_get(&o->set, name) != NULL;
+}
+
+static void headers_untouched(struct mqg_slice headers, const struct mqg_overlay *o, struct mqg_dynbuf *out)
+{
+    struct amqp_table_iter it = amqp_table_iter_of(headers);
+    const uint8_t *from = it.cursor.pos;
+    while (amqp_table_next(&it)) {
+        if (!overlay_touches(o, it.name))
+            mqg_dynbuf_put(out, from, (size_t)(it.cursor.pos - from));
+        from = it.cursor.pos;
+    }
+}
+
+static uint16_t props_dropped(uint32_t drop)
+{
+    uint16_t flags = 0;
+    for (size_t i = 0; i < MQG_COUNTOF(prop_bits); i++)
+        if (drop & prop_bits[i].view)
+            flags |= prop_bits[i].amqp;
+    return flags;
+}
+
+/* False when it cannot be done: then the message goes out as it came in. */
+static bool render_overlay(const struct mqg_msg *m, uint32_t delivery_count, struct mqg_arena *a,
+                           struct mqg_dynbuf *headers, struct mqg_dynbuf *out)
+{
+    struct amqp_props p;
+    struct mqg_overlay o = {0};
+    struct mqg_slice overlay = mqg_msg_overlay(m);
+    uint32_t dropped = 0;
+    if (amqp_props_scan(mqg_msg_origin(m), &p) != MQG_OK ||
+        (overlay.len > 0 && mqg_overlay_decode(overlay, a, &o) != MQG_OK))
+        return false;
+    if (delivery_count > 0)
+        mqg_table_set_int(a, &o.set, "x-delivery-count", delivery_count);
+    headers_untouched(p.headers, &o, headers);
+    if (amqp_table_encode(headers, &o.set, &dropped) != MQG_OK)
+        return false;
+    if (dropped > 0)
+        mqg_count(MQG_COUNT_CONVERSION_DROPPED, dropped);
+    p.flags &= (uint16_t)~props_dropped(o.drop);
+    if (o.has_reply_to) {
+        p.flags |= AMQP_PROP_REPLY_TO;
+        p.reply_to = prop_short(o.reply_to);
+    }
+    if (headers->len > 0)
+        p.flags |= AMQP_PROP_HEADERS;
+    p.headers = mqg_dynbuf_view(headers);
+    size_t n = amqp_props_size(&p);
+    uint8_t *to = mqg_dynbuf_reserve(out, n);
+    if (to == NULL)
+        return false;
+    amqp_props_write(to, &p);
+    out->len += n;
+    return true;
+}
+
+static struct mqg_slice render_own(const struct mqg_msg *m, uint32_t delivery_count, struct mqg_arena *a,
+                                   struct mqg_dynbuf *out)
+{
+    struct mqg_dynbuf headers;
+    mqg_dynbuf_init(&headers, out->max);
+    bool done = render_overlay(m, delivery_count, a, &headers, out);
+    mqg_dynbuf_fini(&headers);
+    return done ? mqg_dynbuf_view(out) : mqg_msg_origin(m);
+}
+
 struct mqg_slice amqp_render_props(const struct mqg_msg *m, uint32_t delivery_count, struct mqg_dynbuf *out)
 {
-    if (MQG_LIKELY(m->st.proto == MQG_PROTO_AMQP091 && m->st.overlay_len == 0 && delivery_count == 0))
+    bool ours = m->st.proto == MQG_PROTO_AMQP091;
+    if (MQG_LIKELY(ours && m->st.overlay_len == 0 && delivery_count == 0))
         return mqg_msg_origin(m);
     struct mqg_arena a;
     mqg_arena_init(&a, RENDER_ARENA_BYTES);
-    struct mqg_slice raw = render(m, delivery_count, &a, out);
+    struct mqg_slice raw = ours ? render_own(m, delivery_count, &a, out) : render(m, delivery_count, &a, out);
     mqg_arena_fini(&a);
     return raw;
 }

@@ -31,7 +31,7 @@ enum mqg_value_type {
     MQG_VALUE_TYPE_COUNT
 };
 
-#define MQG_VALUE_DEPTH_MAX  32   /* arrays and tables nested inside the outermost table */
+#define MQG_VALUE_DEPTH_MAX  128  /* arrays and tables nested inside the outermost table */
 #define MQG_VALUE_FIELDS_MAX 4096 /* fields and array items in one message's headers, all levels together */
 
 struct mqg_field;
