@@ -1,0 +1,188 @@
+"""What the node does to its connections: memory pressure, an administrator who closes them, the end."""
+import time
+
+import pytest
+from pika import spec
+
+from mqtest import wire
+from mqtest.broker import Gateway
+from mqtest.fixtures import keep_alive_broker
+from mqtest.wire import Conn
+
+pytestmark = pytest.mark.timeout(90)
+PIECE = b"x" * 65536
+LIMIT_MIB = 24
+
+
+@pytest.fixture(scope="module")
+def small(broker_kind):
+    """A broker that can be brought under memory pressure."""
+    kind = (lambda: Gateway({"limits.memory": f"{LIMIT_MIB}MiB"})) if broker_kind is Gateway else broker_kind
+    with keep_alive_broker(kind) as made:
+        yield made
+
+
+class Pressure:
+    """Memory pressure: the gateway is filled beyond limits.memory, RabbitMQ is told that it has no memory."""
+
+    def __init__(self, broker, queue):
+        self.broker, self.queue = broker, queue
+        self.filler = Conn(broker).connect()
+        self.filler.rpc(1, spec.Queue.Declare(queue=queue), spec.Queue.DeclareOk)
+
+    def begin(self):
+        if self.broker.is_rabbitmq:
+            self.filler.publish(1, "", self.queue, b"m")
+            self.filler.rpc(1, spec.Basic.Qos(0, 1, False), spec.Basic.QosOk)
+            self.broker.ctl("set_vm_memory_high_watermark", "absolute", "1")
+            self.filler.publish(1, "", self.queue, b"m")
+        else:
+            self.filler.sock.settimeout(0.2)
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                try:
+                    self.filler.publish(1, "", self.queue, PIECE)
+                except TimeoutError:
+                    break
+        self.filler.wait_method(spec.Connection.Blocked, 20)
+
+    def end(self):
+        if self.broker.is_rabbitmq:
+            self.broker.ctl("set_vm_memory_high_watermark", "0.4")
+        else:
+            with Conn(self.broker).connect() as other:
+                other.rpc(1, spec.Queue.Purge(queue=self.queue), spec.Queue.PurgeOk)
+
+    def close(self):
+        self.filler.abort()
+        self.end()
+        with Conn(self.broker).connect() as other:
+            other.rpc(1, spec.Queue.Delete(queue=self.queue), spec.Queue.DeleteOk)
+
+
+@pytest.fixture
+def pressure(small, unique):
+    made = Pressure(small, unique("filled"))
+    yield made
+    made.close()
+
+
+def test_publisher_is_blocked_and_unblocked(small, pressure, unique):
+    pressure.begin()
+    with Conn(small).connect() as conn:
+        conn.publish(1, "", unique("none"), b"m")
+        blocked = conn.wait_method(spec.Connection.Blocked, 10)
+        assert "memory" in blocked.reason
+        pressure.end()
+        conn.wait_method(spec.Connection.Unblocked, 20)
+        conn.rpc(1, spec.Basic.Qos(0, 1, False), spec.Basic.QosOk)
+
+
+def test_consumer_is_served_under_pressure(small, pressure):
+    pressure.begin()
+    with Conn(small).connect() as conn:
+        conn.rpc(1, spec.Basic.Qos(0, 1, False), spec.Basic.QosOk)
+        conn.send(1, spec.Basic.Consume(queue=pressure.queue, consumer_tag="t"))
+        conn.wait_method(spec.Basic.ConsumeOk)
+        assert conn.read_content()[0].delivery_tag == 1
+        conn.send(1, spec.Basic.Ack(1))
+
+
+def test_heartbeat_of_a_blocked_publisher_is_not_judged(small, pressure, unique):
+    """We do not read it, so its silence says nothing."""
+    pressure.begin()
+    with Conn(small).connect(heartbeat=1) as conn:
+        conn.publish(1, "", unique("none"), b"m")
+        conn.wait_method(spec.Connection.Blocked, 10)
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            kind, _, _ = conn.read_raw_frame(timeout_s=4)
+            assert kind == wire.HEARTBEAT
+        pressure.end()
+        conn.wait_method(spec.Connection.Unblocked, 20)
+
+
+def test_publisher_that_consumes_recovers_by_its_own_acks(small, unique):
+    """One connection publishes twice the limit and acks what it gets. RabbitMQ would stop reading it, acks and all,
+    so there only a part that fits is sent."""
+    q = unique("q")
+    count = 2 * LIMIT_MIB * 16 if not small.is_rabbitmq else 50
+    with Conn(small).connect(channels=2) as conn:
+        conn.rpc(1, spec.Queue.Declare(queue=q, exclusive=True), spec.Queue.DeclareOk)
+        conn.rpc(1, spec.Basic.Qos(0, 10, False), spec.Basic.QosOk)
+        conn.rpc(1, spec.Basic.Consume(queue=q, consumer_tag="t"), spec.Basic.ConsumeOk)
+        sent = acked = 0
+        data, pending = wire.content(2, "", q, PIECE), b""
+        deadline = time.monotonic() + 60
+        conn.sock.setblocking(False)
+        while acked < count:
+            assert time.monotonic() < deadline, f"stuck after {sent} sent and {acked} acked"
+            if not pending and sent < count:
+                pending, sent = data, sent + 1
+            if pending:
+                try:
+                    pending = pending[conn.sock.send(pending):]
+                    continue
+                except BlockingIOError:
+                    pass
+            tags = drain_deliveries(conn)
+            if tags and not pending:
+                conn.sock.setblocking(True)
+                conn.send(1, spec.Basic.Ack(tags[-1], multiple=True))
+                conn.sock.setblocking(False)
+                acked = tags[-1]
+            elif tags:
+                pending, acked = pending + wire.method_frame(1, spec.Basic.Ack(tags[-1], multiple=True)), tags[-1]
+
+
+def drain_deliveries(conn):
+    """Tags of the deliveries that are here now."""
+    tags = []
+    try:
+        while True:
+            kind, _, payload = conn.read_raw_frame(timeout_s=0.05)
+            if kind == wire.METHOD and payload[:4] == b"\x00\x3c\x00\x3c":
+                at = 5 + payload[4]
+                tags.append(int.from_bytes(payload[at:at + 8], "big"))
+    except TimeoutError:
+        return tags
+
+
+# -- closed by others -----------------------------------------------------------------------------
+def test_administrator_closes_all_connections(small):
+    with Conn(small).connect() as conn:
+        small.ctl("close_all_connections", "maintenance at noon")
+        end = conn.closing()
+        assert (end.scope, end.code) == ("connection", 320)
+        assert end.text.startswith("CONNECTION_FORCED - ") and "maintenance at noon" in end.text
+
+
+def test_stop_says_goodbye(broker_kind):
+    """A clean stop closes connections with 320, and queues keep what was confirmed."""
+    with keep_alive_broker(broker_kind) as made, Conn(made).connect() as conn:
+        conn.rpc(1, spec.Queue.Declare(queue="kept", durable=True), spec.Queue.DeclareOk)
+        conn.rpc(1, spec.Confirm.Select(), spec.Confirm.SelectOk)
+        conn.publish(1, "", "kept", b"m", props=b"\x10\x00\x02")
+        conn.expect(spec.Basic.Ack)
+        assert made.stop() == 0
+        end = conn.closing()
+        assert (end.scope, end.code) == ("connection", 320) and end.text.startswith("CONNECTION_FORCED - ")
+        made.start()
+        with Conn(made).connect() as again:
+            again.send(1, spec.Basic.Get(queue="kept", no_ack=True))
+            assert again.read_content()[2] == b"m"
+
+
+def test_second_start_on_the_same_data_is_refused(broker_kind, own_broker):
+    """Two processes must not write one store; the second one says so and ends."""
+    if own_broker.is_rabbitmq:
+        return  # its node name is what is taken
+    second = Gateway({"store.journal.path": own_broker.settings["store.journal.path"]})
+    try:
+        with pytest.raises(Exception) as caught:
+            second.start()
+        assert "ended with" in str(caught.value)
+    finally:
+        second.close()
+    with Conn(own_broker).connect() as conn:
+        conn.rpc(1, spec.Basic.Qos(0, 1, False), spec.Basic.QosOk)
