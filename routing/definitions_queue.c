@@ -138,31 +138,23 @@ static void queue_fill_ok(struct mqg_queue *q, struct mqg_queue_ok *ok)
     queue_counts(q, &ok->messages, &ok->consumers);
 }
 
-static enum mqg_err queue_compare_args(const struct args_equal *w, const struct mqg_queue *q,
-                                       const struct mqg_queue_def *def, struct mqg_error *e)
-{
-    enum mqg_err err = MQG_OK;
-    const char *arg;
-    for (size_t i = 0; err == MQG_OK && (arg = queue_args_compared(queue_opts(q), i)) != NULL; i++)
-        err = args_equal_arg(w, arg, &def->args, queue_args(q), e);
-    return err;
-}
-
 /* "classic" said and not said is the same. */
 static bool queue_type_implied(const struct mqg_queue *q, const struct mqg_queue_def *def)
 {
     const struct mqg_value *v = mqg_table_get(&def->args, MQG_SLICE_LIT("x-queue-type"));
-    bool classic = v == NULL ||
-                   (v->type == MQG_VALUE_STRING && mqg_slice_eq(v->bytes, MQG_SLICE_LIT("classic")));
+    bool classic = v == NULL || (v->type == MQG_VALUE_STRING && mqg_slice_eq(v->bytes, MQG_SLICE_LIT("classic")));
     return classic && queue_opts(q)->type == QUEUE_CLASSIC;
 }
 
-static enum mqg_err queue_compare_type(const struct args_equal *w, const struct mqg_queue *q,
-                                       const struct mqg_queue_def *def, struct mqg_error *e)
+static enum mqg_err queue_compare_args(const struct args_equal *w, const struct mqg_queue *q, const struct mqg_queue_def *def,
+                                       struct mqg_error *e)
 {
-    if (queue_type_implied(q, def))
-        return MQG_OK;
-    return args_equal_arg(w, "x-queue-type", &def->args, queue_args(q), e);
+    enum mqg_err err = MQG_OK;
+    const char *arg;
+    for (size_t i = 0; err == MQG_OK && (arg = queue_args_compared(queue_opts(q), i)) != NULL; i++)
+        if (strcmp(arg, "x-queue-type") != 0 || !queue_type_implied(q, def))
+            err = args_equal_arg(w, arg, &def->args, queue_args(q), e);
+    return err;
 }
 
 static enum mqg_err queue_compare(const struct mqg_queue *q, const struct mqg_queue_def *def,
@@ -176,9 +168,7 @@ static enum mqg_err queue_compare(const struct mqg_queue *q, const struct mqg_qu
     enum mqg_err err = args_equal_bool(&w, "durable", def->durable, queue_durable(q), e);
     if (err == MQG_OK)
         err = args_equal_bool(&w, "auto_delete", def->auto_delete, queue_auto_delete(q), e);
-    if (err == MQG_OK)
-        err = queue_compare_args(&w, q, def, e);
-    return err == MQG_OK ? queue_compare_type(&w, q, def, e) : err;
+    return err == MQG_OK ? queue_compare_args(&w, q, def, e) : err;
 }
 
 static enum mqg_err queue_check_new(struct mqg_session *s, const struct mqg_queue_def *def,
