@@ -158,9 +158,19 @@ static void conf_complete_store(struct mqg_conf *c, const char *section)
         (void)conf_entry_add(c, CONF_BUILTIN, "default", section, "type", section + strlen("store."), NULL);
 }
 
+/* Without a certificate there is no TLS: its listeners are off unless somebody asks for them (and is then refused). */
+static void conf_complete_tls(struct mqg_conf *c)
+{
+    const char *cert = mqg_conf_str(c, "tls", "cert");
+    for (const struct mqg_core_listener *l = mqg_core_listeners; l->name != NULL && *cert == '\0'; l++)
+        if (l->tls && conf_entry_find(c, "listeners", l->name) == NULL)
+            (void)conf_entry_add(c, CONF_BUILTIN, "default without tls.cert", "listeners", l->name, "off", NULL);
+}
+
 void mqg_conf_complete(struct mqg_conf *c)
 {
     const char *section;
+    conf_complete_tls(c);
     for (size_t i = 0; (section = mqg_conf_section(c, "store.", i)) != NULL; i++)
         conf_complete_store(c, section);
     struct mqg_dynbuf name;

@@ -240,6 +240,22 @@ static void test_stores_get_their_types(void **state)
     mqg_conf_free(&c);
 }
 
+static void test_tls_listeners_are_off_without_a_certificate(void **state)
+{
+    (void)state;
+    struct mqg_error e;
+    for (int with = 0; with < 2; with++) {
+        struct mqg_conf *c = conf_new();
+        assert_int_equal(mqg_conf_set(c, "listeners.mqtts=127.0.0.1:1", &e), MQG_OK);
+        assert_int_equal(mqg_conf_set(c, with ? "tls.cert=x" : "tls.cert=", &e), MQG_OK);
+        mqg_conf_complete(c);
+        assert_string_equal(mqg_conf_str(c, "listeners", "amqps"), with ? "127.0.0.1:5671,[::1]:5671" : "off");
+        assert_string_equal(mqg_conf_str(c, "listeners", "mqtts"), "127.0.0.1:1");
+        assert_false(mqg_conf_given(c, "listeners", "amqps"));
+        mqg_conf_free(&c);
+    }
+}
+
 static void test_addresses(void **state)
 {
     (void)state;
@@ -269,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_assignments_that_are_none),
         cmocka_unit_test(test_print_goes_round),
         cmocka_unit_test(test_stores_get_their_types),
+        cmocka_unit_test(test_tls_listeners_are_off_without_a_certificate),
         cmocka_unit_test(test_addresses),
     };
     return cmocka_run_group_tests(tests, path_setup, path_teardown);

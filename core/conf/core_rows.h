@@ -15,7 +15,7 @@ struct mqg_core_listener {
 };
 extern const struct mqg_core_listener mqg_core_listeners[];
 
-/* After all sources, before the check: what follows from what was said (types of stores). */
+/* After all sources, before the check: what follows from what was said (types of stores, TLS or not). */
 void mqg_conf_complete(struct mqg_conf *c);
 
 /* Like free, but what was handed out stays valid until the end of the process (a reload). *c becomes NULL. */
