@@ -163,10 +163,16 @@ static void main_raise_limits(void)
     }
 }
 
-static int main_refuse(const struct mqg_error *e)
+/* One line that says what is wrong and what to do: in the log of a daemon, in words to whoever typed a question; to both
+ * when the log is not what he sees. */
+static int main_refuse(const struct daemon *d, const struct mqg_error *e)
 {
-    mqg_log(MQG_LOG_ERROR, MQG_EVENT_STOP, "exit=1 why=%s", mqg_logqs(e->text));
-    fprintf(stderr, "mqgate: %s\n", e->text);
+    bool asked = d->options.mode != OPTIONS_RUN;
+    const char *file = d->conf != NULL ? mqg_conf_str(d->conf, "log", "file") : "";
+    if (!asked)
+        mqg_log(MQG_LOG_ERROR, MQG_EVENT_STOP, "exit=1 why=%s", mqg_logqs(e->text));
+    if (asked || *file != '\0')
+        fprintf(stderr, "mqgate: %s\n", e->text);
     return EXIT_FAILURE;
 }
 
@@ -187,7 +193,7 @@ static int main_run(struct daemon *d)
     start_down();
     main_events_fini(d);
     if (err != MQG_OK)
-        return main_refuse(&e);
+        return main_refuse(d, &e);
     mqg_log(exit_code == 0 ? MQG_LOG_INFO : MQG_LOG_ERROR, MQG_EVENT_STOP, "exit=%d why=%s", exit_code,
             mqg_logqs(why));
     return exit_code;
@@ -225,13 +231,14 @@ static int main_command(struct daemon *d)
 {
     struct mqg_error e = {.err = MQG_OK};
     if (main_prepare(d, &e) != MQG_OK)
-        return main_refuse(&e);
+        return main_refuse(d, &e);
     if (d->options.mode == OPTIONS_PRINT)
         return main_print(d->conf);
     if (d->options.mode == OPTIONS_CHECK) {
         printf("the configuration is good\n");
         return EXIT_SUCCESS;
     }
+    node_init(mqg_conf_str(d->conf, "node", "name"));
     return main_run(d);
 }
 
@@ -249,7 +256,6 @@ int main(int argc, char **argv)
     }
     signal(SIGPIPE, SIG_IGN);
     main_raise_limits();
-    node_init("");
     int code = main_command(&d);
     loader_close();
     io_tls_unload();

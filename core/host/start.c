@@ -61,7 +61,9 @@ static void recover_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
 {
     (void)arg;
     char text[128];
-    unsigned percent = all_bytes > 0 ? (unsigned)(done_bytes * 100 / all_bytes) : 0;
+    if (all_bytes == 0)
+        return;
+    unsigned percent = (unsigned)((double)done_bytes * 100.0 / (double)all_bytes);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY, "percent=%u done_bytes=%llu all_bytes=%llu", percent,
             (unsigned long long)done_bytes, (unsigned long long)all_bytes);
     snprintf(text, sizeof text, "STATUS=reading the store, %u%%\nEXTEND_TIMEOUT_USEC=30000000", percent);
