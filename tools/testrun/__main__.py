@@ -14,6 +14,7 @@ from kinds import Context, Result
 from suites import SUITES, TOTAL_LIMIT_S
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+NAMED_FAILURES = 30
 OUTPUT = os.path.join(ROOT, "build", "test-results")
 
 
@@ -71,8 +72,11 @@ def summary(rows, total, seconds, args):
     print(f"\nsuites, {seconds:.0f} s:")
     for row in rows:
         report(*row)
-    for name in total.failed:
-        print(f"FAILED  {name}")
+    for name, result, _ in rows:
+        for case in result.failed[:NAMED_FAILURES]:
+            print(f"FAILED  {case}")
+        if len(result.failed) > NAMED_FAILURES:
+            print(f"FAILED  {name}: and {len(result.failed) - NAMED_FAILURES} more, see build/test-results/{name}/")
     for name, reason in total.skipped:
         print(f"SKIPPED {name}: {reason}")
     if args.long and not args.names:

@@ -37,6 +37,10 @@ class Build:
     options: dict = field(default_factory=dict)
     cc: str = None
 
+    def environment(self, root):
+        """What a test needs to find these binaries, and they their modules, without an installation."""
+        return {"MQGATE_BUILD": self.folder, "MQGATE__MODULES__PATH": os.path.join(root, self.folder, "modules")}
+
 
 @dataclass
 class Suite:
@@ -176,7 +180,7 @@ def pytest_folder(folder, on=None):
         junit, log = ctx.path("junit.xml"), ctx.path("test.log")
         argv = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}",
                 "--durations=5", "--timeout=120", *([] if ctx.long else ["-m", "not long"]), folder]
-        outcome = run_limited(argv, log, ctx, {"MQGATE_BUILD": on.folder} if on else None)
+        outcome = run_limited(argv, log, ctx, on and on.environment(ctx.root))
         return judge(outcome, f"pytest {folder}", log, read_junit, junit)
     return run
 
@@ -215,7 +219,7 @@ def command(line, on=None):
         if bad:
             return bad
         log = ctx.path("test.log")
-        outcome = run_limited(argv, log, ctx, {"MQGATE_BUILD": on.folder} if on else None)
+        outcome = run_limited(argv, log, ctx, on and on.environment(ctx.root))
         result = judge(outcome, line, log, lambda path: read_summary(path, line), log)
         if not result.passed and not result.failed and not result.skipped:
             result.passed = 1
