@@ -62,6 +62,7 @@ class Broker:
         self.log_path = self.folder / "broker.log"
         self.amqp_port = 0
         self.http_port = 0
+        self.ports = {}
         self.proc = None
         self.run_count = 0
         self._log_start = 0
@@ -212,9 +213,10 @@ class Gateway(Broker):
         match = self.ready.search(text)
         if not match:
             return False
-        ports = dict(re.findall(r"\b(amqp|http)=\"?[^\s,\"]*:(\d+)", match.group(1)))
-        self.amqp_port = int(ports.get("amqp", 0))
-        self.http_port = int(ports.get("http", 0))
+        found = re.findall(r"\b(\w+)=\"?[^\s,\"]*:(\d+)", match.group(1))
+        self.ports = {name: int(port) for name, port in found}
+        self.amqp_port = self.ports.get("amqp", 0)
+        self.http_port = self.ports.get("http", 0)
         return True
 
     def _ctl_command(self):
@@ -231,14 +233,15 @@ class RabbitMQ(Broker):
     is_rabbitmq = True
     start_timeout_s = 60.0
 
-    def __init__(self, config: str = "", port: int = 0):
+    def __init__(self, config: str = "", port: int = 0, plugins: str = "", amqps: int = 0):
         super().__init__()
+        self.ports["amqps"] = amqps
         self.epmd = None
         self.epmd_port = free_port()
         self.amqp_port = port or free_port()
         self.dist_port = free_port()
         self.user = None
-        (self.folder / "plugins").write_text("[].\n")
+        (self.folder / "plugins").write_text(f"[{plugins}].\n")
         (self.folder / "rmq.conf").write_text(config + "\n")
         (self.folder / "home").mkdir()
         if os.geteuid() == 0:
