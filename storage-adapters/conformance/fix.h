@@ -57,7 +57,7 @@ struct fix {
     struct fix_lane lanes[FIX_LANES];
     pthread_mutex_t lock;
     pthread_cond_t moved;
-    uint64_t opened, dead; /* extents; under lock */
+    uint64_t opened, dead; /* extents of this life; dead: by the host; under lock */
     struct mqg_vec ready;  /* partitions that stream_ready named; under lock */
     char broken[256];      /* the first broken rule; under lock */
     bool blocked;          /* last pressure told */
@@ -96,8 +96,9 @@ uint64_t fix_submit_flags(struct fix *f, uint32_t lane, const struct mqg_store_o
 bool fix_wait(struct fix *f, uint32_t lane, uint64_t ticket);
 void fix_do(struct fix *f, uint32_t lane, const struct mqg_store_op *ops, size_t n); /* submit and wait */
 struct mqg_extent *fix_extent(struct fix *f, uint32_t lane);
-bool fix_dead_reach(struct fix *f, uint64_t dead); /* waits until so many extents have died */
-uint64_t fix_dead(struct fix *f);
+/* Waits until so many of this life's extents have died, by the store's own count: it may bring one to zero itself. */
+bool fix_dead_reach(struct fix *f, uint64_t dead);
+uint64_t fix_dead(struct fix *f); /* those that the host brought to zero */
 uint64_t fix_opened(struct fix *f);
 
 /* ---- messages ------------------------------------------------------------------------------------------------------ */

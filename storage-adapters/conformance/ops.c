@@ -84,15 +84,17 @@ struct mqg_extent *fix_extent(struct fix *f, uint32_t lane)
     return x;
 }
 
-static bool until_dead(struct fix *f, uint64_t dead, uint64_t unused)
-{
-    (void)unused;
-    return f->dead >= dead;
-}
-
 bool fix_dead_reach(struct fix *f, uint64_t dead)
 {
-    return fix_until(f, until_dead, dead, 0);
+    struct mqg_store_stats st;
+    uint64_t until = fix_now_ms() + FIX_WAIT_MS;
+    do {
+        f->ops->stats(f->store, &st);
+        if (fix_opened(f) >= dead + st.live_extents)
+            return fix_opened(f) == dead + st.live_extents;
+        fix_pause();
+    } while (fix_now_ms() < until);
+    return false;
 }
 
 uint64_t fix_dead(struct fix *f)

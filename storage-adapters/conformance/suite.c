@@ -1,6 +1,8 @@
 /* suite.c - which tests an adapter gets, and how the rest is reported. */
 #include "fix.h"
 
+#include <mqgate/obs.h>
+
 #include <string.h>
 
 static const struct {
@@ -54,6 +56,7 @@ int suite_main(const struct suite_adapter *a, int argc, char **argv)
     const char *only = argc > 1 ? argv[1] : "";
     size_t n = 0, not_run = 0;
     fix_adapter = a;
+    mqg_log_level_set(MQG_LOG_ERROR);
     uint32_t have = suite_caps();
     for (size_t k = 0; k < MQG_COUNTOF(tables); k++) {
         for (const struct suite_test *t = tables[k]; t->name; t++) {
