@@ -32,6 +32,7 @@ def namespace_command():
 
 def run_inside(suite, broker_name, source, scratch):
     """In the namespace: broker, accounts, suite; the results go to a file."""
+    source = suite.prepare(source, scratch)
     ours, theirs = suite.settings(source)
     if broker_name == "mqgate":
         broker = brokers.Gateway(ours, amqp=f"127.0.0.1:{suite.port}", http="127.0.0.1:15672")

@@ -7,10 +7,13 @@ they are counted apart and never as passed.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
+
+from mqtest.certs import Authority
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 HERE = Path(__file__).resolve().parent
@@ -22,6 +25,10 @@ class Suite:
     limit_s = 600
     needs = ()             # what must be importable or on the PATH: (command, Debian package)
     apart = {}             # pattern of test names -> why it is counted apart
+
+    def prepare(self, source, scratch):
+        """The folder to run in; the source itself is left as it came."""
+        return source
 
     def settings(self, source):
         """--set options for the gateway, and configuration lines for RabbitMQ."""
@@ -93,21 +100,32 @@ class PyAmqp(PytestSuite):
     files = ("t/integration",)
     options = ("-E", "rabbitmq", "-o", "python_classes=test_*")
 
+    apart = {r"test_tls_(no_)?default_certs": "speaks to a host in the Internet"}
+
+    def prepare(self, source, scratch):
+        """With the certificates that its tests look for, which are not part of the release."""
+        copy, authority = scratch / "source", Authority()
+        shutil.copytree(source, copy)
+        certs = copy / "t" / "certs"
+        certs.mkdir(exist_ok=True)
+        scratch.chmod(0o755)
+        shutil.copy(authority.cert, certs / "ca_certificate.pem")
+        for label in ("server", "client"):
+            for kind, path in zip(("certificate", "key"), authority.issue("localhost", label)):
+                shutil.copy(path, certs / f"{label}_{kind}.pem")
+        for kind in ("certificate", "key"):
+            (certs / f"client_{kind}_broken.pem").write_text("not one\n")
+        shutil.rmtree(authority.folder)
+        return copy
+
     def settings(self, source):
         certs = Path(source, "t/certs")
-        if not certs.is_dir():
-            return {}, ""
         files = {"cert": certs / "server_certificate.pem", "key": certs / "server_key.pem",
                  "ca": certs / "ca_certificate.pem"}
         ours = {"listeners.amqps": "127.0.0.1:5671", **{f"tls.{key}": str(path) for key, path in files.items()}}
         theirs = ("listeners.ssl.1 = 127.0.0.1:5671\n" + "".join(
             f"ssl_options.{key}file = {path}\n" for key, path in zip(("cert", "key", "cacert"), files.values())))
         return ours, theirs
-
-    def run(self, source, scratch, broker, env):
-        self.apart = {} if Path(source, "t/certs").is_dir() else {
-            r"\[tls\]|tls": "its certificates are not in this source"}
-        return super().run(source, scratch, broker, env)
 
 
 class Kombu(PytestSuite):
