@@ -119,9 +119,7 @@ static int commit_sync(struct mqg_store *s)
 {
     struct jrn_committer *com = &s->com;
     uint64_t begin = mqg_clock_mono_us();
-    int r = s->fs->fdatasync(s->fs->ctx, com->tail->fd);
-    while (r == -EINTR)
-        r = s->fs->fdatasync(s->fs->ctx, com->tail->fd);
+    int r = jrn_fs_sync(s->fs, com->tail->fd);
     if (r < 0)
         return commit_fail(s, "fdatasync", r);
     uint64_t us = mqg_clock_mono_us() - begin;

@@ -45,4 +45,6 @@ int jrn_fs_write(const struct jrn_fs *fs, int fd, struct iovec *iov, int n, uint
 /* Reads up to n bytes, over EINTR and short reads; the number read (less at the end of the file) or -errno. */
 ssize_t jrn_fs_read(const struct jrn_fs *fs, int fd, void *buf, size_t n, uint64_t off);
 
+int jrn_fs_sync(const struct jrn_fs *fs, int fd); /* fdatasync, over EINTR */
+
 #endif

@@ -217,3 +217,12 @@ ssize_t jrn_fs_read(const struct jrn_fs *fs, int fd, void *buf, size_t n, uint64
     }
     return (ssize_t)got;
 }
+
+int jrn_fs_sync(const struct jrn_fs *fs, int fd)
+{
+    int r;
+    do {
+        r = fs->fdatasync(fs->ctx, fd);
+    } while (r == -EINTR);
+    return r;
+}

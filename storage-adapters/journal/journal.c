@@ -96,9 +96,9 @@ static void journal_fini(struct mqg_store **store)
     if (!s)
         return;
     MQG_CHECK(s, JRN_MAGIC);
-    jrn_lists_free(s);
     jrn_readers_free(&s->readers);
-    jrn_keeper_free(&s->keeper);
+    jrn_keeper_free(&s->keeper); /* looks at the segment it was letting go */
+    jrn_lists_free(s);
     jrn_streams_free(&s->streams);
     jrn_committer_fini(s);
     for (uint32_t i = 0; i <= s->nlanes; i++)

@@ -162,7 +162,8 @@ static void load_work(struct mqg_store *s, struct load_job *job, bool nowait)
 
 static void load_unpin(struct mqg_store *s, struct jrn_seg *seg)
 {
-    if (atomic_fetch_sub(&seg->pins, 1) == 1 && atomic_load(&seg->live) == 0)
+    bool dead = atomic_load(&seg->live) == 0; /* before: without the pin the keeper may free it */
+    if (atomic_fetch_sub(&seg->pins, 1) == 1 && dead)
         jrn_keeper_wake(s);
 }
 

@@ -134,7 +134,7 @@ static void scan_quarantine(struct scan *sc, const struct jrn_seg *seg)
     int fd = sc->s->fs->open(sc->s->fs->ctx, path, O_WRONLY | O_CREAT | O_EXCL);
     if (fd == -EEXIST)
         return;
-    bool good = fd >= 0 && scan_copy(sc, seg, fd) == MQG_OK && sc->s->fs->fdatasync(sc->s->fs->ctx, fd) == 0;
+    bool good = fd >= 0 && scan_copy(sc, seg, fd) == MQG_OK && jrn_fs_sync(sc->s->fs, fd) == 0;
     if (fd >= 0)
         sc->s->fs->close(sc->s->fs->ctx, fd);
     mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "store=%s file=%s quarantine=%s copied=%s", sc->s->section, seg->name, name,
@@ -559,7 +559,7 @@ static enum mqg_err scan_log(struct scan *sc)
         err = scan_wipe(sc);
     if (err == MQG_OK)
         err = scan_manifest(sc);
-    int r = err == MQG_OK && !sc->clean ? sc->s->fs->fdatasync(sc->s->fs->ctx, sc->tail->fd) : 0;
+    int r = err == MQG_OK && !sc->clean ? jrn_fs_sync(sc->s->fs, sc->tail->fd) : 0;
     return r < 0 ? scan_io(sc, "fdatasync", sc->tail->name, r) : err;
 }
 

@@ -75,7 +75,7 @@ int jrn_seg_renew(struct mqg_store *s, struct jrn_seg *seg)
     jrn_spans_fini(&seg->facts);
     atomic_store(&seg->state, JRN_SPARE);
     int r = segment_head(s, seg);
-    return r < 0 ? r : s->fs->fdatasync(s->fs->ctx, seg->fd);
+    return r < 0 ? r : jrn_fs_sync(s->fs, seg->fd);
 }
 
 static int segment_zero(struct mqg_store *s, struct jrn_seg *seg)
@@ -194,7 +194,10 @@ void jrn_spans_add(struct jrn_spans *spans, uint64_t queue_id, uint64_t first, u
 
 void jrn_seg_give(struct mqg_store *s, struct jrn_seg *seg)
 {
-    if (atomic_fetch_sub(&seg->live, 1) == 1 && atomic_load(&seg->state) == JRN_CLOSED)
+    /* Looked at before: with the last one given, the keeper may free the segment under our hands. If the committer closes
+     * it in between, it wakes the keeper itself. */
+    bool closed = atomic_load(&seg->state) == JRN_CLOSED;
+    if (atomic_fetch_sub(&seg->live, 1) == 1 && closed)
         jrn_keeper_wake(s);
 }
 

@@ -1,0 +1,453 @@
+/* recover_test.c - what a stop may leave on the disk, and what recovery makes of it. */
+#include "test_kit.h"
+
+/* Writes n messages to queue 1, each its own commit. */
+static void recover_fill(struct kit *k, uint64_t first, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        assert_true(kit_wait(k, 0, kit_put(k, 0, 1, first + i, 100)));
+}
+
+static void recover_clean_stop(void **state)
+{
+    struct kit k;
+    (void)state;
+    kit_init(&k, "clean", "1MiB");
+    kit_open(&k);
+    assert_false(k.unclean);
+    recover_fill(&k, 1, 20);
+    kit_wait(&k, 0, kit_meta(&k, "queue.1", "one"));
+    kit_wait(&k, 0, kit_meta(&k, "queue.1", "two"));
+    kit_wait(&k, 0, kit_meta(&k, "queue.2", "gone"));
+    kit_wait(&k, 0, kit_meta(&k, "queue.2", NULL));
+    kit_wait(&k, 1, kit_settle(&k, 1, 1, 3, 7));
+    kit_close(&k);
+    kit_open(&k);
+    assert_false(k.unclean);
+    assert_int_equal(kit_count(&k, 1), 15);
+    assert_null(kit_find(&k, 1, 5));
+    assert_string_equal(kit_meta_value(&k, "queue.1"), "two");
+    assert_null(kit_meta_value(&k, "queue.2"));
+    for (size_t i = 0; i < k.nmsg; i++) {
+        assert_true(i == 0 || k.msgs[i].qseq > k.msgs[i - 1].qseq);
+        kit_check_body(&k, &k.msgs[i]);
+    }
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(kit_count(&k, 1), 15);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+static void recover_crash_keeps_confirmed(void **state)
+{
+    struct kit k;
+    (void)state;
+    kit_init(&k, "crash", "1MiB");
+    kit_open(&k);
+    recover_fill(&k, 1, 20);
+    kit_crash(&k);
+    for (uint64_t round = 0; round < 5; round++) { /* the log goes on in the same file, again and again */
+        kit_open(&k);
+        assert_true(k.unclean);
+        assert_int_equal(kit_count(&k, 1), 20 + round);
+        recover_fill(&k, 100 + round, 1);
+        kit_crash(&k);
+    }
+    kit_fini(&k);
+}
+
+/* A SETTLE may stand in the log before its MSG; a queue's order is qseq order; counts are kept. */
+static void recover_order_is_qseq(void **state)
+{
+    struct kit k;
+    struct mqg_store_op count = {.kind = MQG_OP_COUNT, .count = {1, 40, 2, 1}};
+    (void)state;
+    kit_init(&k, "order", "1MiB");
+    kit_open(&k);
+    kit_wait(&k, 1, kit_settle(&k, 1, 1, 30, 30));
+    kit_wait(&k, 0, kit_put(&k, 0, 1, 50, 10));
+    kit_wait(&k, 0, kit_put(&k, 0, 1, 30, 10));
+    kit_wait(&k, 0, kit_put(&k, 0, 1, 40, 10));
+    kit_wait(&k, 2, kit_put(&k, 2, 1, 10, 10));
+    kit_wait(&k, 0, kit_submit(&k, 0, &count, 1, MQG_SUBMIT_URGENT));
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(k.nmsg, 3);
+    assert_true(k.msgs[0].qseq == 10 && k.msgs[1].qseq == 40 && k.msgs[2].qseq == 50);
+    assert_int_equal(k.msgs[1].delivery_count, 2);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* A lazy batch is written within 100 ms or so, without anybody waiting. */
+static void recover_lazy(void **state)
+{
+    struct kit k;
+    struct mqg_range r = {1, 1};
+    struct mqg_store_op op = {.kind = MQG_OP_SETTLE, .settle = {1, &r, 1}};
+    (void)state;
+    kit_init(&k, "lazy", "1MiB");
+    kit_open(&k);
+    recover_fill(&k, 1, 2);
+    uint64_t begin = mqg_clock_mono_us();
+    assert_true(kit_wait(&k, 1, kit_submit(&k, 1, &op, 1, 0)));
+    assert_true(mqg_clock_mono_us() - begin < 2000000);
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(kit_count(&k, 1), 1);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+static uint8_t *recover_only_file(const struct kit *k, char path[512], size_t *len)
+{
+    assert_int_equal(kit_files(k, ".seg"), 1);
+    kit_file(k, ".seg", 0, path);
+    return kit_read(path, len);
+}
+
+/* The last frame with messages, before seals: its index. */
+static size_t recover_last_frame(const uint8_t *seg, size_t len)
+{
+    struct jrn_frame f;
+    size_t last = 0;
+    for (size_t i = 0; kit_frame(seg, len, i, &f); i++)
+        if (!(f.flags & JRN_FRAME_SEAL))
+            last = i;
+    return last;
+}
+
+/* How a tail may be damaged at frame `at`, whole length `len`. */
+struct recover_damage {
+    const char *name;
+    size_t from, bytes; /* relative to the frame; bytes 0 = to its end */
+    bool zero;          /* else flipped */
+};
+
+static const struct recover_damage recover_damages[] = {
+    {"head flipped", 40, 1, false},  {"head gone", 0, 96, true},    {"chunk head flipped", 97, 1, false},
+    {"record flipped", 130, 1, false}, {"body flipped", 300, 1, false}, {"first sector gone", 0, 512, true},
+    {"all gone", 0, 0, true},
+};
+
+static void recover_harm(uint8_t *seg, size_t len, size_t index, const struct recover_damage *d)
+{
+    struct jrn_frame f;
+    size_t off = kit_frame(seg, len, index, &f);
+    assert_true(off != 0);
+    size_t bytes = d->bytes ? d->bytes : f.length;
+    for (size_t i = 0; i < bytes; i++)
+        seg[off + d->from + i] = d->zero ? 0 : (uint8_t)(seg[off + d->from + i] ^ 0x10);
+}
+
+/* The last frame, without a witness behind it: cut, never an error; and the log goes on behind the cut. */
+static void recover_torn_tail(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < MQG_COUNTOF(recover_damages); i++) {
+        struct kit k;
+        char path[512];
+        size_t len;
+        kit_init(&k, "torn", "1MiB");
+        kit_open(&k);
+        recover_fill(&k, 1, 10);
+        kit_crash(&k); /* well within 100 ms of the last commit in most runs; a seal is looked for below */
+        uint8_t *seg = recover_only_file(&k, path, &len);
+        size_t last = recover_last_frame(seg, len);
+        struct jrn_frame f;
+        for (size_t seal = last + 1, off; (off = kit_frame(seg, len, seal, &f)) != 0;)
+            memset(seg + off, 0, f.length);
+        recover_harm(seg, len, last, &recover_damages[i]);
+        kit_write(path, seg, len);
+        free(seg);
+        kit_open(&k);
+        assert_true(k.unclean);
+        assert_int_equal(kit_count(&k, 1), 9);
+        recover_fill(&k, 11, 3);
+        kit_crash(&k);
+        kit_open(&k);
+        assert_int_equal(kit_count(&k, 1), 12);
+        assert_int_equal(kit_files(&k, "quarantine"), 0);
+        kit_close(&k);
+        kit_fini(&k);
+    }
+}
+
+/* A frame in the middle: reported, refused, copied aside; with `continue` everything else is there. */
+static void recover_corrupt_middle(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < MQG_COUNTOF(recover_damages); i++) {
+        struct kit k;
+        char path[512];
+        size_t len;
+        kit_init(&k, "middle", "1MiB");
+        kit_open(&k);
+        recover_fill(&k, 1, 10);
+        kit_close(&k);
+        uint8_t *seg = recover_only_file(&k, path, &len);
+        recover_harm(seg, len, 4, &recover_damages[i]); /* 0 is the manifest; 4 holds message 4 */
+        kit_write(path, seg, len);
+        free(seg);
+        assert_int_equal(kit_try(&k), MQG_CORRUPT);
+        assert_non_null(strstr(k.error.text, "on_corruption=continue"));
+        assert_int_equal(kit_files(&k, "quarantine"), 1);
+        assert_int_equal(kit_try(&k), MQG_CORRUPT);
+        assert_int_equal(kit_files(&k, "quarantine"), 1);
+        kit_set(&k, "on_corruption=continue");
+        kit_open(&k);
+        assert_int_equal(kit_count(&k, 1), 9);
+        assert_null(kit_find(&k, 1, 4));
+        for (size_t m = 0; m < k.nmsg; m++)
+            kit_check_body(&k, &k.msgs[m]);
+        recover_fill(&k, 11, 3);
+        kit_crash(&k);
+        kit_open(&k);
+        assert_int_equal(kit_count(&k, 1), 12);
+        kit_close(&k);
+        kit_fini(&k);
+    }
+}
+
+static bool recover_is_sealed(struct kit *k, uint64_t arg)
+{
+    struct jrn_frame f;
+    char path[512];
+    size_t len, i = 0;
+    bool sealed = false;
+    (void)arg;
+    kit_file(k, ".seg", 0, path);
+    uint8_t *seg = kit_read(path, &len);
+    for (; kit_frame(seg, len, i, &f); i++)
+        sealed = (f.flags & JRN_FRAME_SEAL) != 0;
+    free(seg);
+    return sealed;
+}
+
+/* The last confirmed frame has a witness as soon as the journal is idle: damage there is no torn tail. */
+static void recover_seal_is_a_witness(void **state)
+{
+    struct kit k;
+    char path[512];
+    size_t len;
+    (void)state;
+    kit_init(&k, "seal", "1MiB");
+    kit_open(&k);
+    recover_fill(&k, 1, 10);
+    assert_true(kit_wait_for(recover_is_sealed, &k, 0));
+    kit_crash(&k);
+    uint8_t *seg = recover_only_file(&k, path, &len);
+    recover_harm(seg, len, recover_last_frame(seg, len), &recover_damages[4]);
+    kit_write(path, seg, len);
+    free(seg);
+    assert_int_equal(kit_try(&k), MQG_CORRUPT);
+    kit_fini(&k);
+}
+
+/* A client's body that is a copy of one of our own frames, nonce and all, at a 512-byte bound: nobody takes it for one,
+ * neither as a continuation of the log nor as a witness. */
+static void recover_forged_frame(void **state)
+{
+    struct kit k;
+    char path[512];
+    size_t len;
+    struct jrn_frame f;
+    (void)state;
+    kit_init(&k, "forged", "1MiB");
+    kit_open(&k);
+    recover_fill(&k, 1, 5);
+    kit_close(&k);
+    uint8_t *seg = recover_only_file(&k, path, &len);
+    size_t from = kit_frame(seg, len, 3, &f);
+    kit_open(&k);
+    struct mqg_msg *m = kit_msg_new(MQG_SLICE_LIT("k"), 8192, 6);
+    uint8_t *body = mqg_msg_body_mut(m);
+    for (size_t at = 0; at + f.length < 8192; at += 8) /* at every possible alignment */
+        memcpy(body + at, seg + from, f.length < 8192 - at ? f.length : 8192 - at);
+    for (size_t at = 0; at + 512 <= 8192; at += 512)
+        memcpy(body + at, seg + from, 512);
+    struct mqg_dest d = {1, 6};
+    struct mqg_store_op op = {.kind = MQG_OP_MSG, .msg = {m, &d, 1}};
+    m->extent = jrn_ops.extent_open(k.s, 0);
+    mqg_extent_take(m->extent, 1);
+    assert_true(kit_wait(&k, 0, kit_submit(&k, 0, &op, 1, MQG_SUBMIT_URGENT)));
+    mqg_msg_unref(&m);
+    kit_crash(&k);
+    free(seg);
+    seg = recover_only_file(&k, path, &len);
+    size_t last = recover_last_frame(seg, len), off;
+    for (size_t seal = last + 1; (off = kit_frame(seg, len, seal, &f)) != 0;)
+        memset(seg + off, 0, f.length);
+    recover_harm(seg, len, last, &recover_damages[0]); /* its head: recovery now looks into the body for frames */
+    kit_write(path, seg, len);
+    free(seg);
+    kit_open(&k);
+    assert_int_equal(kit_count(&k, 1), 5);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* The frame's head is whole and its length runs over bytes of another use of the same file, which would all check. */
+static void recover_stale_bytes(void **state)
+{
+    struct kit k;
+    char path[512];
+    size_t len;
+    struct jrn_frame f, g;
+    (void)state;
+    kit_init(&k, "stale", "1MiB");
+    kit_open(&k);
+    recover_fill(&k, 1, 6);
+    kit_close(&k);
+    uint8_t *seg = recover_only_file(&k, path, &len);
+    size_t one = kit_frame(seg, len, 2, &f), two = kit_frame(seg, len, 5, &g);
+    assert_int_equal(f.length, g.length);
+    memcpy(seg + two + 512, seg + one + 512, f.length - 512 < 512 ? f.length - 512 : 512); /* records of another chunk */
+    memcpy(seg + two + JRN_FRAME_HEAD + JRN_CHUNK_HEAD, seg + one + JRN_FRAME_HEAD + JRN_CHUNK_HEAD,
+           f.length - JRN_FRAME_HEAD - JRN_CHUNK_HEAD);
+    kit_write(path, seg, len);
+    free(seg);
+    assert_int_equal(kit_try(&k), MQG_CORRUPT); /* sealed: it had been confirmed */
+    kit_fini(&k);
+}
+
+static void recover_missing_segment(void **state)
+{
+    struct kit k;
+    char path[512];
+    (void)state;
+    kit_init(&k, "missing", "1MiB");
+    kit_open(&k);
+    for (uint64_t i = 1; i <= 5; i++)
+        kit_wait(&k, 0, kit_put(&k, 0, 1, i, 400000));
+    kit_close(&k);
+    assert_true(kit_files(&k, ".seg") >= 3);
+    kit_file(&k, ".seg", 0, path);
+    unlink(path);
+    assert_int_equal(kit_try(&k), MQG_CORRUPT);
+    assert_non_null(strstr(k.error.text, "missing"));
+    kit_fini(&k);
+}
+
+static void recover_header(void **state)
+{
+    struct kit k;
+    char path[512];
+    size_t len;
+    (void)state;
+    kit_init(&k, "header", "1MiB");
+    kit_open(&k);
+    recover_fill(&k, 1, 3);
+    kit_close(&k);
+    uint8_t *seg = recover_only_file(&k, path, &len);
+    seg[60] ^= 1;
+    kit_write(path, seg, len);
+    assert_int_equal(kit_try(&k), MQG_CORRUPT);
+    seg[60] ^= 1;
+    mqg_put_le16(seg + 8, JRN_VERSION + 1);
+    mqg_put_le32(seg + 508, mqg_crc32c(0, seg, 508));
+    kit_write(path, seg, len);
+    assert_int_equal(kit_try(&k), MQG_UNSUPPORTED);
+    memset(seg, 0, JRN_HEADER_BYTES); /* wiped, but frames stand behind it */
+    kit_write(path, seg, len);
+    assert_int_equal(kit_try(&k), MQG_CORRUPT);
+    memset(seg, 0, len); /* a file that was being made when the power went */
+    kit_write(path, seg, len);
+    free(seg);
+    kit_open(&k);
+    assert_int_equal(k.nmsg, 0);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+static void recover_second_process(void **state)
+{
+    struct kit k, other;
+    (void)state;
+    kit_init(&k, "second", "1MiB");
+    kit_open(&k);
+    other = k;
+    other.msgs = NULL;
+    other.cap_msg = 0;
+    assert_int_equal(kit_try(&other), MQG_LOCKED);
+    assert_non_null(strstr(other.error.text, "is in use by process"));
+    kit_close(&k);
+    kit_open(&k);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+static void recover_folder_refused(void **state)
+{
+    struct kit k;
+    (void)state;
+    kit_init(&k, "refused", "1MiB");
+    snprintf(k.path, sizeof k.path, "/proc/mqgate");
+    assert_int_equal(kit_try(&k), MQG_IO);
+    assert_non_null(strstr(k.error.text, "/proc/mqgate"));
+}
+
+/* Larger than a segment: a file of its own, removed when the message is settled. */
+static bool recover_one_file(struct kit *k, uint64_t arg)
+{
+    (void)arg;
+    return kit_files(k, ".seg") <= 2 && kit_stats(k).segments <= 2;
+}
+
+static void recover_oversized(void **state)
+{
+    struct kit k;
+    (void)state;
+    kit_init(&k, "oversized", "1MiB");
+    kit_open(&k);
+    kit_wait(&k, 0, kit_put(&k, 0, 1, 1, 100));
+    kit_wait(&k, 0, kit_put(&k, 0, 1, 2, 5 << 20));
+    kit_wait(&k, 0, kit_put(&k, 0, 1, 3, 100));
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(k.nmsg, 3);
+    for (size_t i = 0; i < k.nmsg; i++)
+        kit_check_body(&k, &k.msgs[i]);
+    kit_wait(&k, 1, kit_settle(&k, 1, 1, 1, 3));
+    for (size_t i = 0; i < k.nmsg; i++)
+        mqg_extent_give(k.msgs[i].extent, 1);
+    assert_true(kit_wait_for(recover_one_file, &k, 0));
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(k.nmsg, 0);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* Messages of queues that the definitions do not know keep nothing alive. */
+static void recover_unknown_queue(void **state)
+{
+    struct kit k;
+    (void)state;
+    kit_init(&k, "unknown", "1MiB");
+    kit_open(&k);
+    recover_fill(&k, 1, 5);
+    kit_crash(&k);
+    k.drop_queue = 1;
+    kit_open(&k);
+    assert_int_equal(k.nmsg, 0);
+    assert_int_equal(kit_stats(&k).live_extents, 0);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(recover_clean_stop),     cmocka_unit_test(recover_crash_keeps_confirmed),
+        cmocka_unit_test(recover_order_is_qseq),  cmocka_unit_test(recover_lazy),
+        cmocka_unit_test(recover_torn_tail),      cmocka_unit_test(recover_corrupt_middle),
+        cmocka_unit_test(recover_seal_is_a_witness), cmocka_unit_test(recover_forged_frame),
+        cmocka_unit_test(recover_stale_bytes),    cmocka_unit_test(recover_missing_segment),
+        cmocka_unit_test(recover_header),         cmocka_unit_test(recover_second_process),
+        cmocka_unit_test(recover_folder_refused), cmocka_unit_test(recover_oversized),
+        cmocka_unit_test(recover_unknown_queue),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,211 @@
+/* recycle_test.c - segments come back, and nothing that they said is forgotten. */
+#include "test_kit.h"
+
+enum { FAST = 1, SLOW = 2, RECYCLE_BODY = 20000 };
+
+/* The host's view of live messages while the store runs: extents by qseq, to be settled later. */
+struct recycle_live {
+    struct mqg_extent *extent;
+    uint64_t qseq;
+};
+
+/* Publishes to the queue and remembers the extent. */
+static struct recycle_live recycle_put(struct kit *k, uint64_t queue_id, uint64_t qseq, uint64_t *ticket)
+{
+    struct mqg_extent *x = jrn_ops.extent_open(k->s, 0);
+    *ticket = kit_put(k, 0, queue_id, qseq, RECYCLE_BODY);
+    return (struct recycle_live){x, qseq};
+}
+
+/* Publishes and settles n messages of the fast queue, four in flight. */
+static void recycle_flow(struct kit *k, uint64_t first, uint64_t n)
+{
+    struct recycle_live live[4];
+    uint64_t ticket = 0;
+    for (uint64_t i = 0; i < n; i += 4) {
+        for (uint64_t j = 0; j < 4; j++)
+            live[j] = recycle_put(k, FAST, first + i + j, &ticket);
+        assert_true(kit_wait(k, 0, ticket));
+        kit_settle(k, 1, FAST, first + i, first + i + 3);
+        for (uint64_t j = 0; j < 4; j++)
+            mqg_extent_give(live[j].extent, 1);
+    }
+    assert_true(kit_wait(k, 1, k->ticket[1]));
+}
+
+static bool recycle_settled(struct kit *k, uint64_t segments)
+{
+    return kit_stats(k).segments <= segments;
+}
+
+/* 40 MB pass through a journal of 1 MiB segments: the folder stays small. */
+static void recycle_bounds_disk(void **state)
+{
+    struct kit k;
+    (void)state;
+    kit_init(&k, "bounds", "1MiB");
+    kit_open(&k);
+    for (uint64_t i = 0; i < 20; i++) {
+        recycle_flow(&k, 1 + i * 100, 100);
+        assert_true(kit_wait_for(recycle_settled, &k, 3));
+    }
+    assert_true(kit_stats(&k).disk_bytes <= 10u << 20);
+    assert_true(kit_files(&k, ".seg") <= 10);
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(k.nmsg, 0);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* One slow queue holds the first segment; all others are let go out of order. Definitions that stood only in those, and
+ * settles of messages that stand in the slow one's segment, must survive a crash: nothing comes back. */
+static void recycle_out_of_order(void **state)
+{
+    struct kit k;
+    struct recycle_live slow;
+    uint64_t ticket;
+    (void)state;
+    kit_init(&k, "outoforder", "1MiB");
+    kit_open(&k);
+    kit_meta(&k, "first", "segment");
+    slow = recycle_put(&k, SLOW, 7, &ticket);
+    struct recycle_live beside[8];
+    for (uint64_t i = 0; i < 8; i++) /* fast messages beside the slow one, settled only in a later segment */
+        beside[i] = recycle_put(&k, FAST, 1 + i, &ticket);
+    assert_true(kit_wait(&k, 0, ticket));
+    recycle_flow(&k, 100, 60); /* over the edge of the first segment */
+    kit_meta(&k, "kept", "old");
+    kit_meta(&k, "removed", "x");
+    kit_settle(&k, 1, FAST, 1, 8);
+    for (uint64_t i = 0; i < 8; i++)
+        mqg_extent_give(beside[i].extent, 1);
+    recycle_flow(&k, 1000, 60);
+    kit_meta(&k, "kept", "new");
+    assert_true(kit_wait(&k, 0, kit_meta(&k, "removed", NULL)));
+    recycle_flow(&k, 2000, 400);
+    assert_true(kit_wait_for(recycle_settled, &k, 3));
+    kit_crash(&k);
+    for (int round = 0; round < 3; round++) {
+        kit_open(&k);
+        assert_int_equal(kit_count(&k, FAST), 0);
+        assert_int_equal(kit_count(&k, SLOW), 1);
+        assert_string_equal(kit_meta_value(&k, "first"), "segment");
+        assert_string_equal(kit_meta_value(&k, "kept"), "new");
+        assert_null(kit_meta_value(&k, "removed"));
+        kit_check_body(&k, kit_find(&k, SLOW, 7));
+        recycle_flow(&k, 10000 + (uint64_t)round * 1000, 200);
+        assert_true(kit_wait_for(recycle_settled, &k, 3));
+        kit_crash(&k);
+    }
+    (void)slow;
+    kit_fini(&k);
+}
+
+/* A definition that changes all the time while segments go: the last word is never replaced by an older one. */
+static void recycle_last_word(void **state)
+{
+    struct kit k;
+    char value[32];
+    (void)state;
+    kit_init(&k, "lastword", "1MiB");
+    kit_open(&k);
+    for (uint64_t round = 0; round < 60; round++) {
+        snprintf(value, sizeof value, "%llu", (unsigned long long)round);
+        kit_meta(&k, "changing", value);
+        kit_meta(&k, round % 2 ? "odd" : "even", value);
+        if (round == 0)
+            kit_meta(&k, "constant", "0");
+        recycle_flow(&k, 1 + round * 20, 20);
+    }
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    kit_crash(&k);
+    kit_open(&k);
+    assert_string_equal(kit_meta_value(&k, "changing"), "59");
+    assert_string_equal(kit_meta_value(&k, "odd"), "59");
+    assert_string_equal(kit_meta_value(&k, "even"), "58");
+    assert_string_equal(kit_meta_value(&k, "constant"), "0");
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* A file that is used again is full of whole frames of its earlier use; none of them is believed. */
+static void recycle_stale_frames(void **state)
+{
+    struct kit k;
+    (void)state;
+    kit_init(&k, "stale2", "1MiB");
+    kit_open(&k);
+    recycle_flow(&k, 1, 400);
+    assert_true(kit_wait_for(recycle_settled, &k, 3));
+    uint64_t ticket = 0;
+    for (uint64_t i = 0; i < 70; i++) /* into files that were used before; same sizes, same places */
+        recycle_put(&k, SLOW, 1 + i, &ticket);
+    assert_true(kit_wait(&k, 0, ticket));
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(kit_count(&k, FAST), 0);
+    assert_int_equal(kit_count(&k, SLOW), 70);
+    for (size_t i = 0; i < k.nmsg; i++)
+        kit_check_body(&k, &k.msgs[i]);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* Many lanes at once, for the race detector: publish, settle, load, statistics. */
+struct recycle_thread {
+    struct kit *k;
+    uint32_t lane;
+    pthread_t thread;
+};
+
+static void *recycle_worker(void *arg)
+{
+    struct recycle_thread *t = arg;
+    uint64_t base = 1 + t->lane * 1000000ull;
+    struct recycle_live live[16];
+    for (uint64_t i = 0; i < 640; i++) {
+        struct mqg_extent *x = jrn_ops.extent_open(t->k->s, t->lane);
+        kit_put(t->k, t->lane, FAST, base + i, 3000);
+        live[i % 16] = (struct recycle_live){x, base + i};
+        if (i % 16 == 15) {
+            assert_true(kit_wait(t->k, t->lane, t->k->ticket[t->lane]));
+            kit_settle(t->k, t->lane, FAST, base + i - 15, base + i);
+            for (int j = 0; j < 16; j++)
+                mqg_extent_give(live[j].extent, 1);
+        }
+        (void)kit_stats(t->k);
+    }
+    assert_true(kit_wait(t->k, t->lane, t->k->ticket[t->lane]));
+    return NULL;
+}
+
+static void recycle_lanes(void **state)
+{
+    struct kit k;
+    struct recycle_thread threads[KIT_LANES];
+    (void)state;
+    kit_init(&k, "lanes", "1MiB");
+    kit_open(&k);
+    for (uint32_t i = 0; i < KIT_LANES; i++) {
+        threads[i] = (struct recycle_thread){.k = &k, .lane = i};
+        pthread_create(&threads[i].thread, NULL, recycle_worker, &threads[i]);
+    }
+    for (uint32_t i = 0; i < KIT_LANES; i++)
+        pthread_join(threads[i].thread, NULL);
+    assert_true(kit_wait_for(recycle_settled, &k, 3));
+    assert_true(kit_stats(&k).live_extents <= KIT_LANES);
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(k.nmsg, 0);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(recycle_bounds_disk), cmocka_unit_test(recycle_out_of_order),
+                                       cmocka_unit_test(recycle_last_word), cmocka_unit_test(recycle_stale_frames),
+                                       cmocka_unit_test(recycle_lanes)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
