@@ -1,14 +1,16 @@
 /* definitions.c - how a command changes the topology: the frame around exchanges, queues and bindings.
  *
- * A command runs under one mutex from its look-ups to the publication of the new snapshot: it changes the model, hands the
- * metadata records to the store's lane (which never waits), and publishes, in this order, so that no message can be routed by
- * a definition whose record is not on its way. The answer to the client waits for the ticket, not we. Only what is durable at
- * all its ends is recorded; exclusive queues never are, their owner does not outlive us.
+ * A command runs under one mutex from its look-ups to the publication of the new snapshot: it changes the
+ * model, hands the metadata records to the store's lane (which never waits), and publishes, in this order, so
+ * that no message can be routed by a definition whose record is not on its way. The answer to the client
+ * waits for the ticket, not we. Only what is durable at all its ends is recorded; exclusive queues never are,
+ * their owner does not outlive us.
  *
- * Ids of queues are 64 bit numbers that count up and are never used again, because the store's records name queues by id: an
- * old record must not find a new queue. A time-based id would do this only while the clock does not step back, so a high-water
- * mark is kept in the metadata ("node/queue_id"), a million ahead; it is moved when half of the block is used, long before the
- * first id beyond the old mark, so the mark is durable before any message can carry such an id. */
+ * Ids of queues are 64 bit numbers that count up and are never used again, because the store's records name
+ * queues by id: an old record must not find a new queue. A time-based id would do this only while the clock
+ * does not step back, so a high-water mark is kept in the metadata ("node/queue_id"), a million ahead; it is
+ * moved when half of the block is used, long before the first id beyond the old mark, so the mark is durable
+ * before any message can carry such an id. */
 #include "definitions_int.h"
 
 #include "names.h"
@@ -35,7 +37,7 @@ void definitions_unlock(void)
     pthread_mutex_unlock(&definitions_mutex);
 }
 
-/* ---- an edit ----------------------------------------------------------------------------------------------------- */
+/* ---- an edit ------------------------------------------------------------------------------------------- */
 
 void definitions_edit_init(struct definitions_edit *d, struct mqg_vhost *v)
 {
@@ -83,7 +85,7 @@ void definitions_record(struct definitions_edit *d, const struct meta_record *r,
     mqg_dynbuf_fini(&value);
 }
 
-/* ---- ids ----------------------------------------------------------------------------------------------------------- */
+/* ---- ids ----------------------------------------------------------------------------------------------- */
 
 static void definitions_id_reserve(struct definitions_edit *d)
 {
@@ -122,7 +124,7 @@ uint64_t definitions_dest_id(void)
     return definitions_next_dest++;
 }
 
-/* ---- refusals -------------------------------------------------------------------------------------------------------- */
+/* ---- refusals ------------------------------------------------------------------------------------------ */
 
 enum mqg_err definitions_no(struct mqg_error *e, const char *kind, struct mqg_slice name,
                             const struct mqg_vhost *v)

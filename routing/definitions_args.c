@@ -1,6 +1,8 @@
-/* definitions_args.c - arguments of definitions: compact copies, and the texts of a redeclaration that differs.
+/* definitions_args.c - arguments of definitions: compact copies, and the texts of a redeclaration that
+ * differs.
  *
- * There may be 100,000 bindings with a few arguments each, so a copy is one block of exactly its size instead of an arena. */
+ * There may be 100,000 bindings with a few arguments each, so a copy is one block of exactly its size instead
+ * of an arena. */
 #include "definitions_int.h"
 
 #include "names.h"
@@ -11,7 +13,7 @@
 
 enum { ARGS_ALIGN = 16, ARGS_TEXT_BYTES = 200 };
 
-/* ---- copies ------------------------------------------------------------------------------------------------------- */
+/* ---- copies -------------------------------------------------------------------------------------------- */
 
 static size_t args_up(size_t n)
 {
@@ -94,7 +96,7 @@ struct mqg_table *args_new(const struct mqg_table *t)
     return copy;
 }
 
-/* ---- texts ---------------------------------------------------------------------------------------------------------- */
+/* ---- texts --------------------------------------------------------------------------------------------- */
 
 static void args_value_text(char *out, size_t size, const struct mqg_value *v)
 {

@@ -1,15 +1,16 @@
 /* definitions_binding.c - bindings: what tells them apart, putting and deleting, what goes with the last one.
  *
- * A binding is its source, destination, key and arguments; the arguments as a sorted table, so that their order does not
- * matter. These bytes are the key of the model's map. Exchanges that lose their last binding are noted as doomed and deleted
- * at the edit's end, one after another: a chain of auto-delete exchanges is a loop, not a recursion. */
+ * A binding is its source, destination, key and arguments; the arguments as a sorted table, so that their
+ * order does not matter. These bytes are the key of the model's map. Exchanges that lose their last binding
+ * are noted as doomed and deleted at the edit's end, one after another: a chain of auto-delete exchanges is a
+ * loop, not a recursion. */
 #include "definitions_int.h"
 
 #include <stdlib.h>
 
 enum { BINDING_IDENTITY_MAX_BYTES = 1u << 20 };
 
-/* ---- identity -------------------------------------------------------------------------------------------------------- */
+/* ---- identity ------------------------------------------------------------------------------------------ */
 
 static void binding_identity_part(struct mqg_dynbuf *out, struct mqg_slice part)
 {
@@ -37,7 +38,7 @@ static struct mqg_slice binding_identity_of(const struct binding *b)
     return mqg_slice_of(b->identity, b->identity_len);
 }
 
-/* ---- the model -------------------------------------------------------------------------------------------------------- */
+/* ---- the model ----------------------------------------------------------------------------------------- */
 
 static struct topology_binding binding_view(const struct binding *b)
 {
@@ -147,7 +148,7 @@ void binding_drop(struct definitions_edit *d, struct binding *b, bool unbind)
     topology_retire(b, binding_free, NULL);
 }
 
-/* ---- commands ----------------------------------------------------------------------------------------------------------- */
+/* ---- commands ------------------------------------------------------------------------------------------ */
 
 static enum mqg_err binding_check(struct mqg_session *s, const struct mqg_binding_def *def,
                                   struct mqg_error *e)

@@ -1,7 +1,8 @@
 /* definitions_exchange.c - exchanges: declare, delete, the predeclared ones, auto-delete.
  *
- * Checks come in RabbitMQ's order, because a client that makes two mistakes is told the first. A declaration that finds its
- * exchange compares against the snapshot and takes no lock: most declarations in a running system are of that kind. */
+ * Checks come in RabbitMQ's order, because a client that makes two mistakes is told the first. A declaration
+ * that finds its exchange compares against the snapshot and takes no lock: most declarations in a running
+ * system are of that kind. */
 #include "definitions_int.h"
 
 #include "names.h"
@@ -43,7 +44,7 @@ struct mqg_slice exchange_type_word(enum mqg_exchange_type type)
     return mqg_slice_str(exchange_words[type]);
 }
 
-/* ---- the model ------------------------------------------------------------------------------------------------------ */
+/* ---- the model ----------------------------------------------------------------------------------------- */
 
 /* Durable ones are recorded, but for those that every vhost has by itself. */
 static void exchange_record(struct definitions_edit *d, const struct exchange_entry *x, bool remove)
@@ -120,7 +121,7 @@ void exchange_drop(struct definitions_edit *d, struct exchange_entry *x)
     topology_retire(x, exchange_entry_free, NULL);
 }
 
-/* ---- declare --------------------------------------------------------------------------------------------------------- */
+/* ---- declare ------------------------------------------------------------------------------------------- */
 
 static enum mqg_err exchange_type_check(struct mqg_slice word, enum mqg_exchange_type *type,
                                         struct mqg_error *e)
@@ -206,7 +207,7 @@ enum mqg_err mqg_exchange_declare(struct mqg_session *s, const struct mqg_exchan
     return err == MQG_OK ? exchange_make(s, def, type, ticket, e) : err;
 }
 
-/* ---- delete ----------------------------------------------------------------------------------------------------------- */
+/* ---- delete -------------------------------------------------------------------------------------------- */
 
 enum mqg_err mqg_exchange_delete(struct mqg_session *s, struct mqg_slice name, bool if_unused,
                                  uint64_t *ticket, struct mqg_error *e)

@@ -1,8 +1,10 @@
-/* routing/definitions_int.h - the writer's side of the topology, shared by definitions*.c, listing.c and vhost_*.c. Internal.
+/* routing/definitions_int.h - the writer's side of the topology, shared by definitions*.c, listing.c and
+ * vhost_*.c. Internal.
  *
- * Beside the snapshot, which answers "where does this message go", stands a mutable model, which answers "what is there and
- * what hangs on it": entries of exchanges, queues and bindings in hash maps, and each binding in a list of its source and of
- * its destination, so that a deletion finds what it takes along without a search. All of it under one mutex. */
+ * Beside the snapshot, which answers "where does this message go", stands a mutable model, which answers
+ * "what is there and what hangs on it": entries of exchanges, queues and bindings in hash maps, and each
+ * binding in a list of its source and of its destination, so that a deletion finds what it takes along
+ * without a search. All of it under one mutex. */
 #ifndef MQG_ROUTING_DEFINITIONS_INT_H
 #define MQG_ROUTING_DEFINITIONS_INT_H
 
@@ -51,13 +53,14 @@ struct binding {
 struct definitions_edit {
     struct topology_edit topology;
     struct mqg_vhost *vhost;
-    uint64_t ticket;     /* of the last record; 0: none */
-    bool recovering;     /* nothing is written */
-    bool dissolving;     /* the whole vhost goes: the snapshot is dropped in one piece */
+    uint64_t ticket; /* of the last record; 0: none */
+    bool recovering; /* nothing is written */
+    bool dissolving; /* the whole vhost goes: the snapshot is dropped in one piece */
     struct exchange_entry *doomed;
 };
 
-/* begin takes the topology mutex; end publishes, and lets go of it. Between them no call may come back into the definitions. */
+/* begin takes the topology mutex; end publishes, and lets go of it. Between them no call may come back into
+ * the definitions. */
 void definitions_begin(struct definitions_edit *d, struct mqg_vhost *v);
 void definitions_end(struct definitions_edit *d);
 void definitions_lock(void);
@@ -75,11 +78,12 @@ uint64_t definitions_dest_id(void);
 void definitions_reset(void); /* at the end: as if the process had just begun */
 
 /* Refusals. Each returns what it sets. */
-enum mqg_err definitions_no(struct mqg_error *e, const char *kind, struct mqg_slice name, const struct mqg_vhost *v);
+enum mqg_err definitions_no(struct mqg_error *e, const char *kind, struct mqg_slice name,
+                            const struct mqg_vhost *v);
 enum mqg_err definitions_locked(struct mqg_error *e, struct mqg_slice name, const struct mqg_vhost *v);
 enum mqg_err definitions_default_exchange(struct mqg_error *e);
-enum mqg_err definitions_need(struct mqg_session *s, enum mqg_perm perm, const char *kind, struct mqg_slice name,
-                              struct mqg_error *e) MQG_MUST_CHECK;
+enum mqg_err definitions_need(struct mqg_session *s, enum mqg_perm perm, const char *kind,
+                              struct mqg_slice name, struct mqg_error *e) MQG_MUST_CHECK;
 enum mqg_err definitions_vhost_gone(struct mqg_error *e, const struct mqg_vhost *v);
 /* Name and arguments within bounds. */
 enum mqg_err definitions_bounds(const char *kind, struct mqg_slice name, const struct mqg_table *args,
@@ -93,9 +97,10 @@ struct args_equal {
     const char *kind;
     struct mqg_slice name, vhost;
 };
-enum mqg_err args_equal_bool(const struct args_equal *w, const char *arg, bool received, bool current, struct mqg_error *e);
-enum mqg_err args_equal_word(const struct args_equal *w, const char *arg, struct mqg_slice received, struct mqg_slice current,
+enum mqg_err args_equal_bool(const struct args_equal *w, const char *arg, bool received, bool current,
                              struct mqg_error *e);
+enum mqg_err args_equal_word(const struct args_equal *w, const char *arg, struct mqg_slice received,
+                             struct mqg_slice current, struct mqg_error *e);
 enum mqg_err args_equal_arg(const struct args_equal *w, const char *arg, const struct mqg_table *received,
                             const struct mqg_table *current, struct mqg_error *e);
 
@@ -106,16 +111,17 @@ struct mqg_slice exchange_type_word(enum mqg_exchange_type type);
 struct exchange_entry *exchange_create(struct definitions_edit *d, const struct mqg_exchange_def *def,
                                        enum mqg_exchange_type type);
 void exchange_create_predeclared(struct definitions_edit *d);
-/* With all its bindings; exchanges that thereby lose their last one follow at the edit's end if they are auto-delete. */
+/* With all its bindings; exchanges that thereby lose their last one follow at the edit's end if they are
+ * auto-delete. */
 void exchange_drop(struct definitions_edit *d, struct exchange_entry *x);
 
 /* ---- queues */
 /* id 0: a new one. */
-struct queue_entry *queue_create(struct definitions_edit *d, const struct mqg_queue_def *def, const struct queue_opts *opts,
-                                 uint64_t id);
+struct queue_entry *queue_create(struct definitions_edit *d, const struct mqg_queue_def *def,
+                                 const struct queue_opts *opts, uint64_t id);
 /* Conditions, then queue_end, then queue_entry_remove. GONE when it was ended before. */
-enum mqg_err queue_entry_drop(struct definitions_edit *d, struct queue_entry *q, bool if_unused, bool if_empty,
-                              uint64_t *messages, struct mqg_error *e) MQG_MUST_CHECK;
+enum mqg_err queue_entry_drop(struct definitions_edit *d, struct queue_entry *q, bool if_unused,
+                              bool if_empty, uint64_t *messages, struct mqg_error *e) MQG_MUST_CHECK;
 /* Out of the model, the records and the snapshot, with its bindings. */
 void queue_entry_remove(struct definitions_edit *d, struct queue_entry *q);
 enum mqg_err queue_check_owner(const struct mqg_queue *q, uint64_t conn, struct mqg_error *e) MQG_MUST_CHECK;
@@ -123,8 +129,9 @@ void queue_owners_fini(void);
 
 /* ---- bindings */
 /* OK when it is there already. Both ends were looked up. */
-enum mqg_err binding_create(struct definitions_edit *d, const struct mqg_binding_def *def, struct exchange_entry *source,
-                            struct exchange_entry *to_exchange, struct queue_entry *to_queue, struct mqg_error *e);
+enum mqg_err binding_create(struct definitions_edit *d, const struct mqg_binding_def *def,
+                            struct exchange_entry *source, struct exchange_entry *to_exchange,
+                            struct queue_entry *to_queue, struct mqg_error *e);
 /* Out of the model and the records; unbind: out of the snapshot too (else the caller drops the source). */
 void binding_drop(struct definitions_edit *d, struct binding *b, bool unbind);
 

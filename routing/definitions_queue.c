@@ -1,8 +1,8 @@
 /* definitions_queue.c - queues: declare, delete, purge, open; exclusive owners; names that the server gives.
  *
- * A declaration that finds its queue compares against the snapshot and takes no lock. Exclusive queues hang on their owner's
- * connection id, so that a connection that ends finds them at once; a durable exclusive queue is exclusive only, as in
- * RabbitMQ: its owner does not outlive the node. */
+ * A declaration that finds its queue compares against the snapshot and takes no lock. Exclusive queues hang
+ * on their owner's connection id, so that a connection that ends finds them at once; a durable exclusive
+ * queue is exclusive only, as in RabbitMQ: its owner does not outlive the node. */
 #include "definitions_int.h"
 
 #include "names.h"
@@ -59,7 +59,7 @@ void queue_owners_fini(void)
     mqg_map_init(&queue_owners, MQG_MAP_BORROW);
 }
 
-/* ---- the model --------------------------------------------------------------------------------------------------------- */
+/* ---- the model ----------------------------------------------------------------------------------------- */
 
 static void queue_record(struct definitions_edit *d, const struct mqg_queue *q, bool remove)
 {
@@ -112,8 +112,8 @@ void queue_entry_remove(struct definitions_edit *d, struct queue_entry *q)
     topology_retire(q, queue_entry_free, NULL);
 }
 
-enum mqg_err queue_entry_drop(struct definitions_edit *d, struct queue_entry *q, bool if_unused, bool if_empty, uint64_t *messages,
-                        struct mqg_error *e)
+enum mqg_err queue_entry_drop(struct definitions_edit *d, struct queue_entry *q, bool if_unused,
+                              bool if_empty, uint64_t *messages, struct mqg_error *e)
 {
     enum mqg_err err = queue_end(q->queue, if_unused, if_empty, messages, e);
     if (err == MQG_OK)
@@ -128,7 +128,7 @@ enum mqg_err queue_check_owner(const struct mqg_queue *q, uint64_t conn, struct 
     return definitions_locked(e, mqg_queue_name(q), queue_vhost(q));
 }
 
-/* ---- declare ------------------------------------------------------------------------------------------------------------- */
+/* ---- declare ------------------------------------------------------------------------------------------- */
 
 static void queue_fill_ok(struct mqg_queue *q, struct mqg_queue_ok *ok)
 {
@@ -142,12 +142,13 @@ static void queue_fill_ok(struct mqg_queue *q, struct mqg_queue_ok *ok)
 static bool queue_type_implied(const struct mqg_queue *q, const struct mqg_queue_def *def)
 {
     const struct mqg_value *v = mqg_table_get(&def->args, MQG_SLICE_LIT("x-queue-type"));
-    bool classic = v == NULL || (v->type == MQG_VALUE_STRING && mqg_slice_eq(v->bytes, MQG_SLICE_LIT("classic")));
+    bool classic = v == NULL ||
+                   (v->type == MQG_VALUE_STRING && mqg_slice_eq(v->bytes, MQG_SLICE_LIT("classic")));
     return classic && queue_opts(q)->type == QUEUE_CLASSIC;
 }
 
-static enum mqg_err queue_compare_args(const struct args_equal *w, const struct mqg_queue *q, const struct mqg_queue_def *def,
-                                       struct mqg_error *e)
+static enum mqg_err queue_compare_args(const struct args_equal *w, const struct mqg_queue *q,
+                                       const struct mqg_queue_def *def, struct mqg_error *e)
 {
     enum mqg_err err = MQG_OK;
     const char *arg;
@@ -266,7 +267,7 @@ enum mqg_err mqg_queue_declare(struct mqg_session *s, const struct mqg_queue_def
     return queue_declare_named(s, &def, ok, ticket, e);
 }
 
-/* ---- delete, purge, open ------------------------------------------------------------------------------------------------------ */
+/* ---- delete, purge, open ------------------------------------------------------------------------------- */
 
 enum mqg_err mqg_queue_delete(struct mqg_session *s, struct mqg_slice name, bool if_unused, bool if_empty,
                               uint64_t *messages, uint64_t *ticket, struct mqg_error *e)
@@ -320,7 +321,7 @@ enum mqg_err mqg_queue_open(struct mqg_session *s, struct mqg_slice name, struct
     return err;
 }
 
-/* ---- queues that end by themselves ------------------------------------------------------------------------------------------------ */
+/* ---- queues that end by themselves --------------------------------------------------------------------- */
 
 static struct queue_entry *queue_first_owned(uint64_t conn)
 {

@@ -1,9 +1,10 @@
 /* definitions_recover.c - from the store's metadata back to a topology, and the first vhost of a new store.
  *
- * Records come in no order, each with its key's final value, so they are kept until the last has come, then built by kind:
- * vhosts, exchanges, queues, bindings; one edit per vhost, so that 100,000 bindings are one publication. A record that does
- * not decode, that sits under another's key, or whose vhost or ends are not there, is reported and left out: the rest must
- * start. (A binding without its ends is no damage: the two removals of a cascade may be torn apart by a crash.)
+ * Records come in no order, each with its key's final value, so they are kept until the last has come, then
+ * built by kind: vhosts, exchanges, queues, bindings; one edit per vhost, so that 100,000 bindings are one
+ * publication. A record that does not decode, that sits under another's key, or whose vhost or ends are not
+ * there, is reported and left out: the rest must start. (A binding without its ends is no damage: the two
+ * removals of a cascade may be torn apart by a crash.)
  *
  * Every start also counts up an epoch ("node/epoch"), from which sequence numbers of queues are made. */
 #include "definitions_int.h"
@@ -27,7 +28,7 @@ static struct recover_item *recover_items[META_KIND_COUNT];
 static uint64_t recover_next_id, recover_epoch;
 static struct mqg_queue *recover_last; /* messages come queue by queue */
 
-/* ---- one record -------------------------------------------------------------------------------------------------------- */
+/* ---- one record ---------------------------------------------------------------------------------------- */
 
 static struct mqg_slice recover_key(const struct recover_item *item)
 {
@@ -79,7 +80,7 @@ void mqg_routing_recover_meta(struct mqg_slice key, struct mqg_slice value)
     recover_items[kind] = item;
 }
 
-/* ---- building ------------------------------------------------------------------------------------------------------------ */
+/* ---- building ------------------------------------------------------------------------------------------ */
 
 static void recover_exchange(struct definitions_edit *d, const struct meta_record *r, struct mqg_slice key)
 {
@@ -214,7 +215,7 @@ void mqg_routing_recovered_meta(void)
     definitions_unlock();
 }
 
-/* ---- messages ------------------------------------------------------------------------------------------------------------ */
+/* ---- messages ------------------------------------------------------------------------------------------ */
 
 bool mqg_routing_recover_message(uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off,
                                  uint32_t len, const struct mqg_stored *head, uint32_t delivery_count,
@@ -243,7 +244,7 @@ size_t mqg_routing_queue_live(uint64_t queue_id, struct mqg_range *ranges, size_
     return n;
 }
 
-/* ---- begin and end ------------------------------------------------------------------------------------------------------- */
+/* ---- begin and end ------------------------------------------------------------------------------------- */
 
 static bool recover_any_vhost(void)
 {

@@ -1,5 +1,5 @@
-/* definitions_test.c - declaring and deleting: refusals with their codes and texts, what goes with what, owners, metadata that
- * comes back after a restart. */
+/* definitions_test.c - declaring and deleting: refusals with their codes and texts, what goes with what,
+ * owners, metadata that comes back after a restart. */
 #include "topology_fake.h"
 
 #include "names.h"
@@ -18,9 +18,18 @@ static struct mqg_vhost *root_vhost(void)
     return mqg_vhost_find(str("/"));
 }
 
-/* ---- words: each gives the outcome and leaves the error in `last` -------------------------------------------------------- */
+/* ---- words: each gives the outcome and leaves the error in `last` -------------------------------------- */
 
-enum { DURABLE = 1, EXCLUSIVE = 2, AUTO_DELETE = 4, INTERNAL = 8, PASSIVE = 16, CONN2 = 32, IF_UNUSED = 64, IF_EMPTY = 128 };
+enum {
+    DURABLE = 1,
+    EXCLUSIVE = 2,
+    AUTO_DELETE = 4,
+    INTERNAL = 8,
+    PASSIVE = 16,
+    CONN2 = 32,
+    IF_UNUSED = 64,
+    IF_EMPTY = 128
+};
 
 static struct mqg_session *who(unsigned flags)
 {
@@ -66,10 +75,12 @@ static enum mqg_err queue(const char *name, unsigned flags)
 
 static enum mqg_err queue_delete(const char *name, unsigned flags)
 {
-    return mqg_queue_delete(who(flags), str(name), flags & IF_UNUSED, flags & IF_EMPTY, &last_messages, &last_ticket, &last);
+    return mqg_queue_delete(who(flags), str(name), flags & IF_UNUSED, flags & IF_EMPTY, &last_messages,
+                            &last_ticket, &last);
 }
 
-static enum mqg_err exchange_arg(const char *name, const char *type, unsigned flags, const char *arg, struct mqg_value v)
+static enum mqg_err exchange_arg(const char *name, const char *type, unsigned flags, const char *arg,
+                                 struct mqg_value v)
 {
     struct mqg_field f;
     struct mqg_exchange_def def = {.name = str(name),
@@ -91,12 +102,13 @@ static enum mqg_err exchange_delete(const char *name, unsigned flags)
     return mqg_exchange_delete(who(flags), str(name), flags & IF_UNUSED, &last_ticket, &last);
 }
 
-static enum mqg_err bind_arg(const char *source, const char *destination, const char *key, const char *arg, struct mqg_value v,
-                             unsigned flags, bool undo)
+static enum mqg_err bind_arg(const char *source, const char *destination, const char *key, const char *arg,
+                             struct mqg_value v, unsigned flags, bool undo)
 {
     struct mqg_field f;
     bool to_exchange = destination[0] == '>';
-    struct mqg_binding_def def = {str(source), str(destination + to_exchange), to_exchange, str(key), one_arg(&f, arg, v)};
+    struct mqg_binding_def def = {str(source), str(destination + to_exchange), to_exchange, str(key),
+                                  one_arg(&f, arg, v)};
     if (undo)
         return mqg_binding_delete(who(flags), &def, &last_ticket, &last);
     return mqg_binding_put(who(flags), &def, &last_ticket, &last);
@@ -116,7 +128,8 @@ static enum mqg_err unbind(const char *source, const char *destination, const ch
 static void refused_(enum mqg_err got, int code, const char *want, int line)
 {
     if (got == MQG_OK || last.code != code || strcmp(last.text, want) != 0)
-        fail_msg("line %d: err %d code %d '%s', want %d '%s'", line, (int)got, last.code, last.text, code, want);
+        fail_msg("line %d: err %d code %d '%s', want %d '%s'", line, (int)got, last.code, last.text, code,
+                 want);
 }
 #define refused(call, code, want) refused_(call, code, want, __LINE__)
 #define ok(call)                  assert_int_equal(call, MQG_OK)
@@ -145,10 +158,11 @@ static int stop(void **state)
     return 0;
 }
 
-/* ---- refusals ------------------------------------------------------------------------------------------------------------ */
+/* ---- refusals ------------------------------------------------------------------------------------------ */
 
-#define LOCKED(q) \
-    "cannot obtain exclusive access to locked queue '" q "' in vhost '/'. It could be originally declared on another " \
+#define LOCKED(q)                                                 \
+    "cannot obtain exclusive access to locked queue '" q          \
+    "' in vhost '/'. It could be originally declared on another " \
     "connection or the exclusive property value does not match that of the original declaration."
 
 static void test_not_found(void **state)
@@ -199,11 +213,14 @@ static void test_inequivalent_queue(void **state)
     ok(queue_arg("q", 0, "x-unknown", number(2)));
     ok(queue_delete("q", 0));
     ok(queue_arg("q", 0, "x-message-ttl", number(10)));
-    refused(queue("q", 0), 406, DIFF("x-message-ttl", "received none but current is the value '10' of type 'signedint'"));
-    refused(queue_arg("q", 0, "x-message-ttl", number(20)), 406, DIFF("x-message-ttl", "received '20' but current is '10'"));
-    refused(queue_arg("q", 0, "x-message-ttl", text("10")), 406, DIFF("x-message-ttl", "received '10' but current is '10'"));
-    refused(queue_arg("q", 0, "x-message-ttl", (struct mqg_value){.type = MQG_VALUE_BOOL, .boolean = true}), 406,
-            DIFF("x-message-ttl", "received 'true' but current is '10'"));
+    refused(queue("q", 0), 406,
+            DIFF("x-message-ttl", "received none but current is the value '10' of type 'signedint'"));
+    refused(queue_arg("q", 0, "x-message-ttl", number(20)), 406,
+            DIFF("x-message-ttl", "received '20' but current is '10'"));
+    refused(queue_arg("q", 0, "x-message-ttl", text("10")), 406,
+            DIFF("x-message-ttl", "received '10' but current is '10'"));
+    refused(queue_arg("q", 0, "x-message-ttl", (struct mqg_value){.type = MQG_VALUE_BOOL, .boolean = true}),
+            406, DIFF("x-message-ttl", "received 'true' but current is '10'"));
     refused(queue_arg("q", 0, "x-message-ttl", (struct mqg_value){.type = MQG_VALUE_NULL}), 406,
             DIFF("x-message-ttl", "received none but current is '10'"));
     ok(queue_arg("q", 0, "x-message-ttl", (struct mqg_value){.type = MQG_VALUE_INT64, .i = 10}));
@@ -211,7 +228,8 @@ static void test_inequivalent_queue(void **state)
     ok(queue_arg("q", PASSIVE | DURABLE, "x-message-ttl", number(5)));
     ok(queue_delete("q", 0));
     ok(queue_arg("q", DURABLE, "x-queue-type", text("quorum")));
-    refused(queue("q", DURABLE), 406, DIFF("x-queue-type", "received none but current is the value 'quorum' of type 'longstr'"));
+    refused(queue("q", DURABLE), 406,
+            DIFF("x-queue-type", "received none but current is the value 'quorum' of type 'longstr'"));
 }
 
 static void test_inequivalent_exchange(void **state)
@@ -219,10 +237,14 @@ static void test_inequivalent_exchange(void **state)
     (void)state;
 #define XDIFF(arg, how) "inequivalent arg '" arg "' for exchange 'x' in vhost '/': " how
     ok(exchange("x", "direct", 0));
-    refused(exchange("x", "fanout", DURABLE), 406, XDIFF("type", "received 'fanout' but current is 'direct'"));
-    refused(exchange("x", "direct", DURABLE | INTERNAL), 406, XDIFF("durable", "received 'true' but current is 'false'"));
-    refused(exchange("x", "direct", AUTO_DELETE), 406, XDIFF("auto_delete", "received 'true' but current is 'false'"));
-    refused(exchange("x", "direct", INTERNAL), 406, XDIFF("internal", "received 'true' but current is 'false'"));
+    refused(exchange("x", "fanout", DURABLE), 406,
+            XDIFF("type", "received 'fanout' but current is 'direct'"));
+    refused(exchange("x", "direct", DURABLE | INTERNAL), 406,
+            XDIFF("durable", "received 'true' but current is 'false'"));
+    refused(exchange("x", "direct", AUTO_DELETE), 406,
+            XDIFF("auto_delete", "received 'true' but current is 'false'"));
+    refused(exchange("x", "direct", INTERNAL), 406,
+            XDIFF("internal", "received 'true' but current is 'false'"));
     refused(exchange_arg("x", "direct", 0, "alternate-exchange", text("y")), 406,
             XDIFF("alternate-exchange", "received the value 'y' of type 'longstr' but current is none"));
     ok(exchange_arg("x", "direct", 0, "other", number(1)));
@@ -243,9 +265,12 @@ static void test_access_refused(void **state)
     static const char no[] = "operation not permitted on the default exchange";
     ok(queue("q", 0));
     refused(queue("amq.mine", 0), 403, "queue name 'amq.mine' contains reserved prefix 'amq.*'");
-    refused(exchange("amq.mine", "direct", 0), 403, "exchange name 'amq.mine' contains reserved prefix 'amq.*'");
-    refused(exchange_delete("amq.direct", 0), 403, "deletion of system exchange 'amq.direct' in vhost '/' not allowed");
-    refused(exchange_delete("amq.none", 0), 403, "deletion of system exchange 'amq.none' in vhost '/' not allowed");
+    refused(exchange("amq.mine", "direct", 0), 403,
+            "exchange name 'amq.mine' contains reserved prefix 'amq.*'");
+    refused(exchange_delete("amq.direct", 0), 403,
+            "deletion of system exchange 'amq.direct' in vhost '/' not allowed");
+    refused(exchange_delete("amq.none", 0), 403,
+            "deletion of system exchange 'amq.none' in vhost '/' not allowed");
     refused(exchange_delete("", 0), 403, no);
     refused(exchange("", "direct", DURABLE), 403, no);
     refused(exchange("", "direct", PASSIVE), 403, no);
@@ -285,8 +310,9 @@ static void test_headers_match_words(void **state)
             "Invalid x-match field value <<\"most\">>; expected all, any, all-with-x, or any-with-x");
     refused(bind_arg("amq.match", "q", "", "x-match", number(3), 0, false), 406,
             "Invalid x-match field type signedint (value 3); expected longstr");
-    refused(bind_arg("amq.match", "q", "", "x-match", (struct mqg_value){.type = MQG_VALUE_BOOL, .boolean = true}, 0, false), 406,
-            "Invalid x-match field type bool (value true); expected longstr");
+    refused(bind_arg("amq.match", "q", "", "x-match",
+                     (struct mqg_value){.type = MQG_VALUE_BOOL, .boolean = true}, 0, false),
+            406, "Invalid x-match field type bool (value true); expected longstr");
     ok(bind_arg("amq.match", "q", "", "x-match", text("most"), 0, true));
     ok(bind_arg("amq.direct", "q", "", "x-match", text("most"), 0, false));
 }
@@ -298,7 +324,8 @@ static void test_permissions(void **state)
     ok(exchange("x", "direct", 0));
     fake_denied[MQG_CONFIGURE] = "no";
     refused(queue("no1", 0), 403, "access to queue 'no1' in vhost '/' refused for user 'guest'");
-    refused(exchange("no1", "direct", 0), 403, "access to exchange 'no1' in vhost '/' refused for user 'guest'");
+    refused(exchange("no1", "direct", 0), 403,
+            "access to exchange 'no1' in vhost '/' refused for user 'guest'");
     refused(queue_delete("no1", 0), 403, "access to queue 'no1' in vhost '/' refused for user 'guest'");
     refused(exchange_delete("no1", 0), 403, "access to exchange 'no1' in vhost '/' refused for user 'guest'");
     fake_denied[MQG_CONFIGURE] = NULL;
@@ -314,7 +341,8 @@ static void test_permissions(void **state)
     refused(queue_arg("q3", 0, "x-dead-letter-exchange", text("yes")), 403,
             "access to queue 'q3' in vhost '/' refused for user 'guest'");
     uint64_t messages;
-    refused(mqg_queue_purge(who(0), str("q"), &messages, &last), 403, "access to queue 'q' in vhost '/' refused for user 'guest'");
+    refused(mqg_queue_purge(who(0), str("q"), &messages, &last), 403,
+            "access to queue 'q' in vhost '/' refused for user 'guest'");
     fake_denied[MQG_READ] = "x";
     refused(bind_to("x", "q", "k"), 403, "access to exchange 'x' in vhost '/' refused for user 'guest'");
     refused(unbind("x", "q", "k"), 403, "access to exchange 'x' in vhost '/' refused for user 'guest'");
@@ -337,7 +365,7 @@ static void test_bounds(void **state)
     refused(queue_arg("q", 0, "x", huge), 406, "arguments of queue 'q' are larger than 262144 bytes");
 }
 
-/* ---- owners ------------------------------------------------------------------------------------------------------------------ */
+/* ---- owners -------------------------------------------------------------------------------------------- */
 
 static void test_exclusive(void **state)
 {
@@ -392,7 +420,7 @@ static void test_server_named(void **state)
     assert_true(queue_there(first));
 }
 
-/* ---- what goes with what -------------------------------------------------------------------------------------------------------- */
+/* ---- what goes with what ------------------------------------------------------------------------------- */
 
 static void test_auto_delete_exchanges(void **state)
 {
@@ -486,7 +514,7 @@ static void test_queue_over(void **state)
     mqg_queue_unref(&q);
 }
 
-/* ---- metadata -------------------------------------------------------------------------------------------------------------------- */
+/* ---- metadata ------------------------------------------------------------------------------------------ */
 
 static bool meta_has(const char *key)
 {
@@ -509,7 +537,8 @@ static void test_only_durable_is_recorded(void **state)
     ok(bind_to("tx", "d", "k"));
     ok(bind_to("dx", ">tx", "k"));
     ok(bind_to("dx", ">amq.fanout", ""));
-    assert_true(meta_has("q/%2F/d") && meta_has("x/%2F/dx") && meta_has("b/%2F/dx/q/d/k.%23/") && meta_has("b/%2F/dx/x/amq.fanout//"));
+    assert_true(meta_has("q/%2F/d") && meta_has("x/%2F/dx") && meta_has("b/%2F/dx/q/d/k.%23/") &&
+                meta_has("b/%2F/dx/x/amq.fanout//"));
     assert_int_equal(fake_meta.count, 3 + 4);
     ok(exchange_delete("dx", 0));
     assert_true(last_ticket > 0);
@@ -546,7 +575,8 @@ static bool dump_queue(void *arg, const struct mqg_queue_info *q)
 {
     char args[512];
     dump_args(args, q->args);
-    dump_line(arg, "queue %.*s %llu %d %s", MQG_SLICE_FMT(q->name), (unsigned long long)mqg_queue_id(q->queue), q->durable, args);
+    dump_line(arg, "queue %.*s %llu %d %s", MQG_SLICE_FMT(q->name),
+              (unsigned long long)mqg_queue_id(q->queue), q->durable, args);
     return true;
 }
 
@@ -554,8 +584,8 @@ static bool dump_exchange(void *arg, const struct mqg_exchange_info *x)
 {
     char args[512];
     dump_args(args, x->args);
-    dump_line(arg, "exchange %.*s %.*s %.*s %d%d%d %s", MQG_SLICE_FMT(x->vhost), MQG_SLICE_FMT(x->name), MQG_SLICE_FMT(x->type),
-              x->durable, x->auto_delete, x->internal, args);
+    dump_line(arg, "exchange %.*s %.*s %.*s %d%d%d %s", MQG_SLICE_FMT(x->vhost), MQG_SLICE_FMT(x->name),
+              MQG_SLICE_FMT(x->type), x->durable, x->auto_delete, x->internal, args);
     return true;
 }
 
@@ -564,7 +594,8 @@ static bool dump_binding(void *arg, const struct mqg_binding_info *b)
     char args[512];
     dump_args(args, b->args);
     dump_line(arg, "binding %.*s %.*s %s %.*s %.*s %s", MQG_SLICE_FMT(b->vhost), MQG_SLICE_FMT(b->source),
-              b->to_exchange ? "exchange" : "queue", MQG_SLICE_FMT(b->destination), MQG_SLICE_FMT(b->key), args);
+              b->to_exchange ? "exchange" : "queue", MQG_SLICE_FMT(b->destination), MQG_SLICE_FMT(b->key),
+              args);
     return true;
 }
 
@@ -700,7 +731,7 @@ static void test_messages_find_their_queue(void **state)
     assert_true(upto == UINT64_MAX);
 }
 
-/* ---- vhosts ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- vhosts -------------------------------------------------------------------------------------------- */
 
 static bool count_vhost(void *arg, struct mqg_vhost *v)
 {
@@ -731,7 +762,8 @@ static void test_vhosts(void **state)
     assert_null(root_vhost());
     assert_int_equal(mqg_vhost_delete(str("/"), &ticket, &last), MQG_NOT_FOUND);
     for (struct mqg_map_iter it = {0}; mqg_map_next(&fake_meta, &it);)
-        assert_false(mqg_slice_starts(it.key, str("q/")) || mqg_slice_starts(it.key, str("b/")) || mqg_slice_starts(it.key, str("x/")));
+        assert_false(mqg_slice_starts(it.key, str("q/")) || mqg_slice_starts(it.key, str("b/")) ||
+                     mqg_slice_starts(it.key, str("x/")));
     ok(mqg_vhost_put(str("/"), &ticket, &last));
     assert_ptr_not_equal(root_vhost(), first);
     assert_false(mqg_vhost_alive(first));

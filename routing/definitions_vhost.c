@@ -1,7 +1,8 @@
 /* definitions_vhost.c - making and deleting vhosts.
  *
- * A vhost that goes takes its queues, exchanges and bindings along: each is taken out of the model and the records one by
- * one, but the snapshot is dropped as a whole. Its connections are closed after the lock is given back. */
+ * A vhost that goes takes its queues, exchanges and bindings along: each is taken out of the model and the
+ * records one by one, but the snapshot is dropped as a whole. Its connections are closed after the lock is
+ * given back. */
 #include "definitions_int.h"
 
 #include "names.h"
@@ -36,8 +37,8 @@ static void vhost_drop_exchanges(struct definitions_edit *d)
     MQG_ASSERT(d->vhost->bindings.count == 0 && d->vhost->queues.count == 0);
 }
 
-/* The walk goes on while the entry just returned is deleted. A queue cannot have been ended before: that happens under the
- * mutex too. */
+/* The walk goes on while the entry just returned is deleted. A queue cannot have been ended before: that
+ * happens under the mutex too. */
 void vhost_dissolve(struct definitions_edit *d)
 {
     uint64_t messages;

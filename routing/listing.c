@@ -1,13 +1,14 @@
 /* listing.c - what is there, for the management API.
  *
- * A listing holds the lock only while it copies pointers, a queue's or exchange's facts being read afterwards: visitors print,
- * and a slow one must not stop declarations. The caller is a reader of epochs (a worker, or a registered thread), so what the
- * pointers lead to lives until its quiescent point, even if it is deleted meanwhile. */
+ * A listing holds the lock only while it copies pointers, a queue's or exchange's facts being read
+ * afterwards: visitors print, and a slow one must not stop declarations. The caller is a reader of epochs (a
+ * worker, or a registered thread), so what the pointers lead to lives until its quiescent point, even if it
+ * is deleted meanwhile. */
 #include "definitions_int.h"
 
 #include <mqgate/vec.h>
 
-/* ---- over vhosts --------------------------------------------------------------------------------------------------- */
+/* ---- over vhosts --------------------------------------------------------------------------------------- */
 
 void mqg_vhost_each(bool (*visit)(void *arg, struct mqg_vhost *v), void *arg)
 {
@@ -21,7 +22,7 @@ static bool listing_wants(const struct mqg_vhost *v, const struct mqg_vhost *one
     return one != NULL ? v == one : mqg_vhost_alive(v);
 }
 
-/* ---- queues ---------------------------------------------------------------------------------------------------------- */
+/* ---- queues -------------------------------------------------------------------------------------------- */
 
 /* Queues of v, or of all vhosts: from the snapshot, without a lock. */
 static void listing_queues(const struct mqg_vhost *one, struct mqg_vec *out)
@@ -46,7 +47,8 @@ void mqg_queue_each(struct mqg_vhost *v, bool (*visit)(void *arg, const struct m
     mqg_vec_fini(&queues);
 }
 
-void mqg_consumer_each(struct mqg_vhost *v, bool (*visit)(void *arg, const struct mqg_consumer_info *c), void *arg)
+void mqg_consumer_each(struct mqg_vhost *v, bool (*visit)(void *arg, const struct mqg_consumer_info *c),
+                       void *arg)
 {
     struct mqg_vec queues = {NULL, 0, 0};
     listing_queues(v, &queues);
@@ -56,10 +58,10 @@ void mqg_consumer_each(struct mqg_vhost *v, bool (*visit)(void *arg, const struc
     mqg_vec_fini(&queues);
 }
 
-/* ---- exchanges --------------------------------------------------------------------------------------------------------- */
+/* ---- exchanges ----------------------------------------------------------------------------------------- */
 
-static bool listing_exchange(const struct exchange_cell *c, bool (*visit)(void *arg, const struct mqg_exchange_info *x),
-                             void *arg)
+static bool listing_exchange(const struct exchange_cell *c,
+                             bool (*visit)(void *arg, const struct mqg_exchange_info *x), void *arg)
 {
     struct mqg_exchange_info info = {.name = c->name,
                                      .vhost = mqg_vhost_name(c->vhost),
@@ -71,7 +73,8 @@ static bool listing_exchange(const struct exchange_cell *c, bool (*visit)(void *
     return visit(arg, &info);
 }
 
-void mqg_exchange_each(struct mqg_vhost *one, bool (*visit)(void *arg, const struct mqg_exchange_info *x), void *arg)
+void mqg_exchange_each(struct mqg_vhost *one, bool (*visit)(void *arg, const struct mqg_exchange_info *x),
+                       void *arg)
 {
     struct mqg_pmap_cursor c;
     for (struct mqg_vhost *v = vhost_first(); v != NULL; v = v->next_all)
@@ -81,7 +84,7 @@ void mqg_exchange_each(struct mqg_vhost *one, bool (*visit)(void *arg, const str
                     return;
 }
 
-/* ---- bindings ------------------------------------------------------------------------------------------------------------ */
+/* ---- bindings ------------------------------------------------------------------------------------------ */
 
 /* The snapshot has no arguments of bindings, so these come from the model, under the lock. */
 static void listing_bindings(const struct mqg_vhost *v, struct mqg_vec *out)
@@ -93,7 +96,8 @@ static void listing_bindings(const struct mqg_vhost *v, struct mqg_vec *out)
     definitions_unlock();
 }
 
-static bool listing_vhost_bindings(struct mqg_vhost *v, bool (*visit)(void *arg, const struct mqg_binding_info *b), void *arg)
+static bool listing_vhost_bindings(struct mqg_vhost *v,
+                                   bool (*visit)(void *arg, const struct mqg_binding_info *b), void *arg)
 {
     struct mqg_vec bindings = {NULL, 0, 0};
     bool more = true;
@@ -113,22 +117,26 @@ static bool listing_vhost_bindings(struct mqg_vhost *v, bool (*visit)(void *arg,
 }
 
 /* Every queue is bound to the default exchange by its name. */
-static bool listing_default_bindings(struct mqg_vhost *v, bool (*visit)(void *arg, const struct mqg_binding_info *b), void *arg)
+static bool listing_default_bindings(struct mqg_vhost *v,
+                                     bool (*visit)(void *arg, const struct mqg_binding_info *b), void *arg)
 {
     static const struct mqg_table none;
     struct mqg_pmap_cursor c;
     for (mqg_pmap_cursor_init(&c, vhost_root(v)->queues); mqg_pmap_cursor_next(&c);) {
         struct mqg_slice name = mqg_queue_name(c.value);
-        struct mqg_binding_info info = {.vhost = mqg_vhost_name(v), .destination = name, .key = name, .args = &none};
+        struct mqg_binding_info info = {
+            .vhost = mqg_vhost_name(v), .destination = name, .key = name, .args = &none};
         if (!visit(arg, &info))
             return false;
     }
     return true;
 }
 
-void mqg_binding_each(struct mqg_vhost *one, bool (*visit)(void *arg, const struct mqg_binding_info *b), void *arg)
+void mqg_binding_each(struct mqg_vhost *one, bool (*visit)(void *arg, const struct mqg_binding_info *b),
+                      void *arg)
 {
     for (struct mqg_vhost *v = vhost_first(); v != NULL; v = v->next_all)
-        if (listing_wants(v, one) && (!listing_default_bindings(v, visit, arg) || !listing_vhost_bindings(v, visit, arg)))
+        if (listing_wants(v, one) &&
+            (!listing_default_bindings(v, visit, arg) || !listing_vhost_bindings(v, visit, arg)))
             return;
 }

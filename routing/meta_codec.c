@@ -2,10 +2,11 @@
  *
  * Keys:  vhost/V   x/V/EXCHANGE   q/V/QUEUE   b/V/SOURCE/q|x/DESTINATION/KEY/ARGS
  *        node/queue_id   node/epoch
- *        parts percent-encoded; ARGS is empty without arguments, else 32 hex digits of their SHA-256, because arguments
- *        may be larger than a key should be.
+ *        parts percent-encoded; ARGS is empty without arguments, else 32 hex digits of their SHA-256,
+ *        because arguments may be larger than a key should be.
  *
- * Values, little-endian, strings as u16 length and bytes, args as u32 length and a table in the encoding of value.h:
+ * Values, little-endian, strings as u16 length and bytes, args as u32 length and a table in the encoding of
+ * value.h:
  *
  *   vhost     | 1 | flags 0 | name |
  *   exchange  | 1 | flags   | vhost | name | type | args |
@@ -14,8 +15,8 @@
  *   queue id  | 1 | flags 0 | next u64 |
  *   epoch     | 1 | flags 0 | starts u64 |
  *
- * The first byte is the version. A flag that this version does not know is refused like a later version: it was written
- * because it matters. */
+ * The first byte is the version. A flag that this version does not know is refused like a later version: it
+ * was written because it matters. */
 #include "meta_codec.h"
 
 #include "names.h"
@@ -26,7 +27,7 @@
 enum { META_VERSION = 1, META_ARGS_MAX_BYTES = 1u << 20, META_ARGS_DIGEST_BYTES = 16 };
 enum { META_DURABLE = 1, META_AUTO_DELETE = 2, META_INTERNAL = 4, META_EXCLUSIVE = 4, META_TO_EXCHANGE = 1 };
 
-/* ---- keys ------------------------------------------------------------------------------------------------------ */
+/* ---- keys ---------------------------------------------------------------------------------------------- */
 
 enum meta_kind meta_kind_of(struct mqg_slice key)
 {
@@ -122,7 +123,7 @@ void meta_key(struct mqg_dynbuf *out, const struct meta_record *r)
         meta_key_binding(out, &r->binding);
 }
 
-/* ---- values: writing ------------------------------------------------------------------------------------------- */
+/* ---- values: writing ----------------------------------------------------------------------------------- */
 
 static void meta_put_string(struct mqg_dynbuf *out, struct mqg_slice s)
 {
@@ -193,7 +194,7 @@ void meta_encode(struct mqg_dynbuf *out, const struct meta_record *r)
     }
 }
 
-/* ---- values: reading ------------------------------------------------------------------------------------------- */
+/* ---- values: reading ----------------------------------------------------------------------------------- */
 
 static struct mqg_slice meta_take_string(struct mqg_cursor *c)
 {

@@ -15,9 +15,12 @@ static struct meta_record sample(enum meta_kind kind)
 {
     struct meta_record r = {.kind = kind, .number = 0x1122334455667788};
     r.vhost = MQG_SLICE_LIT("/");
-    r.exchange = (struct mqg_exchange_def){MQG_SLICE_LIT("x"), MQG_SLICE_LIT("topic"), true, false, true, sample_table};
-    r.queue = (struct mqg_queue_def){.name = MQG_SLICE_LIT("a/b%"), .durable = true, .auto_delete = true, .args = sample_table};
-    r.binding = (struct mqg_binding_def){MQG_SLICE_LIT("x"), MQG_SLICE_LIT("a/b%"), false, MQG_SLICE_LIT("k.#"), sample_table};
+    r.exchange = (struct mqg_exchange_def){MQG_SLICE_LIT("x"), MQG_SLICE_LIT("topic"), true, false, true,
+                                           sample_table};
+    r.queue = (struct mqg_queue_def){
+        .name = MQG_SLICE_LIT("a/b%"), .durable = true, .auto_delete = true, .args = sample_table};
+    r.binding = (struct mqg_binding_def){MQG_SLICE_LIT("x"), MQG_SLICE_LIT("a/b%"), false,
+                                         MQG_SLICE_LIT("k.#"), sample_table};
     return r;
 }
 
@@ -83,9 +86,11 @@ static void test_args_in_key(void **state)
 
 static const uint8_t golden_queue_id[] = {1, 0, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11};
 static const uint8_t golden_vhost[] = {1, 0, 1, 0, '/'};
-static const uint8_t golden_queue_head[] = {1, 3, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 1, 0, '/', 4, 0, 'a', '/', 'b', '%'};
+static const uint8_t golden_queue_head[] = {1, 3, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,
+                                            1, 0, '/',  4,    0,    'a',  '/',  'b',  '%'};
 static const uint8_t golden_exchange_head[] = {1, 5, 1, 0, '/', 1, 0, 'x', 5, 0, 't', 'o', 'p', 'i', 'c'};
-static const uint8_t golden_binding_head[] = {1, 0, 1, 0, '/', 1, 0, 'x', 4, 0, 'a', '/', 'b', '%', 3, 0, 'k', '.', '#'};
+static const uint8_t golden_binding_head[] = {1,   0,   1,   0,   '/', 1, 0,   'x', 4,  0,
+                                              'a', '/', 'b', '%', 3,   0, 'k', '.', '#'};
 
 static const struct {
     enum meta_kind kind;
@@ -218,12 +223,9 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_args_in_key),
-        cmocka_unit_test(test_golden_bytes),
-        cmocka_unit_test(test_round_trip_and_cuts),
-        cmocka_unit_test(test_flips),
-        cmocka_unit_test(test_later_versions_are_refused),
+        cmocka_unit_test(test_keys),         cmocka_unit_test(test_args_in_key),
+        cmocka_unit_test(test_golden_bytes), cmocka_unit_test(test_round_trip_and_cuts),
+        cmocka_unit_test(test_flips),        cmocka_unit_test(test_later_versions_are_refused),
         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests_name("meta_codec", tests, NULL, NULL);

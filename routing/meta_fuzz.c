@@ -1,5 +1,5 @@
-/* meta_fuzz.c - definitions read from any bytes: the first says which kind, the rest is the value. What decodes must have a
- * key, and must encode to something that decodes again. */
+/* meta_fuzz.c - definitions read from any bytes: the first says which kind, the rest is the value. What
+ * decodes must have a key, and must encode to something that decodes again. */
 #include "meta_codec.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,7 +1,8 @@
 /* names.c - names of objects.
  *
- * Metadata keys are paths of percent-encoded parts ("q/%2F/orders"), so that any byte may stand in a name and still every
- * object has exactly one key: two spellings would be two records of one queue, of which a removal takes one. */
+ * Metadata keys are paths of percent-encoded parts ("q/%2F/orders"), so that any byte may stand in a name and
+ * still every object has exactly one key: two spellings would be two records of one queue, of which a removal
+ * takes one. */
 #include "names.h"
 
 static const char names_base64url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

@@ -1,10 +1,10 @@
 /* queue_args.c - what the arguments of a queue say, checked as RabbitMQ 3.10 checks them.
  *
- * The passes and the table stand in the order that decides which of several mistakes a client is told: the dead letter
- * exchange's type, the queue type, arguments that the queue type does not know, every argument's type and value, properties
- * that a quorum queue cannot have. Unknown arguments are kept and listed, never refused, because applications carry their
- * own; so are the ones that stand for features of a cluster (ha-mode, x-queue-mode...). Texts quote Erlang terms: clients'
- * tests compare them. */
+ * The passes and the table stand in the order that decides which of several mistakes a client is told: the
+ * dead letter exchange's type, the queue type, arguments that the queue type does not know, every argument's
+ * type and value, properties that a quorum queue cannot have. Unknown arguments are kept and listed, never
+ * refused, because applications carry their own; so are the ones that stand for features of a cluster
+ * (ha-mode, x-queue-mode...). Texts quote Erlang terms: clients' tests compare them. */
 #include "queue_args.h"
 
 #include "names.h"
@@ -59,7 +59,7 @@ static enum mqg_err args_refuse_word(struct args_check *c, const char *what, str
     return args_refuse(c, how);
 }
 
-/* ---- numbers --------------------------------------------------------------------------------------------------- */
+/* ---- numbers ------------------------------------------------------------------------------------------- */
 
 static bool args_is_integer(const struct mqg_value *v)
 {
@@ -150,7 +150,8 @@ static enum mqg_err args_max_priority(struct args_check *c, const struct mqg_val
     return err;
 }
 
-/* RabbitMQ takes anything here and then ignores what is no number; a limit that is silently none is refused instead. */
+/* RabbitMQ takes anything here and then ignores what is no number; a limit that is silently none is refused
+ * instead. */
 static enum mqg_err args_delivery_limit(struct args_check *c, const struct mqg_value *v)
 {
     uint64_t n = 0;
@@ -171,7 +172,7 @@ static enum mqg_err args_queue_version(struct args_check *c, const struct mqg_va
     return args_refuse(c, how);
 }
 
-/* ---- words ----------------------------------------------------------------------------------------------------- */
+/* ---- words --------------------------------------------------------------------------------------------- */
 
 static bool args_is(const struct mqg_value *v, const char *word)
 {
@@ -260,7 +261,7 @@ static enum mqg_err args_queue_type(struct args_check *c, const struct mqg_value
     return MQG_OK;
 }
 
-/* ---- the table --------------------------------------------------------------------------------------------------- */
+/* ---- the table ----------------------------------------------------------------------------------------- */
 
 /* In RabbitMQ's order. types 0: a stream's argument. */
 static const struct args_row args_rows[] = {

@@ -30,7 +30,8 @@ static struct mqg_value value(const struct arg *a)
     }
 }
 
-static enum mqg_err parse(const struct arg args[4], unsigned properties, struct queue_opts *out, struct mqg_error *e)
+static enum mqg_err parse(const struct arg args[4], unsigned properties, struct queue_opts *out,
+                          struct mqg_error *e)
 {
     struct mqg_field fields[4];
     struct mqg_queue_def d = {.name = MQG_SLICE_LIT("q"),
@@ -45,7 +46,10 @@ static enum mqg_err parse(const struct arg args[4], unsigned properties, struct 
 
 #define Q        "queue 'q' in vhost '/'"
 #define BAD(arg) "invalid arg '" arg "' for " Q ": "
-#define QUORUM   {"x-queue-type", STR, 0, "quorum"}
+#define QUORUM                           \
+    {                                    \
+        "x-queue-type", STR, 0, "quorum" \
+    }
 
 static const struct {
     struct arg args[4];
@@ -74,32 +78,58 @@ static const struct {
     {{{"x-max-priority", STR, 0, "9"}}, 0, BAD("x-max-priority") "\"expected integer, got longstr\""},
     {{{"x-overflow", STR, 0, "explode"}}, 0, BAD("x-overflow") "invalid_overflow"},
     {{{"x-overflow", INT, 3, 0}}, 0, BAD("x-overflow") "{unacceptable_type,signedint}"},
-    {{{"x-dead-letter-exchange", INT, 3, 0}}, 0, "invalid type 'signedint' for arg 'x-dead-letter-exchange' in " Q},
-    {{{"x-dead-letter-routing-key", STR, 0, "k"}}, 0, BAD("x-dead-letter-routing-key") "routing_key_but_no_dlx_defined"},
-    {{{"x-dead-letter-routing-key", INT, 4, 0}}, 0, BAD("x-dead-letter-routing-key") "{unacceptable_type,signedint}"},
+    {{{"x-dead-letter-exchange", INT, 3, 0}},
+     0,
+     "invalid type 'signedint' for arg 'x-dead-letter-exchange' in " Q},
+    {{{"x-dead-letter-routing-key", STR, 0, "k"}},
+     0,
+     BAD("x-dead-letter-routing-key") "routing_key_but_no_dlx_defined"},
+    {{{"x-dead-letter-routing-key", INT, 4, 0}},
+     0,
+     BAD("x-dead-letter-routing-key") "{unacceptable_type,signedint}"},
     {{{"x-queue-mode", STR, 0, "odd"}}, 0, BAD("x-queue-mode") "\"unsupported queue mode 'odd'\""},
     {{{"x-queue-mode", INT, 3, 0}}, 0, BAD("x-queue-mode") "{unacceptable_type,signedint}"},
     {{{"x-queue-version", INT, 3, 0}}, 0, BAD("x-queue-version") "\"unsupported queue version '3'\""},
     {{{"x-queue-version", STR, 0, "a"}}, 0, BAD("x-queue-version") "\"expected integer, got longstr\""},
     {{{"x-queue-type", STR, 0, "bogus"}}, 0, BAD("x-queue-type") "\"unsupported queue type 'bogus'\""},
     {{{"x-queue-type", INT, 3, 0}}, 0, BAD("x-queue-type") "{unacceptable_type,signedint}"},
-    {{{"x-queue-type", STR, 0, "stream"}}, DURABLE,
+    {{{"x-queue-type", STR, 0, "stream"}},
+     DURABLE,
      BAD("x-queue-type") "\"queue type 'stream' is not there yet: it comes with the streams\""},
-    {{{"x-single-active-consumer", STR, 0, "yes"}}, 0, BAD("x-single-active-consumer") "{unacceptable_type,longstr}"},
+    {{{"x-single-active-consumer", STR, 0, "yes"}},
+     0,
+     BAD("x-single-active-consumer") "{unacceptable_type,longstr}"},
     /* not for this type */
-    {{{"x-delivery-limit", INT, 5, 0}}, 0, "invalid arg 'x-delivery-limit' for " Q " of queue type rabbit_classic_queue"},
-    {{{"x-dead-letter-strategy", STR, 0, "zz"}}, 0,
+    {{{"x-delivery-limit", INT, 5, 0}},
+     0,
+     "invalid arg 'x-delivery-limit' for " Q " of queue type rabbit_classic_queue"},
+    {{{"x-dead-letter-strategy", STR, 0, "zz"}},
+     0,
      "invalid arg 'x-dead-letter-strategy' for " Q " of queue type rabbit_classic_queue"},
-    {{{"x-max-age", STR, 0, "1h"}}, 0, "invalid arg 'x-max-age' for " Q " of queue type rabbit_classic_queue"},
-    {{QUORUM, {"x-max-age", STR, 0, "1h"}}, DURABLE, "invalid arg 'x-max-age' for " Q " of queue type rabbit_quorum_queue"},
-    {{QUORUM, {"x-max-priority", STR, 0, "a"}}, DURABLE,
+    {{{"x-max-age", STR, 0, "1h"}},
+     0,
+     "invalid arg 'x-max-age' for " Q " of queue type rabbit_classic_queue"},
+    {{QUORUM, {"x-max-age", STR, 0, "1h"}},
+     DURABLE,
+     "invalid arg 'x-max-age' for " Q " of queue type rabbit_quorum_queue"},
+    {{QUORUM, {"x-max-priority", STR, 0, "a"}},
+     DURABLE,
      "invalid arg 'x-max-priority' for " Q " of queue type rabbit_quorum_queue"},
-    {{QUORUM, {"x-queue-mode", STR, 0, "lazy"}}, DURABLE,
+    {{QUORUM, {"x-queue-mode", STR, 0, "lazy"}},
+     DURABLE,
      "invalid arg 'x-queue-mode' for " Q " of queue type rabbit_quorum_queue"},
-    {{QUORUM, {"x-queue-leader-locator", STR, 0, "foo"}}, DURABLE, BAD("x-queue-leader-locator") "invalid_queue_locator_arg"},
-    {{QUORUM, {"x-dead-letter-strategy", STR, 0, "some"}}, DURABLE, BAD("x-dead-letter-strategy") "invalid_dlx_strategy"},
-    {{QUORUM, {"x-quorum-initial-group-size", INT, 0, 0}}, DURABLE, BAD("x-quorum-initial-group-size") "{value_zero,0}"},
-    {{QUORUM, {"x-max-in-memory-bytes", INT, -1, 0}}, DURABLE, BAD("x-max-in-memory-bytes") "{value_negative,-1}"},
+    {{QUORUM, {"x-queue-leader-locator", STR, 0, "foo"}},
+     DURABLE,
+     BAD("x-queue-leader-locator") "invalid_queue_locator_arg"},
+    {{QUORUM, {"x-dead-letter-strategy", STR, 0, "some"}},
+     DURABLE,
+     BAD("x-dead-letter-strategy") "invalid_dlx_strategy"},
+    {{QUORUM, {"x-quorum-initial-group-size", INT, 0, 0}},
+     DURABLE,
+     BAD("x-quorum-initial-group-size") "{value_zero,0}"},
+    {{QUORUM, {"x-max-in-memory-bytes", INT, -1, 0}},
+     DURABLE,
+     BAD("x-max-in-memory-bytes") "{value_negative,-1}"},
     {{QUORUM, {"x-delivery-limit", INT, -1, 0}}, DURABLE, BAD("x-delivery-limit") "{value_negative,-1}"},
     /* properties of a quorum queue */
     {{QUORUM}, 0, "invalid property 'non-durable' for " Q},
@@ -107,10 +137,15 @@ static const struct {
     {{QUORUM}, DURABLE | AUTO_DELETE, "invalid property 'auto-delete' for " Q},
     {{QUORUM}, EXCLUSIVE | AUTO_DELETE, "invalid property 'auto-delete' for " Q},
     /* which of two */
-    {{{"x-max-length", INT, -1, 0}, {"x-expires", INT, 0, 0}, {"x-message-ttl", STR, 0, "a"}}, 0, BAD("x-expires") "{value_zero,0}"},
-    {{{"x-message-ttl", STR, 0, "a"}, {"x-dead-letter-exchange", INT, 3, 0}}, 0,
+    {{{"x-max-length", INT, -1, 0}, {"x-expires", INT, 0, 0}, {"x-message-ttl", STR, 0, "a"}},
+     0,
+     BAD("x-expires") "{value_zero,0}"},
+    {{{"x-message-ttl", STR, 0, "a"}, {"x-dead-letter-exchange", INT, 3, 0}},
+     0,
      "invalid type 'signedint' for arg 'x-dead-letter-exchange' in " Q},
-    {{{"x-expires", INT, 0, 0}, {"x-queue-type", STR, 0, "bogus"}}, 0, BAD("x-queue-type") "\"unsupported queue type 'bogus'\""},
+    {{{"x-expires", INT, 0, 0}, {"x-queue-type", STR, 0, "bogus"}},
+     0,
+     BAD("x-queue-type") "\"unsupported queue type 'bogus'\""},
     {{QUORUM, {"x-expires", INT, 0, 0}}, 0, BAD("x-expires") "{value_zero,0}"},
 };
 
@@ -132,8 +167,10 @@ static void test_absent(void **state)
     struct queue_opts o;
     const struct arg none[4] = {{0}};
     assert_int_equal(parse(none, 0, &o, NULL), MQG_OK);
-    assert_true(o.type == QUEUE_CLASSIC && o.overflow == QUEUE_DROP_HEAD && !o.has_dlx && !o.has_dlk && !o.single_active);
-    assert_true(o.ttl_ms == UINT64_MAX && o.expires_ms == UINT64_MAX && o.max_length == UINT64_MAX && o.max_bytes == UINT64_MAX);
+    assert_true(o.type == QUEUE_CLASSIC && o.overflow == QUEUE_DROP_HEAD && !o.has_dlx && !o.has_dlk &&
+                !o.single_active);
+    assert_true(o.ttl_ms == UINT64_MAX && o.expires_ms == UINT64_MAX && o.max_length == UINT64_MAX &&
+                o.max_bytes == UINT64_MAX);
     assert_true(o.max_priority == 0 && o.delivery_limit == UINT32_MAX);
 }
 
@@ -141,19 +178,25 @@ static void test_values(void **state)
 {
     (void)state;
     struct queue_opts o;
-    const struct arg limits[4] = {
-        {"x-message-ttl", LONG, 315360000000, 0}, {"x-expires", INT, 1, 0}, {"x-max-length", INT, 0, 0}, {"x-max-length-bytes", LONG, INT64_MAX, 0}};
+    const struct arg limits[4] = {{"x-message-ttl", LONG, 315360000000, 0},
+                                  {"x-expires", INT, 1, 0},
+                                  {"x-max-length", INT, 0, 0},
+                                  {"x-max-length-bytes", LONG, INT64_MAX, 0}};
     assert_int_equal(parse(limits, 0, &o, NULL), MQG_OK);
-    assert_true(o.ttl_ms == UINT64_C(315360000000) && o.expires_ms == 1 && o.max_length == 0 && o.max_bytes == INT64_MAX);
-    const struct arg dead[4] = {{"x-dead-letter-exchange", STR, 0, ""}, {"x-dead-letter-routing-key", STR, 0, "k"},
-                                {"x-overflow", STR, 0, "reject-publish-dlx"}, {"x-max-priority", INT, 255, 0}};
+    assert_true(o.ttl_ms == UINT64_C(315360000000) && o.expires_ms == 1 && o.max_length == 0 &&
+                o.max_bytes == INT64_MAX);
+    const struct arg dead[4] = {{"x-dead-letter-exchange", STR, 0, ""},
+                                {"x-dead-letter-routing-key", STR, 0, "k"},
+                                {"x-overflow", STR, 0, "reject-publish-dlx"},
+                                {"x-max-priority", INT, 255, 0}};
     assert_int_equal(parse(dead, 0, &o, NULL), MQG_OK);
     assert_true(o.has_dlx && o.dlx.len == 0 && o.has_dlk && mqg_slice_eq(o.dlk, MQG_SLICE_LIT("k")));
     assert_true(o.overflow == QUEUE_REJECT_PUBLISH_DLX && o.max_priority == 255);
     const struct arg quorum[4] = {QUORUM, {"x-single-active-consumer", BOOL, 1, 0}};
     assert_int_equal(parse(quorum, DURABLE, &o, NULL), MQG_OK);
     assert_true(o.type == QUEUE_QUORUM && o.delivery_limit == 20 && o.single_active);
-    const struct arg limited[4] = {QUORUM, {"x-delivery-limit", INT, 3, 0}, {"x-overflow", STR, 0, "reject-publish"}};
+    const struct arg limited[4] = {
+        QUORUM, {"x-delivery-limit", INT, 3, 0}, {"x-overflow", STR, 0, "reject-publish"}};
     assert_int_equal(parse(limited, DURABLE, &o, NULL), MQG_OK);
     assert_true(o.delivery_limit == 3 && o.overflow == QUEUE_REJECT_PUBLISH);
 }

@@ -1,19 +1,21 @@
 /* topic.c - the trie of a topic exchange: patterns in, destinations of a key out.
  *
- * A node is a prefix of patterns; its children are the next level: a persistent map for words, one child for '*', one for
+ * A node is a prefix of patterns; its children are the next level: a persistent map for words, one child for
+ * '*', one for
  * '#'. An edit copies the nodes on its path and nothing else.
  *
- * Matching walks all prefixes that fit at once, level by level, as a set of nodes: no backtracking, so a pattern full of '#'
- * costs as many nodes as it has levels, not their powers. Why the set needs little checking for duplicates: a node is entered
- * from its one parent only, so it enters a step once, except below '#'. A '#' node that was entered once stays for all later
- * steps (it eats every level): it is kept apart, in the sticky table, which is also what ends cycles of entering it again. */
+ * Matching walks all prefixes that fit at once, level by level, as a set of nodes: no backtracking, so a
+ * pattern full of '#' costs as many nodes as it has levels, not their powers. Why the set needs little
+ * checking for duplicates: a node is entered from its one parent only, so it enters a step once, except below
+ * '#'. A '#' node that was entered once stays for all later steps (it eats every level): it is kept apart, in
+ * the sticky table, which is also what ends cycles of entering it again. */
 #include "topic.h"
 
 #include <stdlib.h>
 
 enum { TOPIC_CAP_MIN = 32 };
 
-/* ---- levels ------------------------------------------------------------------------------------------------------ */
+/* ---- levels -------------------------------------------------------------------------------------------- */
 
 struct topic_levels {
     const uint8_t *pos, *end;
@@ -43,7 +45,7 @@ static bool topic_is(struct mqg_slice level, char c)
     return level.len == 1 && level.ptr[0] == (uint8_t)c;
 }
 
-/* ---- edits ------------------------------------------------------------------------------------------------------- */
+/* ---- edits --------------------------------------------------------------------------------------------- */
 
 static struct topic_node *topic_own(const struct topology_edit *t, struct topic_node *node)
 {
@@ -159,7 +161,7 @@ void topic_free(struct topic_node *root)
     free(root);
 }
 
-/* ---- matching ------------------------------------------------------------------------------------------------------ */
+/* ---- matching ------------------------------------------------------------------------------------------ */
 
 static void topic_push(const struct topic_node ***list, size_t *cap, size_t *n, const struct topic_node *node)
 {

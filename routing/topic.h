@@ -1,7 +1,8 @@
 /* routing/topic.h - the trie of a topic exchange. Internal to routing/.
  *
- * Patterns are levels separated by '.'; '*' stands for one level, '#' for any number of levels, none included. An empty
- * pattern or key is no level at all; every other empty level ("a..b", ".a") is a level like any other (as RabbitMQ). */
+ * Patterns are levels separated by '.'; '*' stands for one level, '#' for any number of levels, none
+ * included. An empty pattern or key is no level at all; every other empty level ("a..b", ".a") is a level
+ * like any other (as RabbitMQ). */
 #ifndef MQG_ROUTING_TOPIC_H
 #define MQG_ROUTING_TOPIC_H
 
@@ -11,8 +12,8 @@
 struct topic_node *topic_add(const struct topology_edit *t, struct topic_node *root, struct mqg_slice pattern,
                              const struct dest *d) MQG_MUST_CHECK;
 /* d must be bound with this pattern. */
-struct topic_node *topic_remove(const struct topology_edit *t, struct topic_node *root, struct mqg_slice pattern,
-                                const struct dest *d) MQG_MUST_CHECK;
+struct topic_node *topic_remove(const struct topology_edit *t, struct topic_node *root,
+                                struct mqg_slice pattern, const struct dest *d) MQG_MUST_CHECK;
 void topic_free(struct topic_node *root); /* all of it, no readers */
 
 /* Memory of a matcher, kept from call to call. Zeroed is empty. */
@@ -23,7 +24,8 @@ struct topic_scratch {
 };
 
 /* Adds the destinations of every pattern that the key matches. */
-void topic_match(const struct topic_node *root, struct mqg_slice key, struct topic_scratch *s, struct route_job *job);
+void topic_match(const struct topic_node *root, struct mqg_slice key, struct topic_scratch *s,
+                 struct route_job *job);
 void topic_scratch_fini(struct topic_scratch *s);
 
 #endif

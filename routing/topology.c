@@ -1,9 +1,10 @@
 /* topology.c - the snapshot as publishers read it: look-ups and routing, without a lock.
  *
- * Routing is one pass over exchanges: a work list that is also the set of those visited, so that cycles of exchange-to-
- * exchange bindings end and no exchange is asked twice. All of it happens in one root, loaded once, so that it sees either
- * all or nothing of a change. An exchange whose bindings matched nothing hands over to its alternate exchange; a binding to an
- * exchange counts as a match whatever comes of it, as in RabbitMQ. */
+ * Routing is one pass over exchanges: a work list that is also the set of those visited, so that cycles of
+ * exchange-to- exchange bindings end and no exchange is asked twice. All of it happens in one root, loaded
+ * once, so that it sees either all or nothing of a change. An exchange whose bindings matched nothing hands
+ * over to its alternate exchange; a binding to an exchange counts as a match whatever comes of it, as in
+ * RabbitMQ. */
 #include "topology_route.h"
 
 #include "vhost.h"
@@ -12,7 +13,7 @@
 
 enum { ROUTE_VISITED_MIN = 8 };
 
-/* ---- look-ups ------------------------------------------------------------------------------------------------------ */
+/* ---- look-ups ------------------------------------------------------------------------------------------ */
 
 const struct mqg_exchange *topology_exchange(const struct mqg_vhost *v, struct mqg_slice name)
 {
@@ -29,9 +30,9 @@ uint64_t topology_generation(const struct mqg_vhost *v)
     return vhost_root(v)->generation;
 }
 
-/* Only the words of a message can change what an exchange answers, so nothing may be remembered where a headers exchange with
- * bindings might be reached; with no way to another exchange the answer is at hand, else any such exchange in the vhost is one
- * too many. */
+/* Only the words of a message can change what an exchange answers, so nothing may be remembered where a
+ * headers exchange with bindings might be reached; with no way to another exchange the answer is at hand,
+ * else any such exchange in the vhost is one too many. */
 bool topology_cacheable(const struct mqg_exchange *x)
 {
     if (x->cell->type == MQG_X_HEADERS && x->bindings > 0)
@@ -46,7 +47,7 @@ struct mqg_queue *topology_queue(const struct mqg_vhost *v, struct mqg_slice nam
     return mqg_pmap_get(vhost_root(v)->queues, name);
 }
 
-/* ---- routing --------------------------------------------------------------------------------------------------------- */
+/* ---- routing ------------------------------------------------------------------------------------------- */
 
 static void route_visit(struct route_job *job, const struct mqg_exchange *x)
 {
@@ -62,8 +63,8 @@ static void route_visit(struct route_job *job, const struct mqg_exchange *x)
     job->visited[job->nvisited++] = x;
 }
 
-/* From a binding, or as an alternate. The name may lead nowhere: exchanges are deleted with their bindings in one edit, but
- * alternates are names only. */
+/* From a binding, or as an alternate. The name may lead nowhere: exchanges are deleted with their bindings in
+ * one edit, but alternates are names only. */
 void route_add_exchange(struct route_job *job, struct mqg_slice name)
 {
     job->matched = true;
@@ -139,7 +140,8 @@ static void route_one(struct route_job *job, const struct mqg_exchange *x)
         route_add_exchange(job, x->cell->alternate);
 }
 
-/* Keys of a protocol whose levels are separated by '/' are read with the separators swapped, as bindings are kept. */
+/* Keys of a protocol whose levels are separated by '/' are read with the separators swapped, as bindings are
+ * kept. */
 static void route_swap_keys(struct route_job *job)
 {
     struct route_scratch *s = route_scratch(job->out);

@@ -2,16 +2,22 @@
  *
  *   topology_bench [bindings]
  *
- * Prints binds per second, one snapshot published per bind as in life, and nanoseconds per route: a direct key, a topic key
- * among all the patterns, a fanout of 100; then the p99 of routing while another thread binds at full speed. Memory is
- * reclaimed as workers do it: at each turn. */
+ * Prints binds per second, one snapshot published per bind as in life, and nanoseconds per route: a direct
+ * key, a topic key among all the patterns, a fanout of 100; then the p99 of routing while another thread
+ * binds at full speed. Memory is reclaimed as workers do it: at each turn. */
 #include "topology_fake.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BENCH_BINDINGS = 100000, BENCH_QUEUES = 1000, BENCH_ROUTES = 1000000, BENCH_TURN = 64, BENCH_SAMPLES = 200000 };
+enum {
+    BENCH_BINDINGS = 100000,
+    BENCH_QUEUES = 1000,
+    BENCH_ROUTES = 1000000,
+    BENCH_TURN = 64,
+    BENCH_SAMPLES = 200000
+};
 
 static uint64_t bench_ns(void)
 {
@@ -55,7 +61,8 @@ static void bench_route(const char *exchange, const char *what, unsigned n)
     route_set_init(&r);
     uint64_t start = bench_ns();
     for (unsigned i = 0; i < BENCH_ROUTES; i++) {
-        int len = snprintf(key, sizeof key, "%u.%u.%u", i % 100, i / 100 % 100, i / 10000 % (n / 10000 > 0 ? n / 10000 : 1));
+        int len = snprintf(key, sizeof key, "%u.%u.%u", i % 100, i / 100 % 100,
+                           i / 10000 % (n / 10000 > 0 ? n / 10000 : 1));
         struct mqg_slice one = mqg_slice_of(key, (size_t)len);
         topology_route(v, topology_exchange(v, mqg_slice_str(exchange)), NULL, &one, 1, &r);
         reached += r.n;
@@ -65,7 +72,7 @@ static void bench_route(const char *exchange, const char *what, unsigned n)
     route_set_fini(&r);
 }
 
-/* ---- routing while somebody declares ------------------------------------------------------------------------------- */
+/* ---- routing while somebody declares ------------------------------------------------------------------- */
 
 static _Atomic bool bench_go, bench_end;
 static uint32_t bench_sample[BENCH_SAMPLES];
@@ -100,8 +107,8 @@ static int bench_order(const void *a, const void *b)
 static void bench_report(const char *what, size_t n)
 {
     qsort(bench_sample, n, sizeof bench_sample[0], bench_order);
-    printf("latency %-12s p50 %u ns, p99 %u ns, p99.9 %u ns (of 8 routes, %zu samples)\n", what, bench_sample[n / 2],
-           bench_sample[n * 99 / 100], bench_sample[n * 999 / 1000], n);
+    printf("latency %-12s p50 %u ns, p99 %u ns, p99.9 %u ns (of 8 routes, %zu samples)\n", what,
+           bench_sample[n / 2], bench_sample[n * 99 / 100], bench_sample[n * 999 / 1000], n);
 }
 
 static void bench_concurrent(unsigned n)

@@ -1,19 +1,20 @@
 /* topology_dests.c - persistent sets of destinations, and the set that routing fills.
  *
- * Most keys lead to one queue, some fanouts to a hundred thousand. Up to DESTS_FLAT_MAX a set is one array: a bind copies
- * it, a route walks it. Beyond, the copies would make declaring quadratic: the set turns into a map by destination id. It
- * turns back only when it is empty; a set that was large once may well be again. Each member counts the bindings that name
- * it, since the same queue may be bound twice with other arguments (or, to a fanout, with other keys).
+ * Most keys lead to one queue, some fanouts to a hundred thousand. Up to DESTS_FLAT_MAX a set is one array: a
+ * bind copies it, a route walks it. Beyond, the copies would make declaring quadratic: the set turns into a
+ * map by destination id. It turns back only when it is empty; a set that was large once may well be again.
+ * Each member counts the bindings that name it, since the same queue may be bound twice with other arguments
+ * (or, to a fanout, with other keys).
  *
- * A route_set finds duplicates by looking through its array while that is short, and by a hash table of pointers beyond;
- * `mark` numbers the uses of the table, so that emptying it is one increment. */
+ * A route_set finds duplicates by looking through its array while that is short, and by a hash table of
+ * pointers beyond; `mark` numbers the uses of the table, so that emptying it is one increment. */
 #include "topology_route.h"
 
 #include <stdlib.h>
 
 enum { DESTS_FLAT_MAX = 64, ROUTE_LINEAR_MAX = 16, ROUTE_CAP_MIN = 16 };
 
-/* ---- persistent sets --------------------------------------------------------------------------------------------- */
+/* ---- persistent sets ----------------------------------------------------------------------------------- */
 
 static struct mqg_slice dests_key(const struct dest *const *d)
 {
@@ -158,7 +159,7 @@ void dests_free(struct dest_set *set)
     free(set);
 }
 
-/* ---- the set that routing fills ------------------------------------------------------------------------------------ */
+/* ---- the set that routing fills ------------------------------------------------------------------------ */
 
 void route_set_init(struct route_set *r)
 {

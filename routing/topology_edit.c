@@ -1,8 +1,9 @@
 /* topology_edit.c - changing the snapshot: path copies, then one store of a pointer.
  *
- * What an edit replaces is still read by others until the new root is published, and some time after. So it is collected here
- * first, and given to the epochs after the store: a thing retired before it is unlinked might be freed under a reader who
- * comes in between. The list is one for all, because all edits run under the topology mutex. */
+ * What an edit replaces is still read by others until the new root is published, and some time after. So it
+ * is collected here first, and given to the epochs after the store: a thing retired before it is unlinked
+ * might be freed under a reader who comes in between. The list is one for all, because all edits run under
+ * the topology mutex. */
 #include "topology_int.h"
 
 #include "topic.h"
@@ -23,7 +24,7 @@ static size_t topology_list_n, topology_list_cap;
 /* id (8 bytes) -> queue, all vhosts. */
 static _Atomic(struct mqg_pmap *) topology_ids;
 
-/* ---- garbage ------------------------------------------------------------------------------------------------------- */
+/* ---- garbage ------------------------------------------------------------------------------------------- */
 
 void topology_retire(void *ptr, void (*free_fn)(void *ptr, void *arg), void *arg)
 {
@@ -52,7 +53,7 @@ static void topology_flush_garbage(void)
     topology_list_n = 0;
 }
 
-/* ---- whole structures ------------------------------------------------------------------------------------------------ */
+/* ---- whole structures ---------------------------------------------------------------------------------- */
 
 static void exchange_free(void *ptr, void *arg)
 {
@@ -87,7 +88,7 @@ void topology_free(struct topology *root)
     free(root);
 }
 
-/* ---- an edit ----------------------------------------------------------------------------------------------------------- */
+/* ---- an edit ------------------------------------------------------------------------------------------- */
 
 void topology_edit_begin(struct topology_edit *t, struct mqg_vhost *v)
 {
@@ -156,7 +157,7 @@ void topology_edit_clear(struct topology_edit *t)
     t->changed = true;
 }
 
-/* ---- bindings ------------------------------------------------------------------------------------------------------------ */
+/* ---- bindings ------------------------------------------------------------------------------------------ */
 
 static struct mqg_exchange *exchange_own(struct topology_edit *t, const struct exchange_cell *cell)
 {
@@ -223,7 +224,7 @@ void topology_unbind(struct topology_edit *t, const struct topology_binding *b)
     }
 }
 
-/* ---- ids ------------------------------------------------------------------------------------------------------------------ */
+/* ---- ids ----------------------------------------------------------------------------------------------- */
 
 static struct mqg_pmap *topology_ids_now(void)
 {
@@ -232,7 +233,8 @@ static struct mqg_pmap *topology_ids_now(void)
 
 static void topology_ids_publish(struct mqg_pmap *root)
 {
-    atomic_store_explicit(&topology_ids, root, memory_order_release); /* garbage goes with the edit at hand, or the next */
+    atomic_store_explicit(&topology_ids, root,
+                          memory_order_release); /* garbage goes with the edit at hand, or the next */
 }
 
 void topology_id_add(struct mqg_queue *q)

@@ -1,5 +1,5 @@
-/* topology_fake.c - what the topology needs of others, just enough for its tests: queues without messages, metadata in a map,
- * accounts that deny by prefix. */
+/* topology_fake.c - what the topology needs of others, just enough for its tests: queues without messages,
+ * metadata in a map, accounts that deny by prefix. */
 #include "topology_fake.h"
 
 #include "publish.h"
@@ -16,7 +16,7 @@ static uint64_t fake_ticket;
 static uint16_t fake_epoch;
 static struct mqg_session fake_sessions[8];
 
-/* ---- life --------------------------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------------------------------------- */
 
 static void fake_meta_clear(void)
 {
@@ -31,8 +31,8 @@ static void fake_begin(bool unclean)
     struct mqg_error e;
     MQG_ASSERT(mqg_routing_init(NULL, &e) == MQG_OK);
     for (struct mqg_map_iter it = {0}; mqg_map_next(&fake_meta, &it);)
-        mqg_routing_recover_meta(it.key,
-                                 mqg_slice_of(((struct fake_value *)it.value)->bytes, ((struct fake_value *)it.value)->len));
+        mqg_routing_recover_meta(it.key, mqg_slice_of(((struct fake_value *)it.value)->bytes,
+                                                      ((struct fake_value *)it.value)->len));
     mqg_routing_recovered_meta();
     mqg_routing_recovered(unclean);
 }
@@ -68,10 +68,10 @@ struct mqg_session *fake_session(uint64_t conn)
     return s;
 }
 
-/* ---- queues --------------------------------------------------------------------------------------------------------- */
+/* ---- queues -------------------------------------------------------------------------------------------- */
 
-struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_queue_def *d, const struct queue_opts *opts,
-                            struct mqg_storage *storage)
+struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_queue_def *d,
+                            const struct queue_opts *opts, struct mqg_storage *storage)
 {
     struct mqg_queue *q = mqg_xcalloc(1, sizeof *q);
     (void)storage;
@@ -118,7 +118,8 @@ uint64_t mqg_queue_id(const struct mqg_queue *q)
     return q->id;
 }
 
-enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint64_t *messages, struct mqg_error *e)
+enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint64_t *messages,
+                       struct mqg_error *e)
 {
     if (atomic_load(&q->ended))
         return MQG_GONE;
@@ -176,9 +177,11 @@ uint64_t queue_purge(struct mqg_queue *q)
 }
 void queue_info(struct mqg_queue *q, struct mqg_queue_info *out)
 {
-    *out = (struct mqg_queue_info){.name = q->def.name, .durable = q->def.durable, .args = &q->def.args, .queue = q};
+    *out = (struct mqg_queue_info){
+        .name = q->def.name, .durable = q->def.durable, .args = &q->def.args, .queue = q};
 }
-bool queue_consumers(struct mqg_queue *q, bool (*visit)(void *arg, const struct mqg_consumer_info *c), void *arg)
+bool queue_consumers(struct mqg_queue *q, bool (*visit)(void *arg, const struct mqg_consumer_info *c),
+                     void *arg)
 {
     struct mqg_consumer_info info = {.queue = q->def.name};
     for (uint64_t i = 0; i < q->consumers; i++)
@@ -204,7 +207,7 @@ size_t queue_live_ranges(struct mqg_queue *q, struct mqg_range *ranges, size_t m
     return q->recovered;
 }
 
-/* ---- the others -------------------------------------------------------------------------------------------------------- */
+/* ---- the others ---------------------------------------------------------------------------------------- */
 
 void mqg_publish_flush(void)
 {
@@ -250,8 +253,8 @@ uint64_t mqg_meta_remove(struct mqg_slice key)
     return ++fake_ticket;
 }
 
-enum mqg_err mqg_session_need(struct mqg_session *s, enum mqg_perm perm, const char *kind, struct mqg_slice resource,
-                              struct mqg_error *e)
+enum mqg_err mqg_session_need(struct mqg_session *s, enum mqg_perm perm, const char *kind,
+                              struct mqg_slice resource, struct mqg_error *e)
 {
     if (fake_denied[perm] == NULL || !mqg_slice_starts(resource, mqg_slice_str(fake_denied[perm])))
         return MQG_OK;

@@ -1,4 +1,5 @@
-/* routing/topology_fake.h - a small stand-in for queues, the store's metadata and accounts, for tests of the topology alone. */
+/* routing/topology_fake.h - a small stand-in for queues, the store's metadata and accounts, for tests of the
+ * topology alone. */
 #ifndef MQG_ROUTING_TOPOLOGY_FAKE_H
 #define MQG_ROUTING_TOPOLOGY_FAKE_H
 
@@ -36,7 +37,7 @@ extern struct mqg_table fake_headers;
 extern const char *fake_denied[MQG_PERM_COUNT];
 extern unsigned fake_kills;
 
-void fake_start(void); /* an empty node that recovered nothing: vhost "/" */
+void fake_start(void);           /* an empty node that recovered nothing: vhost "/" */
 void fake_restart(bool unclean); /* everything is forgotten, then recovered from fake_meta */
 void fake_stop(void);
 

@@ -1,8 +1,9 @@
 /* topology_headers.c - does a message's headers table fit a binding of a headers exchange?
  *
- * As RabbitMQ: a field of the binding without a value asks for presence; any other asks for the same type and the same
- * value, so 1 as a 32-bit integer is not 1 as a 64-bit one. Names that start with "x-" are not looked at, unless the mode
- * says with-x, which leaves out "x-match" only. "all" of nothing fits, "any" of nothing does not. */
+ * As RabbitMQ: a field of the binding without a value asks for presence; any other asks for the same type and
+ * the same value, so 1 as a 32-bit integer is not 1 as a 64-bit one. Names that start with "x-" are not
+ * looked at, unless the mode says with-x, which leaves out "x-match" only. "all" of nothing fits, "any" of
+ * nothing does not. */
 #include "topology_int.h"
 
 #include "names.h"

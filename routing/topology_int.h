@@ -1,13 +1,16 @@
-/* routing/topology_int.h - the inside of the snapshot, shared by topology*.c, topic.c and the definitions. Internal to routing/.
+/* routing/topology_int.h - the inside of the snapshot, shared by topology*.c, topic.c and the definitions.
+ * Internal to routing/.
  *
  *   vhost -> topology (root) -> exchanges: pmap name -> struct mqg_exchange (one version)
- *                                             -> direct: pmap key -> dest_set · fanout: dest_set
- *                                                topic: trie of levels -> dest_set · headers: pmap id -> headers_match
+ *                                             -> direct: pmap key -> dest_set; fanout: dest_set;
+ *                                                topic: trie of levels -> dest_set;
+ *                                                headers: pmap id -> headers_match
  *                            -> queues: pmap name -> struct mqg_queue
  *
- * What is published never changes. An edit copies what it changes, once: nodes that carry the edit's own number are not
- * published yet and are changed in place. Cells and destinations are stable: versions point to them, and they live until no
- * reader can hold a version that does. All edits run under the topology mutex. */
+ * What is published never changes. An edit copies what it changes, once: nodes that carry the edit's own
+ * number are not published yet and are changed in place. Cells and destinations are stable: versions point to
+ * them, and they live until no reader can hold a version that does. All edits run under the topology
+ * mutex. */
 #ifndef MQG_ROUTING_TOPOLOGY_INT_H
 #define MQG_ROUTING_TOPOLOGY_INT_H
 
@@ -98,7 +101,7 @@ struct topology_binding {
     const struct headers_match *match; /* HEADERS */
 };
 
-/* ---- edits: under the topology mutex -------------------------------------------------------------------------- */
+/* ---- edits: under the topology mutex ------------------------------------------------------------------- */
 
 struct topology_edit {
     struct mqg_vhost *vhost;
@@ -132,14 +135,16 @@ void topology_id_remove(uint64_t id);
 /* At the end, without readers: forgets the ids. */
 void topology_fini(void);
 
-/* ---- sets ------------------------------------------------------------------------------------------------------- */
+/* ---- sets ---------------------------------------------------------------------------------------------- */
 
-struct dest_set *dests_add(const struct topology_edit *t, struct dest_set *set, const struct dest *d) MQG_MUST_CHECK;
+struct dest_set *dests_add(const struct topology_edit *t, struct dest_set *set,
+                           const struct dest *d) MQG_MUST_CHECK;
 /* NULL when nothing is left. d must be in it. */
-struct dest_set *dests_remove(const struct topology_edit *t, struct dest_set *set, const struct dest *d) MQG_MUST_CHECK;
+struct dest_set *dests_remove(const struct topology_edit *t, struct dest_set *set,
+                              const struct dest *d) MQG_MUST_CHECK;
 void dests_free(struct dest_set *set); /* all of it, no readers */
 
-/* ---- routing: what one call keeps in route_set.scratch ----------------------------------------------------------- */
+/* ---- routing: what one call keeps in route_set.scratch ------------------------------------------------- */
 
 struct route_job {
     const struct topology *root;
@@ -159,10 +164,11 @@ void route_add_dests(struct route_job *job, const struct dest_set *set);
 void route_add_exchange(struct route_job *job, struct mqg_slice name);
 const struct mqg_table *route_headers(struct route_job *job);
 
-/* ---- headers ------------------------------------------------------------------------------------------------------ */
+/* ---- headers ------------------------------------------------------------------------------------------- */
 
 /* x-match of binding arguments; refuses unknown words with RabbitMQ's text. */
-enum mqg_err headers_mode_parse(const struct mqg_table *args, enum headers_mode *out, struct mqg_error *e) MQG_MUST_CHECK;
+enum mqg_err headers_mode_parse(const struct mqg_table *args, enum headers_mode *out,
+                                struct mqg_error *e) MQG_MUST_CHECK;
 bool headers_match(const struct headers_match *m, const struct mqg_table *headers);
 
 #endif

@@ -1,5 +1,6 @@
-/* topology_race_test.c - readers route while a writer binds, unbinds and deletes: every queue that a route names is alive until
- * the reader's quiescent point, and what is always bound is always reached. Meant for ThreadSanitizer and AddressSanitizer. */
+/* topology_race_test.c - readers route while a writer binds, unbinds and deletes: every queue that a route
+ * names is alive until the reader's quiescent point, and what is always bound is always reached. Meant for
+ * ThreadSanitizer and AddressSanitizer. */
 #include "topology_fake.h"
 
 #include "../core/base/test_kit.h"
@@ -12,7 +13,8 @@ static _Atomic bool race_end;
 static _Atomic unsigned race_ready;
 static const char *const race_exchanges[] = {"amq.direct", "amq.fanout", "amq.topic", "amq.headers", "x"};
 
-static void race_bind(const char *source, const char *destination, bool to_exchange, const char *key, bool unbind)
+static void race_bind(const char *source, const char *destination, bool to_exchange, const char *key,
+                      bool unbind)
 {
     struct mqg_session *s = fake_session(1);
     struct mqg_binding_def def = {.source = mqg_slice_str(source),
@@ -21,7 +23,8 @@ static void race_bind(const char *source, const char *destination, bool to_excha
                                   .key = mqg_slice_str(key)};
     uint64_t ticket;
     struct mqg_error e;
-    enum mqg_err err = unbind ? mqg_binding_delete(s, &def, &ticket, &e) : mqg_binding_put(s, &def, &ticket, &e);
+    enum mqg_err err = unbind ? mqg_binding_delete(s, &def, &ticket, &e)
+                              : mqg_binding_put(s, &def, &ticket, &e);
     assert_true(err == MQG_OK || err == MQG_NOT_FOUND);
 }
 
@@ -69,8 +72,8 @@ static bool race_visit(void *arg, const struct mqg_binding_info *b)
 static void race_read(struct route_set *r, uint64_t *seed)
 {
     const struct mqg_vhost *v = mqg_vhost_find(MQG_SLICE_LIT("/"));
-    const struct mqg_exchange *x =
-        topology_exchange(v, mqg_slice_str(race_exchanges[test_random(seed) % MQG_COUNTOF(race_exchanges)]));
+    const struct mqg_exchange *x = topology_exchange(
+        v, mqg_slice_str(race_exchanges[test_random(seed) % MQG_COUNTOF(race_exchanges)]));
     struct mqg_slice keys[2] = {MQG_SLICE_LIT("a.b"), MQG_SLICE_LIT("a")};
     if (x == NULL)
         return;
@@ -116,9 +119,7 @@ static void race_step(uint64_t *seed)
     case 4:
     case 5:
     case 6: race_bind(x, name, false, key, true); break;
-    default:
-        race_queue(name, false);
-        race_bind(x, name, false, key, false);
+    default: race_queue(name, false); race_bind(x, name, false, key, false);
     }
 }
 

@@ -1,5 +1,5 @@
-/* routing/topology_route.h - what routing keeps between calls: memory for duplicate checks, matching and headers. Internal to
- * topology*.c. */
+/* routing/topology_route.h - what routing keeps between calls: memory for duplicate checks, matching and
+ * headers. Internal to topology*.c. */
 #ifndef MQG_ROUTING_TOPOLOGY_ROUTE_H
 #define MQG_ROUTING_TOPOLOGY_ROUTE_H
 

@@ -1,8 +1,8 @@
 /* vhost.c - the table of vhosts.
  *
- * Sessions, queues and messages hold plain pointers to their vhost, so one that is deleted stays as a small dead shell, and a
- * new vhost of the same name is a new object: what still belongs to the old one cannot act on the new one. Since nothing is
- * ever unlinked, readers need no lock and no epoch. */
+ * Sessions, queues and messages hold plain pointers to their vhost, so one that is deleted stays as a small
+ * dead shell, and a new vhost of the same name is a new object: what still belongs to the old one cannot act
+ * on the new one. Since nothing is ever unlinked, readers need no lock and no epoch. */
 #include "vhost.h"
 
 #include <stdlib.h>

@@ -30,8 +30,8 @@ static inline const struct topology *vhost_root(const struct mqg_vhost *v)
 struct mqg_vhost *vhost_add(struct mqg_slice name);
 /* The first of all that were ever made, linked by next_all; dead ones too. */
 struct mqg_vhost *vhost_first(void);
-/* Closes the connections of v, on every worker (MQG_EV_KILL). Any thread; the effect comes later. vhost_kill.c, so that
- * tests of the rest need no connections. */
+/* Closes the connections of v, on every worker (MQG_EV_KILL). Any thread; the effect comes later.
+ * vhost_kill.c, so that tests of the rest need no connections. */
 void vhost_kill_connections(struct mqg_vhost *v);
 /* Frees the table: tests and the end of the process, without readers. The maps must be empty. */
 void vhost_fini(void);
