@@ -64,7 +64,7 @@ static bool value_whole(const struct mqg_value *v, struct value_whole *out)
 
 static bool value_number_equal(const struct mqg_value *a, const struct mqg_value *b)
 {
-    struct value_whole x, y;
+    struct value_whole x = {0}, y = {0};
     bool x_whole = value_whole(a, &x);
     bool y_whole = value_whole(b, &y);
     if (x_whole && y_whole)
