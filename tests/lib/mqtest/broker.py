@@ -193,7 +193,12 @@ class Gateway(Broker):
         self.settings = {"listeners.amqp": amqp, "listeners.http": http,
                          **{f"listeners.{name}": "off" for name in LISTENERS},
                          "store.journal.path": str(self.folder / "journal")}
+        if (build_dir() / "modules").is_dir():
+            self.settings["modules.path"] = str(build_dir() / "modules")
         self.settings.update(settings or {})
+        for pair in os.environ.get("MQGATE_SET", "").split():
+            key, value = pair.split("=", 1)
+            self.settings[key] = value
         self.conf = self.folder / "mqgate.conf"
         self.conf.write_text("[node]\ndrain_timeout = 2s\n\n[store]\ndefault = journal\n\n"
                              "[store.journal]\ntype = journal\n")
