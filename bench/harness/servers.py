@@ -116,7 +116,7 @@ class Mqgate(Server):
         self.settings = settings
 
     def _command(self):
-        values = ["listeners.amqp=127.0.0.1:0", "listeners.http=127.0.0.1:0",
+        values = ["listeners.amqp=127.0.0.1:0", "listeners.http=off", f"modules.path={self.build_folder()}/modules",
                   f"store.journal.path={self.folder}/journal", f"node.workers={len(self.cores)}", *self.settings]
         command = [str(self.build_folder() / "mqgate"), "--config", str(ROOT / "conf/mqgate.conf")]
         return command + [word for value in values for word in ("--set", value)]
