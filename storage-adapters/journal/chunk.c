@@ -116,7 +116,7 @@ static void chunk_rec_end(struct jrn_chunk *c, size_t at, size_t main, size_t ta
 {
     uint8_t *p = c->arena + at;
     size_t whole = JRN_REC_HEAD + main + tail, padded = (whole + 7) & ~(size_t)7;
-    mqg_put_le32(p, mqg_crc32c(c->salt, p + 4, JRN_REC_HEAD - 4 + main));
+    mqg_put_le32(p, jrn_crc32c(c->salt, p + 4, JRN_REC_HEAD - 4 + main));
     memset(p + whole, 0, padded - whole);
     c->len += padded;
     c->total += padded;
@@ -168,7 +168,7 @@ static uint32_t chunk_dests(struct jrn_chunk *c, uint8_t *start, uint8_t **end, 
         last = d[i];
         chunk_span(&c->msgs, d[i].queue_id, d[i].qseq, d[i].qseq);
     }
-    mqg_put_le32(p, mqg_crc32c(c->salt, start, (size_t)(p - start)));
+    mqg_put_le32(p, jrn_crc32c(c->salt, start, (size_t)(p - start)));
     *end = p + 4;
     return take;
 }
@@ -221,8 +221,8 @@ static uint32_t chunk_msg_ref(struct jrn_chunk *c, struct mqg_msg *m, const stru
     size_t tail_len = (size_t)(end - tail), whole = JRN_REC_HEAD + stored.len + tail_len;
     size_t pad = ((whole + 7) & ~(size_t)7) - whole;
     chunk_rec_head(p, c->salt, JRN_REC_MSG, 0, tail_len, stored.len);
-    uint32_t crc = mqg_crc32c(c->salt, p + 4, JRN_REC_HEAD - 4);
-    mqg_put_le32(p, mqg_crc32c(crc, stored.ptr, stored.len));
+    uint32_t crc = jrn_crc32c(c->salt, p + 4, JRN_REC_HEAD - 4);
+    mqg_put_le32(p, jrn_crc32c(crc, stored.ptr, stored.len));
     memset(end, 0, pad);
     c->len += JRN_REC_HEAD;
     c->total += JRN_REC_HEAD;
@@ -449,7 +449,7 @@ void jrn_chunk_void(struct jrn_chunk *c, uint32_t arena_off)
 {
     uint8_t *p = c->arena + arena_off;
     p[8] = JRN_REC_NOP;
-    mqg_put_le32(p, mqg_crc32c(c->salt, p + 4, JRN_REC_HEAD - 4 + mqg_le32(p + 12)));
+    mqg_put_le32(p, jrn_crc32c(c->salt, p + 4, JRN_REC_HEAD - 4 + mqg_le32(p + 12)));
 }
 
 int jrn_chunk_iov(const struct jrn_chunk *c, struct iovec *iov)
@@ -514,6 +514,6 @@ bool jrn_key_of(uint8_t type, struct mqg_slice main, struct jrn_keyed *key)
     key->hash = mqg_hash(parts[0]) + type * 0x9e3779b97f4a7c15ull;
     if (parts[1].len)
         key->hash ^= mqg_hash(parts[1]) * 0xff51afd7ed558ccdull;
-    key->hash2 = mqg_crc32c(mqg_crc32c(type, parts[0].ptr, parts[0].len), parts[1].ptr, parts[1].len);
+    key->hash2 = jrn_crc32c(jrn_crc32c(type, parts[0].ptr, parts[0].len), parts[1].ptr, parts[1].len);
     return true;
 }

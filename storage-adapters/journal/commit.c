@@ -159,7 +159,7 @@ static int commit_frame(struct mqg_store *s, struct jrn_chunk *first, const stru
         n += 2 * (size_t)c->npiece + 1;
         f.chunks++;
         f.records += c->records;
-        f.chunks_crc = mqg_crc32c(f.chunks_crc, c->arena, JRN_CHUNK_HEAD);
+        f.chunks_crc = jrn_crc32c(f.chunks_crc, c->arena, JRN_CHUNK_HEAD);
     }
     jrn_frame_encode(head, &seg->use, &f);
     struct iovec *iov = commit_iov(com, n);

@@ -131,6 +131,9 @@ enum mqg_err jrn_frame_head(struct mqg_slice in, const struct jrn_use *use, uint
 /* Checks all chunks and records of a whole frame (f->length bytes, head included). */
 enum mqg_err jrn_frame_check(struct mqg_slice frame, const struct jrn_use *use, const struct jrn_frame *f) MQG_MUST_CHECK;
 
+/* CRC-32C as mqg_crc32c, quick for short runs. ptr may be NULL when n is 0. */
+uint32_t jrn_crc32c(uint32_t crc, const void *ptr, size_t n);
+
 static inline uint64_t jrn_round_block(uint64_t n)
 {
     return (n + JRN_BLOCK - 1) / JRN_BLOCK * JRN_BLOCK;

@@ -301,13 +301,27 @@ static void format_map(void **state)
     jrn_map_fini(&m);
 }
 
+static void format_crc(void **state)
+{
+    (void)state;
+    uint8_t bytes[700];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 7 + i / 3);
+    for (size_t n = 0; n < sizeof bytes - 8; n++)
+        for (uint32_t start = 0; start < 3; start++)
+            assert_int_equal(jrn_crc32c(start * 0x51234567u, bytes + n % 8, n),
+                             mqg_crc32c_table(start * 0x51234567u, bytes + n % 8, n));
+    assert_int_equal(jrn_crc32c(0, "123456789", 9), 0xe3069283u); /* RFC 3720, B.4: the check value */
+    assert_int_equal(jrn_crc32c(5, NULL, 0), 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(format_msg_whole),   cmocka_unit_test(format_msg_by_reference), cmocka_unit_test(format_many_dests),
         cmocka_unit_test(format_settle),      cmocka_unit_test(format_others),           cmocka_unit_test(format_values),
         cmocka_unit_test(format_unknown_types), cmocka_unit_test(format_frame_is_bound), cmocka_unit_test(format_header),
-        cmocka_unit_test(format_map),
+        cmocka_unit_test(format_map),         cmocka_unit_test(format_crc),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

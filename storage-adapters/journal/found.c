@@ -299,7 +299,7 @@ static void found_tell_msg(struct jrn_found *f, struct mqg_recover *r, const str
                               .key_sep = m->key_sep, .append_us = m->append_us, .ttl_ms = m->ttl_ms,
                               .body_len = m->body_len};
     mqg_extent_take(seg->extent, 1);
-    if (r->message(r->arg, q->id, m->qseq, seg->extent, m->off, m->len, &head, count.delivery_count, count.acquired_count))
+    if (r->message && r->message(r->arg, q->id, m->qseq, seg->extent, m->off, m->len, &head, count.delivery_count, count.acquired_count))
         f->told++;
     else
         mqg_extent_take(seg->extent, -1);

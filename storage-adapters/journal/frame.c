@@ -14,14 +14,14 @@ void jrn_seg_head_encode(uint8_t out[JRN_SEG_HEAD], const struct jrn_seg_head *h
     mqg_put_le64(out + 48, h->bytes);
     mqg_put_le64(out + 56, h->made_us);
     mqg_put_le32(out + 64, h->flags);
-    mqg_put_le32(out + 508, mqg_crc32c(0, out, 508));
+    mqg_put_le32(out + 508, jrn_crc32c(0, out, 508));
 }
 
 enum mqg_err jrn_seg_head_decode(struct mqg_slice in, struct jrn_seg_head *h, struct mqg_error *e)
 {
     if (in.len < JRN_SEG_HEAD || memcmp(in.ptr, JRN_SEG_MAGIC, 8) != 0)
         return mqg_error_set(e, MQG_NOT_FOUND, 0, "no segment of a journal");
-    if (mqg_le32(in.ptr + 508) != mqg_crc32c(0, in.ptr, 508))
+    if (mqg_le32(in.ptr + 508) != jrn_crc32c(0, in.ptr, 508))
         return mqg_error_set(e, MQG_CORRUPT, 0, "the checksum of the segment header does not fit");
     uint16_t version = mqg_le16(in.ptr + 8);
     uint32_t bits = mqg_le32(in.ptr + 12);
@@ -54,14 +54,14 @@ void jrn_frame_encode(uint8_t out[JRN_FRAME_HEAD], const struct jrn_use *use, co
     mqg_put_le32(out + 72, f->chunks);
     mqg_put_le32(out + 76, f->records);
     mqg_put_le32(out + 80, f->chunks_crc);
-    mqg_put_le32(out + 92, mqg_crc32c(0, out, 92));
+    mqg_put_le32(out + 92, jrn_crc32c(0, out, 92));
 }
 
 enum mqg_err jrn_frame_head(struct mqg_slice in, const struct jrn_use *use, uint64_t offset, struct jrn_frame *f)
 {
     if (in.len < JRN_FRAME_HEAD || mqg_le32(in.ptr) != JRN_FRAME_MAGIC || mqg_le64(in.ptr + 8) != use->nonce)
         return MQG_CORRUPT;
-    if (mqg_le32(in.ptr + 92) != mqg_crc32c(0, in.ptr, 92) || memcmp(in.ptr + 16, use->uuid, 16) != 0)
+    if (mqg_le32(in.ptr + 92) != jrn_crc32c(0, in.ptr, 92) || memcmp(in.ptr + 16, use->uuid, 16) != 0)
         return MQG_CORRUPT;
     if (mqg_le16(in.ptr + 4) != JRN_VERSION || mqg_le32(in.ptr + 64) * (uint64_t)JRN_BLOCK != offset)
         return MQG_CORRUPT;
@@ -80,7 +80,7 @@ enum mqg_err jrn_frame_head(struct mqg_slice in, const struct jrn_use *use, uint
 
 uint32_t jrn_chunks_crc_begin(const struct jrn_use *use)
 {
-    return mqg_crc32c(0, &use->nonce, sizeof use->nonce);
+    return jrn_crc32c(0, &use->nonce, sizeof use->nonce);
 }
 
 void jrn_walk_init(struct jrn_walk *w, struct mqg_slice frame, const struct jrn_use *use, bool verify)
@@ -104,7 +104,7 @@ static bool walk_chunk(struct jrn_walk *w)
     uint32_t length = mqg_le32(p);
     if (length < JRN_CHUNK_HEAD || length % 8 != 0 || length > w->frame.len - w->pos)
         return walk_fail(w);
-    w->crc = mqg_crc32c(w->crc, p, JRN_CHUNK_HEAD);
+    w->crc = jrn_crc32c(w->crc, p, JRN_CHUNK_HEAD);
     w->chunk = w->pos;
     w->chunk_end = w->pos + length;
     w->salt = mqg_le32(p + 4);
@@ -116,10 +116,10 @@ static bool walk_chunk(struct jrn_walk *w)
 
 static bool walk_sums(const struct jrn_walk *w, const uint8_t *head, const struct jrn_rec *r)
 {
-    uint32_t crc = mqg_crc32c(w->salt, head + 4, JRN_REC_HEAD - 4 + r->main.len);
+    uint32_t crc = jrn_crc32c(w->salt, head + 4, JRN_REC_HEAD - 4 + r->main.len);
     if (mqg_le32(head + 4) != w->salt || mqg_le32(head) != crc)
         return false;
-    return r->tail.len == 0 || mqg_crc32c(w->salt, r->tail.ptr, r->tail.len) == mqg_le32(r->tail.ptr + r->tail.len);
+    return r->tail.len == 0 || jrn_crc32c(w->salt, r->tail.ptr, r->tail.len) == mqg_le32(r->tail.ptr + r->tail.len);
 }
 
 bool jrn_walk_next(struct jrn_walk *w, struct jrn_rec *rec)

@@ -60,7 +60,7 @@ struct jrn_readers {
 static bool load_checks(const uint8_t *p, uint32_t len, uint8_t type)
 {
     return len >= JRN_REC_HEAD && p[8] == type && mqg_le32(p + 12) == len - JRN_REC_HEAD &&
-           mqg_le32(p) == mqg_crc32c(mqg_le32(p + 4), p + 4, len - 4);
+           mqg_le32(p) == jrn_crc32c(mqg_le32(p + 4), p + 4, len - 4);
 }
 
 static void load_damage(struct mqg_store *s, const struct load_item *it)
