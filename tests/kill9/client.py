@@ -26,19 +26,22 @@ def nack_bytes(tag):
 
 
 class Stream:
-    """Frames of one connection as they come, many at a time."""
+    """Frames of one connection as they come, many at a time. What is no whole frame yet stays in conn.buf."""
 
     def __init__(self, conn):
         self.conn = conn
-        self.rest = bytes(conn.buf)
+        self.fresh = bool(conn.buf)   # something came with an earlier answer
 
     def frames(self, timeout_s):
         """Waits for bytes and returns the whole frames (type, payload) in them; raises at the end of the stream."""
-        self.conn.sock.settimeout(timeout_s)
-        data = self.conn.sock.recv(1 << 18)
-        if not data:
-            raise ConnectionError("end of stream")
-        data = self.rest + data
+        if not self.fresh:
+            self.conn.sock.settimeout(timeout_s)
+            data = self.conn.sock.recv(1 << 18)
+            if not data:
+                raise ConnectionError("end of stream")
+            self.conn.buf += data
+        self.fresh = False
+        data = bytes(self.conn.buf)
         out, at = [], 0
         while len(data) - at >= 8:
             size = int.from_bytes(data[at + 3:at + 7], "big")
@@ -46,7 +49,7 @@ class Stream:
                 break
             out.append((data[at], data[at + 7:at + 7 + size]))
             at += size + 8
-        self.rest = data[at:]
+        del self.conn.buf[:at]
         return out
 
 
