@@ -20,7 +20,11 @@
 #include <stdlib.h>
 
 #define DEFINITIONS_ID_BLOCK UINT64_C(1000000)
-enum { DEFINITIONS_META_MAX_BYTES = 4u << 20, DEFINITIONS_ARGS_MAX_BYTES = 256u << 10 };
+enum {
+    DEFINITIONS_META_MAX_BYTES = 4u << 20,
+    DEFINITIONS_ARGS_MAX_BYTES = 256u << 10,
+    DEFINITIONS_BATCH = 256
+};
 
 static pthread_mutex_t definitions_mutex = PTHREAD_MUTEX_INITIALIZER;
 /* under it */
@@ -51,21 +55,12 @@ void definitions_begin(struct definitions_edit *d, struct mqg_vhost *v)
     definitions_edit_init(d, v);
 }
 
-void definitions_publish(struct definitions_edit *d)
+static void definitions_submit(struct definitions_edit *d)
 {
-    while (d->doomed != NULL) {
-        struct exchange_entry *x = d->doomed;
-        d->doomed = x->next_doomed;
-        exchange_drop(d, x);
-    }
-    topology_edit_commit(&d->topology);
-}
-
-void definitions_end(struct definitions_edit *d)
-{
-    definitions_publish(d);
-    definitions_unlock();
-    mqg_epoch_reclaim();
+    if (d->records == 0)
+        return;
+    d->records = 0;
+    d->ticket = mqg_lane_submit(mqg_storage_default());
 }
 
 void definitions_record(struct definitions_edit *d, const struct meta_record *r, bool remove)
@@ -79,10 +74,32 @@ void definitions_record(struct definitions_edit *d, const struct meta_record *r,
     if (!remove)
         meta_encode(&value, r);
     MQG_ASSERT(!key.failed && !value.failed); /* bounds were checked when it was declared */
-    struct mqg_slice k = mqg_dynbuf_view(&key);
-    d->ticket = remove ? mqg_meta_remove(k) : mqg_meta_put(k, mqg_dynbuf_view(&value));
+    struct mqg_store_op op = {.kind = MQG_OP_META,
+                              .meta = {mqg_dynbuf_view(&key), mqg_dynbuf_view(&value), remove}};
+    mqg_lane_add(mqg_storage_default(), &op, true);
+    if (++d->records == DEFINITIONS_BATCH)
+        definitions_submit(d);
     mqg_dynbuf_fini(&key);
     mqg_dynbuf_fini(&value);
+}
+
+void definitions_publish(struct definitions_edit *d)
+{
+    while (d->doomed != NULL) {
+        struct exchange_entry *x = d->doomed;
+        d->doomed = x->next_doomed;
+        exchange_drop(d, x);
+    }
+    definitions_submit(d);
+    topology_edit_commit(&d->topology);
+}
+
+uint64_t definitions_end(struct definitions_edit *d)
+{
+    definitions_publish(d);
+    definitions_unlock();
+    mqg_epoch_reclaim();
+    return d->ticket;
 }
 
 /* ---- ids ----------------------------------------------------------------------------------------------- */
@@ -107,10 +124,10 @@ void definitions_queue_id_used(uint64_t id)
         definitions_next_id = id + 1;
 }
 
-void definitions_queue_id_start(void)
+void definitions_queue_id_start(struct definitions_edit *d)
 {
-    struct definitions_edit d = {.vhost = NULL};
-    definitions_id_reserve(&d);
+    definitions_id_reserve(d);
+    definitions_submit(d);
 }
 
 void definitions_reset(void)

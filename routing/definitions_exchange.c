@@ -182,8 +182,7 @@ static enum mqg_err exchange_make(struct mqg_session *s, const struct mqg_exchan
         err = exchange_compare(&x->cell, def, e); /* somebody was faster */
     else
         exchange_create(&d, def, type);
-    *ticket = d.ticket;
-    definitions_end(&d);
+    *ticket = definitions_end(&d);
     return err;
 }
 
@@ -230,7 +229,6 @@ enum mqg_err mqg_exchange_delete(struct mqg_session *s, struct mqg_slice name, b
                             MQG_SLICE_FMT(mqg_vhost_name(s->vhost)));
     else if (x != NULL)
         exchange_drop(&d, x);
-    *ticket = d.ticket;
-    definitions_end(&d);
+    *ticket = definitions_end(&d);
     return err;
 }

@@ -53,27 +53,29 @@ struct binding {
 struct definitions_edit {
     struct topology_edit topology;
     struct mqg_vhost *vhost;
-    uint64_t ticket; /* of the last record; 0: none */
-    bool recovering; /* nothing is written */
-    bool dissolving; /* the whole vhost goes: the snapshot is dropped in one piece */
+    uint64_t ticket;  /* of the last record submitted; 0: none */
+    uint32_t records; /* handed to the lane, not yet submitted */
+    bool recovering;  /* nothing is written */
+    bool dissolving;  /* the whole vhost goes: the snapshot is dropped in one piece */
     struct exchange_entry *doomed;
 };
 
-/* begin takes the topology mutex; end publishes, and lets go of it. Between them no call may come back into
+/* begin takes the topology mutex; end publishes, lets go of it, and gives the ticket. Between them no call may come back into
  * the definitions. */
 void definitions_begin(struct definitions_edit *d, struct mqg_vhost *v);
-void definitions_end(struct definitions_edit *d);
+uint64_t definitions_end(struct definitions_edit *d);
 void definitions_lock(void);
 void definitions_unlock(void);
 /* A second edit on another vhost while the mutex is held (recovery). */
 void definitions_edit_init(struct definitions_edit *d, struct mqg_vhost *v);
 void definitions_publish(struct definitions_edit *d);
+/* The record leaves with the next 256, or before the publication. */
 void definitions_record(struct definitions_edit *d, const struct meta_record *r, bool remove);
 
 /* Ids of queues and of destinations; under the mutex. */
 uint64_t definitions_queue_id(struct definitions_edit *d);
-void definitions_queue_id_used(uint64_t id); /* recovery: not below this one again */
-void definitions_queue_id_start(void);       /* after recovery: reserves the first block */
+void definitions_queue_id_used(uint64_t id);                 /* recovery: not below this one again */
+void definitions_queue_id_start(struct definitions_edit *d); /* after recovery: reserves the first block */
 uint64_t definitions_dest_id(void);
 void definitions_reset(void); /* at the end: as if the process had just begun */
 

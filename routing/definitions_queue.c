@@ -200,8 +200,7 @@ static enum mqg_err queue_make(struct mqg_session *s, struct mqg_queue_def *def,
     else
         q = queue_create(&d, def, opts, 0);
     *out = q != NULL ? q->queue : NULL;
-    *ticket = d.ticket;
-    definitions_end(&d);
+    *ticket = definitions_end(&d);
     return err;
 }
 
@@ -285,8 +284,7 @@ enum mqg_err mqg_queue_delete(struct mqg_session *s, struct mqg_slice name, bool
         err = queue_check_owner(q->queue, s->conn_id, e);
     if (q != NULL && err == MQG_OK)
         err = queue_entry_drop(&d, q, if_unused, if_empty, messages, e);
-    *ticket = d.ticket;
-    definitions_end(&d);
+    *ticket = definitions_end(&d);
     return err;
 }
 

@@ -267,8 +267,8 @@ void mqg_routing_recovered(bool unclean)
     uint64_t ticket;
     definitions_lock();
     recover_queues_done(unclean);
-    definitions_queue_id_start();
     definitions_record(&d, &(struct meta_record){.kind = META_EPOCH, .number = publish_epoch()}, false);
+    definitions_queue_id_start(&d);
     definitions_unlock();
     if (recover_any_vhost())
         return;

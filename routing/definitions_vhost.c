@@ -24,8 +24,7 @@ enum mqg_err mqg_vhost_put(struct mqg_slice name, uint64_t *ticket, struct mqg_e
     definitions_edit_init(&d, v);
     definitions_record(&d, &(struct meta_record){.kind = META_VHOST, .vhost = v->name}, false);
     exchange_create_predeclared(&d);
-    *ticket = d.ticket;
-    definitions_end(&d);
+    *ticket = definitions_end(&d);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_ACCOUNT, "vhost=%s created=true", mqg_logq(name));
     return MQG_OK;
 }
@@ -75,8 +74,7 @@ enum mqg_err mqg_vhost_delete(struct mqg_slice name, uint64_t *ticket, struct mq
     atomic_store_explicit(&v->alive, false, memory_order_release);
     vhost_dissolve(&d);
     definitions_record(&d, &(struct meta_record){.kind = META_VHOST, .vhost = v->name}, true);
-    *ticket = d.ticket;
-    definitions_end(&d);
+    *ticket = definitions_end(&d);
     vhost_kill_connections(v);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_ACCOUNT, "vhost=%s deleted=true", mqg_logq(name));
     return MQG_OK;

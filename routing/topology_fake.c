@@ -13,6 +13,7 @@ const char *fake_denied[MQG_PERM_COUNT];
 unsigned fake_kills;
 
 static uint64_t fake_ticket;
+static unsigned fake_records; /* added, not submitted */
 static uint16_t fake_epoch;
 static struct mqg_session fake_sessions[8];
 
@@ -54,6 +55,7 @@ void fake_restart(bool unclean)
 
 void fake_stop(void)
 {
+    MQG_ASSERT(fake_records == 0);
     mqg_routing_fini();
     fake_meta_clear();
     mqg_map_fini(&fake_meta);
@@ -228,7 +230,8 @@ void publish_epoch_set(uint16_t epoch)
 }
 struct mqg_storage *mqg_storage_default(void)
 {
-    return NULL;
+    static struct mqg_storage storage;
+    return &storage;
 }
 void vhost_kill_connections(struct mqg_vhost *v)
 {
@@ -236,20 +239,31 @@ void vhost_kill_connections(struct mqg_vhost *v)
     fake_kills++;
 }
 
-uint64_t mqg_meta_put(struct mqg_slice key, struct mqg_slice value)
+void fake_put(struct mqg_slice key, struct mqg_slice value)
 {
     struct fake_value *v = mqg_xmalloc(sizeof *v + value.len);
     v->len = value.len;
     memcpy(v->bytes, value.ptr, value.len);
     free(mqg_map_set(&fake_meta, key, v));
-    return ++fake_ticket;
 }
 
-uint64_t mqg_meta_remove(struct mqg_slice key)
+void mqg_lane_add(struct mqg_storage *s, const struct mqg_store_op *op, bool urgent)
 {
-    void *old = mqg_map_del(&fake_meta, key);
+    MQG_ASSERT(s == mqg_storage_default() && op->kind == MQG_OP_META && urgent);
+    fake_records++;
+    if (!op->meta.remove) {
+        fake_put(op->meta.key, op->meta.value);
+        return;
+    }
+    void *old = mqg_map_del(&fake_meta, op->meta.key);
     MQG_ASSERT(old != NULL); /* what is removed was there */
     free(old);
+}
+
+uint64_t mqg_lane_submit(struct mqg_storage *s)
+{
+    MQG_ASSERT(s == mqg_storage_default() && fake_records > 0);
+    fake_records = 0;
     return ++fake_ticket;
 }
 

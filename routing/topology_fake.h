@@ -40,6 +40,8 @@ extern unsigned fake_kills;
 void fake_start(void);           /* an empty node that recovered nothing: vhost "/" */
 void fake_restart(bool unclean); /* everything is forgotten, then recovered from fake_meta */
 void fake_stop(void);
+/* A record as a store might bring it back. */
+void fake_put(struct mqg_slice key, struct mqg_slice value);
 
 /* A session of connection `conn` on vhost "/"; valid until stop. */
 struct mqg_session *fake_session(uint64_t conn);
