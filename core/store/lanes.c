@@ -76,15 +76,19 @@ static void host_failed(void *host, enum mqg_err err, const char *text)
         failure_fn(failure_text);
 }
 
+/* Publishers stand still while any store asks for it. */
 static void host_pressure(void *host, bool blocked, const char *why)
 {
     struct mqg_storage *s = host;
     if (atomic_exchange(&s->blocked, blocked) == blocked)
         return;
     mqg_log(MQG_LOG_WARN, MQG_EVENT_PRESSURE, "store=%s blocked=%s why=%s", s->name,
-            blocked ? "true" : "false", mqg_logqs(why));
+            blocked ? "true" : "false", mqg_logqs(why ? why : ""));
+    bool any = false;
+    for (uint32_t i = 0; i < MQG_STORES_MAX; i++)
+        any = any || atomic_load(&storages[i].blocked);
     if (pressure_fn)
-        pressure_fn(blocked, why);
+        pressure_fn(any, why);
 }
 
 static void host_stream_ready(void *host, uint64_t partition)

@@ -205,6 +205,7 @@ enum mqg_err amqp_content_method(struct amqp_channel *ch, struct mqg_slice args,
 enum mqg_err amqp_content_header(struct amqp_channel *ch, struct mqg_slice payload, struct mqg_error *e);
 enum mqg_err amqp_content_body(struct amqp_channel *ch, struct mqg_slice payload, struct mqg_error *e);
 void amqp_content_drop(struct amqp_channel *ch);
+extern uint32_t amqp_body_max_bytes;
 extern const struct mqg_pub_ops amqp_pub_ops;
 /* Publishes what a transaction held, or what has just come. Takes m. */
 enum mqg_err amqp_content_publish(struct amqp_channel *ch, struct mqg_msg *m, bool mandatory,

@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#define NODE_BODY_MAX_BYTES (16u << 20)
+uint32_t amqp_body_max_bytes = 16u << 20; /* limits.message_size; set before workers start */
 
 void amqp_content_drop(struct amqp_channel *ch)
 {
@@ -205,10 +205,10 @@ enum mqg_err amqp_content_header(struct amqp_channel *ch, struct mqg_slice paylo
     if (err != MQG_OK)
         return mqg_error_set(e, err, AMQP_SYNTAX_ERROR, "cannot decode message properties (%s)",
                              mqg_err_name(err));
-    if (c.body_bytes > NODE_BODY_MAX_BYTES)
+    if (c.body_bytes > amqp_body_max_bytes)
         return mqg_error_set(e, MQG_TOO_LARGE, AMQP_PRECONDITION_FAILED,
                              "message size %llu is larger than configured max size %u",
-                             (unsigned long long)c.body_bytes, NODE_BODY_MAX_BYTES);
+                             (unsigned long long)c.body_bytes, amqp_body_max_bytes);
     err = content_new_msg(ch, &c, &p, e);
     if (err != MQG_OK)
         return err;

@@ -1,6 +1,8 @@
 /* module.c - the AMQP 0-9-1 module: its descriptor and its place in the host. */
 #include "amqp.h"
 
+#include <mqgate/conf.h>
+
 static const char *const amqp_listeners[] = {"amqp", NULL};
 
 static bool amqp_sniff(struct mqg_slice head)
@@ -57,8 +59,8 @@ static void amqp_describe(const struct mqg_conn *c, struct mqg_describe *d)
 
 static enum mqg_err amqp_load(const struct mqg_conf *conf, struct mqg_error *e)
 {
-    (void)conf;
     (void)e;
+    amqp_body_max_bytes = (uint32_t)mqg_conf_int(conf, "limits", "message_size");
     mqg_origin_register(&amqp_origin_ops);
     return MQG_OK;
 }
