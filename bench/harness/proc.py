@@ -52,6 +52,16 @@ def written_bytes(pids):
     return total
 
 
+def device_written_bytes(folder):
+    """What the device under `folder` has been told to write by anybody, or None if there is no such device."""
+    number = os.stat(folder).st_dev
+    try:
+        fields = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/stat").read_text().split()
+    except OSError:
+        return None
+    return int(fields[6]) * 512
+
+
 def command_line(pid):
     return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
 
