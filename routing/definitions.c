@@ -30,6 +30,7 @@ static pthread_mutex_t definitions_mutex = PTHREAD_MUTEX_INITIALIZER;
 /* under it */
 static uint64_t definitions_next_id = 1, definitions_reserved_id;
 static uint64_t definitions_next_dest = 1;
+static struct mqg_dynbuf definitions_buffers[SCRATCH_COUNT];
 
 void definitions_lock(void)
 {
@@ -39,6 +40,15 @@ void definitions_lock(void)
 void definitions_unlock(void)
 {
     pthread_mutex_unlock(&definitions_mutex);
+}
+
+struct mqg_dynbuf *definitions_scratch(enum definitions_scratch which)
+{
+    struct mqg_dynbuf *b = &definitions_buffers[which];
+    if (b->max == 0)
+        mqg_dynbuf_init(b, DEFINITIONS_META_MAX_BYTES);
+    mqg_dynbuf_reset(b);
+    return b;
 }
 
 /* ---- an edit ------------------------------------------------------------------------------------------- */
@@ -67,20 +77,16 @@ void definitions_record(struct definitions_edit *d, const struct meta_record *r,
 {
     if (d->recovering)
         return;
-    struct mqg_dynbuf key, value;
-    mqg_dynbuf_init(&key, DEFINITIONS_META_MAX_BYTES);
-    mqg_dynbuf_init(&value, DEFINITIONS_META_MAX_BYTES);
-    meta_key(&key, r);
+    struct mqg_dynbuf *key = definitions_scratch(SCRATCH_KEY), *value = definitions_scratch(SCRATCH_VALUE);
+    meta_key(key, r);
     if (!remove)
-        meta_encode(&value, r);
-    MQG_ASSERT(!key.failed && !value.failed); /* bounds were checked when it was declared */
+        meta_encode(value, r);
+    MQG_ASSERT(!key->failed && !value->failed); /* bounds were checked when it was declared */
     struct mqg_store_op op = {.kind = MQG_OP_META,
-                              .meta = {mqg_dynbuf_view(&key), mqg_dynbuf_view(&value), remove}};
+                              .meta = {mqg_dynbuf_view(key), mqg_dynbuf_view(value), remove}};
     mqg_lane_add(mqg_storage_default(), &op, true);
     if (++d->records == DEFINITIONS_BATCH)
         definitions_submit(d);
-    mqg_dynbuf_fini(&key);
-    mqg_dynbuf_fini(&value);
 }
 
 void definitions_publish(struct definitions_edit *d)
@@ -134,6 +140,10 @@ void definitions_reset(void)
 {
     definitions_next_id = 1;
     definitions_reserved_id = 0;
+    for (size_t i = 0; i < SCRATCH_COUNT; i++) {
+        mqg_dynbuf_fini(&definitions_buffers[i]);
+        definitions_buffers[i] = (struct mqg_dynbuf){.max = 0};
+    }
 }
 
 uint64_t definitions_dest_id(void)

@@ -8,8 +8,6 @@
 
 #include <stdlib.h>
 
-enum { BINDING_IDENTITY_MAX_BYTES = 1u << 20 };
-
 /* ---- identity ------------------------------------------------------------------------------------------ */
 
 static void binding_identity_part(struct mqg_dynbuf *out, struct mqg_slice part)
@@ -18,14 +16,18 @@ static void binding_identity_part(struct mqg_dynbuf *out, struct mqg_slice part)
     mqg_dynbuf_slice(out, part);
 }
 
-static void binding_identity(struct mqg_dynbuf *out, const struct mqg_binding_def *def)
+/* In a scratch buffer, valid until the next one. */
+static struct mqg_slice binding_identity(const struct mqg_binding_def *def)
 {
+    struct mqg_dynbuf *out = definitions_scratch(SCRATCH_IDENTITY);
     mqg_dynbuf_u8(out, def->to_exchange);
     binding_identity_part(out, def->source);
     binding_identity_part(out, def->destination);
     binding_identity_part(out, def->key);
     if (def->args.n > 0)
         meta_args_canonical(out, &def->args);
+    MQG_ASSERT(!out->failed); /* bounds were checked */
+    return mqg_dynbuf_view(out);
 }
 
 static struct mqg_slice binding_take(struct mqg_cursor *c)
@@ -100,20 +102,15 @@ enum mqg_err binding_create(struct definitions_edit *d, const struct mqg_binding
 {
     enum headers_mode mode = HEADERS_ALL;
     enum mqg_err err = source->cell.type == MQG_X_HEADERS ? headers_mode_parse(&def->args, &mode, e) : MQG_OK;
-    struct mqg_dynbuf identity;
-    mqg_dynbuf_init(&identity, BINDING_IDENTITY_MAX_BYTES);
-    binding_identity(&identity, def);
-    MQG_ASSERT(!identity.failed); /* bounds were checked */
-    struct mqg_slice view = mqg_dynbuf_view(&identity);
-    if (err == MQG_OK && mqg_map_get(&d->vhost->bindings, view) == NULL) {
-        struct binding *b = binding_new(view, def);
+    struct mqg_slice identity = binding_identity(def);
+    if (err == MQG_OK && mqg_map_get(&d->vhost->bindings, identity) == NULL) {
+        struct binding *b = binding_new(identity, def);
         b->source = source;
         b->to_exchange = to_exchange;
         b->to_queue = to_queue;
         b->match.mode = mode;
         binding_link(d, b);
     }
-    mqg_dynbuf_fini(&identity);
     return err;
 }
 
@@ -213,17 +210,13 @@ enum mqg_err mqg_binding_delete(struct mqg_session *s, const struct mqg_binding_
     enum mqg_err err = binding_check(s, def, e);
     if (err != MQG_OK)
         return err;
-    struct mqg_dynbuf identity;
-    mqg_dynbuf_init(&identity, BINDING_IDENTITY_MAX_BYTES);
-    binding_identity(&identity, def);
     struct definitions_edit d;
     definitions_begin(&d, s->vhost);
-    struct binding *b = mqg_map_get(&s->vhost->bindings, mqg_dynbuf_view(&identity));
+    struct binding *b = mqg_map_get(&s->vhost->bindings, binding_identity(def));
     if (b != NULL && b->to_queue != NULL)
         err = queue_check_owner(b->to_queue->queue, s->conn_id, e);
     if (b != NULL && err == MQG_OK)
         binding_drop(&d, b, true);
     *ticket = definitions_end(&d);
-    mqg_dynbuf_fini(&identity);
     return err;
 }

@@ -69,6 +69,9 @@ void definitions_unlock(void);
 /* A second edit on another vhost while the mutex is held (recovery). */
 void definitions_edit_init(struct definitions_edit *d, struct mqg_vhost *v);
 void definitions_publish(struct definitions_edit *d);
+/* Empty buffers, kept from command to command; under the mutex. */
+enum definitions_scratch { SCRATCH_KEY, SCRATCH_VALUE, SCRATCH_IDENTITY, SCRATCH_COUNT };
+struct mqg_dynbuf *definitions_scratch(enum definitions_scratch which);
 /* The record leaves with the next 256, or before the publication. */
 void definitions_record(struct definitions_edit *d, const struct meta_record *r, bool remove);
 
