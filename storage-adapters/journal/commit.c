@@ -99,9 +99,7 @@ void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text)
     if (atomic_exchange(&s->failed, true))
         return;
     atomic_store(&s->state, "failed");
-    mqg_log(MQG_LOG_ERROR, MQG_EVENT_STORE, "store=%s state=failed why=%s", s->section, mqg_logqs(text));
-    if (s->host.failed)
-        s->host.failed(s->host.host, err, text);
+    s->host.failed(s->host.host, err, text); /* logs it */
 }
 
 static int commit_fail(struct mqg_store *s, const char *call, int r)

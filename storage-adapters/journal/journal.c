@@ -189,8 +189,8 @@ static void journal_stats(struct mqg_store *s, struct mqg_store_stats *out)
 
 static void journal_close(struct mqg_store *s)
 {
+    jrn_keeper_stop(s->keeper); /* first: it may wait for the committer */
     atomic_store(&s->closing, true);
-    jrn_keeper_stop(s->keeper);
     jrn_committer_stop(s);
 }
 

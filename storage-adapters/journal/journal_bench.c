@@ -4,7 +4,9 @@
  * wait for their done. CPU is taken from the threads' own clocks, so the disk's waiting time is not in it. With --window 1
  * the latency of one commit is seen, beside the disk's bare fdatasync of 4 KiB in an already written file.
  *
- * usage: journal_bench [--path DIR] [--messages N] [--turn B] [--window W] [--body BYTES] [--flush sync|os] */
+ * With --keep 1 nothing is settled: the backlog stays. A later start prints what it took to recover it.
+ *
+ * usage: journal_bench [--keep 1] [--path DIR] [--messages N] [--turn B] [--window W] [--body BYTES] [--flush sync|os] */
 #include "journal.h"
 
 #include <fcntl.h>
@@ -19,7 +21,7 @@ extern const struct mqg_module mqg_module;
 
 struct bench {
     const char *path, *flush;
-    uint64_t messages, turn, window, body;
+    uint64_t messages, turn, window, body, keep, recovered;
     struct mqg_store *s;
     struct mqg_conf *conf;
     _Atomic uint64_t done;
@@ -46,6 +48,15 @@ static void bench_pressure(void *host, bool blocked, const char *why)
     fprintf(stderr, "blocked=%d %s\n", blocked, why);
 }
 
+static bool bench_recovered(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off,
+                            uint32_t len, const struct mqg_stored *head, uint32_t delivery_count, uint32_t acquired_count)
+{
+    struct bench *b = arg;
+    (void)queue_id, (void)qseq, (void)extent, (void)off, (void)len, (void)head, (void)delivery_count, (void)acquired_count;
+    b->recovered++;
+    return true;
+}
+
 static uint64_t bench_clock(clockid_t id)
 {
     struct timespec ts;
@@ -67,7 +78,8 @@ static void bench_set(struct bench *b, const char *key, const char *value)
 static void bench_open(struct bench *b)
 {
     struct mqg_store_host host = {bench_done, bench_failed, bench_pressure, NULL, NULL, b};
-    struct mqg_recover r = {.unclean = false};
+    struct mqg_recover r = {.message = bench_recovered, .arg = b};
+    uint64_t begin = bench_clock(CLOCK_MONOTONIC);
     struct mqg_error e;
     b->conf = mqg_conf_new();
     mqg_conf_schema(b->conf, mqg_module.conf);
@@ -78,6 +90,8 @@ static void bench_open(struct bench *b)
         fprintf(stderr, "%s\n", e.text);
         exit(1);
     }
+    printf("recovered=%llu ms=%.0f\n", (unsigned long long)b->recovered,
+           (double)(bench_clock(CLOCK_MONOTONIC) - begin) / 1e6);
 }
 
 static struct mqg_msg *bench_msg(const struct bench *b, struct mqg_extent *x)
@@ -106,7 +120,7 @@ static struct mqg_extent *bench_turn(struct bench *b, uint64_t ticket, uint64_t 
         dests[i] = (struct mqg_dest){1, first + i};
         ops[n++] = (struct mqg_store_op){.kind = MQG_OP_MSG, .msg = {bench_msg(b, x), &dests[i], 1}};
     }
-    if (settle)
+    if (settle && !b->keep)
         ops[n++] = (struct mqg_store_op){.kind = MQG_OP_SETTLE, .settle = {1, &range, 1}};
     uint64_t made = bench_clock(CLOCK_THREAD_CPUTIME_ID);
     while (jrn_ops.submit(b->s, 0, ops, n, ticket, MQG_SUBMIT_URGENT) == MQG_AGAIN)
@@ -134,7 +148,7 @@ static void bench_run(struct bench *b)
         uint64_t settle = t >= BEHIND ? 1 + (t - BEHIND) * b->turn : 0;
         struct mqg_extent *old = extents[t % BEHIND];
         extents[t % BEHIND] = bench_turn(b, t + 1, 1 + t * b->turn, settle);
-        if (old)
+        if (old && !b->keep)
             mqg_extent_give(old, (int64_t)b->turn);
         if (t + 1 > ahead)
             bench_wait(b, t + 1 - ahead);
@@ -205,6 +219,8 @@ static void bench_arguments(struct bench *b, int argc, char **argv)
             b->turn = strtoull(value, NULL, 10);
         else if (strcmp(key, "--window") == 0)
             b->window = strtoull(value, NULL, 10);
+        else if (strcmp(key, "--keep") == 0)
+            b->keep = strtoull(value, NULL, 10);
         else if (strcmp(key, "--body") == 0)
             b->body = strtoull(value, NULL, 10);
         else

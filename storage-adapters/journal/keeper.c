@@ -148,7 +148,7 @@ static struct jrn_seg *keeper_candidate(struct mqg_store *s, bool *oldest)
 
 static void keeper_reuse(struct mqg_store *s, struct jrn_seg *seg)
 {
-    bool keep = !seg->oversized && s->nspare < UINT32_MAX;
+    bool keep = !seg->oversized && seg->bytes == s->segment_bytes; /* the size may be of another configuration */
     int r = keep ? jrn_seg_renew(s, seg) : 0;
     if (r == 0) {
         s->fs->willneed(s->fs->ctx, seg->fd, 0, keep ? seg->bytes : 0);
@@ -271,6 +271,9 @@ void jrn_keeper_stop(struct jrn_keeper *k)
         return;
     atomic_store(&k->stop, true);
     jrn_keeper_wake(k->s);
+    pthread_mutex_lock(&k->lock);
+    pthread_cond_signal(&k->told);
+    pthread_mutex_unlock(&k->lock);
     pthread_join(k->thread, NULL);
     k->running = false;
 }

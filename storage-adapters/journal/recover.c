@@ -24,6 +24,7 @@
 #include <stdlib.h>
 
 enum { SCAN_WINDOW = 4 << 20, SCAN_PROGRESS_US = 1000 * 1000 };
+#define SCAN_ANY UINT64_MAX
 
 struct scan {
     struct mqg_store *s;
@@ -90,7 +91,8 @@ static enum mqg_err scan_frame(struct scan *sc, const struct jrn_seg *seg, uint6
     return err == MQG_OK ? jrn_frame_check(*bytes, &seg->use, f) : err;
 }
 
-/* From off on: the first head of ours that says something after `number` was durable. 0 in *at: none. */
+/* From off on: the first head of ours that says something after `number` was durable; with SCAN_ANY the first head of ours
+ * at all. 0 in *at: none. */
 static enum mqg_err scan_witness(struct scan *sc, const struct jrn_seg *seg, uint64_t off, uint64_t number, uint64_t *at)
 {
     struct mqg_slice bytes;
@@ -100,7 +102,7 @@ static enum mqg_err scan_witness(struct scan *sc, const struct jrn_seg *seg, uin
         enum mqg_err err = scan_bytes(sc, seg, off, JRN_BLOCK, &bytes);
         if (err != MQG_OK)
             return err;
-        if (jrn_frame_head(bytes, &seg->use, off, &f) == MQG_OK && f.durable_at_write > number) {
+        if (jrn_frame_head(bytes, &seg->use, off, &f) == MQG_OK && (number == SCAN_ANY || f.durable_at_write > number)) {
             *at = off;
             return MQG_OK;
         }
@@ -351,7 +353,7 @@ static enum mqg_err scan_end(struct scan *sc)
             return scan_damage(sc, sc->all[i], JRN_HEADER_BYTES, "the first frame of a segment in use does not check");
     }
     if (err == MQG_OK)
-        err = scan_witness(sc, tail, tail->end, 0, &at); /* any head of ours at all: the tail was torn */
+        err = scan_witness(sc, tail, tail->end, SCAN_ANY, &at); /* something of ours is left: torn */
     sc->torn = err == MQG_OK && at != 0;
     return err;
 }
@@ -401,13 +403,17 @@ static enum mqg_err scan_manifest(struct scan *sc)
         if (scan_is_freed(sc, row.seq, row.nonce))
             continue;
         struct jrn_seg *seg = scan_by_nonce(sc, row.nonce);
-        char what[128];
-        snprintf(what, sizeof what, "segment %llu, which the manifest names, is missing", (unsigned long long)row.seq);
-        enum mqg_err err = seg ? MQG_OK : scan_damage(sc, NULL, 0, what);
-        if (err != MQG_OK)
-            return err;
-        if (!seg)
+        uint64_t before = sc->nlive ? sc->live[sc->nlive - 1]->seq : 0;
+        bool fits = row.seq > before && row.seq < sc->tail->seq && seg != sc->tail;
+        if (!seg || !fits) {
+            char what[128];
+            snprintf(what, sizeof what, "segment %llu, which the manifest names, %s", (unsigned long long)row.seq,
+                     fits ? "is missing" : "stands out of order");
+            enum mqg_err err = scan_damage(sc, NULL, 0, what);
+            if (err != MQG_OK)
+                return err;
             continue;
+        }
         seg->seq = row.seq;
         seg->last_number = row.last_number;
         seg->end = row.end;
@@ -426,8 +432,6 @@ static void scan_progress(struct scan *sc, uint64_t bytes, bool force)
     if (!force && now - sc->told_us < SCAN_PROGRESS_US)
         return;
     sc->told_us = now;
-    mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY, "store=%s what=reading done_bytes=%llu all_bytes=%llu", sc->s->section,
-            (unsigned long long)sc->done_bytes, (unsigned long long)sc->all_bytes);
     if (sc->r->progress)
         sc->r->progress(sc->r->arg, sc->done_bytes, sc->all_bytes);
 }
