@@ -379,6 +379,25 @@ def test_flow_active_is_answered(amqp):
     assert amqp.channel().flow(True) is True
 
 
+def test_flow_off_pauses_consumers(amqp):
+    """RabbitMQ does not implement it (540); the gateway stops the channel's deliveries until they are wanted."""
+    ch, other = amqp.channel(new_connection=True), amqp.channel()
+    q = amqp.queue(other)
+    if amqp.broker.is_rabbitmq:
+        with closes("connection", 540, "NOT_IMPLEMENTED - active=false"):
+            ch.flow(False)
+        return
+    sink = Sink(ch, q, auto_ack=True)
+    put(other, q, b"1")
+    sink.wait(1)
+    assert ch.flow(False) is False
+    put(other, q, b"2", b"3")
+    wait_depth(other, q, 2)
+    sink.idle(1)
+    assert ch.flow(True) is True
+    assert [body for _, _, body in sink.wait(3)] == [b"1", b"2", b"3"]
+
+
 # -- confirms -------------------------------------------------------------------------------------
 def confirms(conn, count):
     """Reads acks and nacks until `count` publishes are settled; {tag: ok}. No tag may be settled twice."""

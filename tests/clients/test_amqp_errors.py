@@ -290,7 +290,6 @@ def test_precondition_failed(amqp, action, scope, code, text):
         spec.Basic.Consume(queue=w.q, consumer_tag="a")), w.then()), CONN, 530, "NOT_ALLOWED - attempt to reuse consumer tag 'a'"),
     ("prefetch-size", lambda w: w.ch.basic_qos(prefetch_size=100), CONN, 540,
      "NOT_IMPLEMENTED - prefetch_size!=0 (100)"),
-    ("flow-off", lambda w: w.ch.flow(False), CONN, 540, "NOT_IMPLEMENTED - active=false"),
     ("recover-no-requeue", lambda w: w.ch.basic_recover(requeue=False), CONN, 540,
      "NOT_IMPLEMENTED - requeue=false"),
 ))

@@ -72,7 +72,7 @@ def test_publisher_is_blocked_and_unblocked(small, pressure, unique):
     with Conn(small).connect() as conn:
         conn.publish(1, "", unique("none"), b"m")
         blocked = conn.wait_method(spec.Connection.Blocked, 10)
-        assert "memory" in blocked.reason
+        assert blocked.reason == "low on memory"
         pressure.end()
         conn.wait_method(spec.Connection.Unblocked, 20)
         conn.rpc(1, spec.Basic.Qos(0, 1, False), spec.Basic.QosOk)
@@ -86,6 +86,17 @@ def test_consumer_is_served_under_pressure(small, pressure):
         conn.wait_method(spec.Basic.ConsumeOk)
         assert conn.read_content()[0].delivery_tag == 1
         conn.send(1, spec.Basic.Ack(1))
+
+
+def test_only_publishers_are_told(small, pressure):
+    """A client that only consumes must not take itself for blocked: some give up their connection then."""
+    pressure.begin()
+    with Conn(small).connect() as conn:
+        conn.rpc(1, spec.Basic.Qos(0, 1, False), spec.Basic.QosOk)
+        conn.rpc(1, spec.Basic.Consume(queue=pressure.queue, consumer_tag="t"), spec.Basic.ConsumeOk)
+        conn.read_content()
+        with pytest.raises(TimeoutError):
+            conn.read_frame(timeout_s=0.5)
 
 
 def test_heartbeat_of_a_blocked_publisher_is_not_judged(small, pressure, unique):

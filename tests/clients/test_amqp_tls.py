@@ -105,6 +105,24 @@ def test_messages_of_all_sizes(secure, authority):
     conn.close()
 
 
+def offered(broker, tls):
+    """The mechanisms of connection.start on a TLS connection."""
+    conn = Conn(broker, port=broker.ports["amqps"])
+    conn.sock = tls.wrap_socket(conn.sock, server_hostname="localhost")
+    with conn:
+        conn.send_raw(b"AMQP\x00\x00\x09\x01")
+        return set(conn.expect(spec.Connection.Start).mechanisms.split())
+
+
+def test_external_is_offered_for_a_certificate_only(secure, authority):
+    """Clients such as py-amqp take it first where it is offered. RabbitMQ's plugin, once it is asked for, offers it
+    on every TLS connection; the gateway has it always, so it must not."""
+    without = offered(secure, context(authority))
+    assert without - {b"EXTERNAL"} == {b"PLAIN", b"AMQPLAIN"}
+    assert secure.is_rabbitmq or b"EXTERNAL" not in without
+    assert offered(secure, context(authority, authority.issue(USER))) == {b"PLAIN", b"AMQPLAIN", b"EXTERNAL"}
+
+
 def test_external_logs_in_as_the_certificate(secure, authority):
     conn = connect(secure, context(authority, authority.issue(USER)), credentials.ExternalCredentials())
     ch = conn.channel()
