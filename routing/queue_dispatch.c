@@ -327,6 +327,8 @@ static void sub_take_back(struct queue_work *w, struct mqg_sub *s, struct mqg_de
     for (uint32_t i = from; i < to; i++) {
         struct entry *e = d[i].handle ? queue_entry(q, d[i].handle) : NULL;
         if (e && e->state == ENTRY_UNACKED) {
+            if (q->nsubs > 1) /* others may have got what was behind it: the mark explains the order */
+                e->flags |= ENTRY_REDELIVERED;
             fifo_set_ready(&q->fifos[queue_handle_prio(d[i].handle)], e, queue_handle_pos(d[i].handle));
             q->unacked--;
             q->unacked_bytes -= e->body_bytes;
