@@ -39,8 +39,7 @@ static void msg_stamp(struct mqg_stored *st)
     uint64_t now_us = self != NULL ? self->now.wall_us : mqg_clock_now().wall_us;
     uint64_t lane = self != NULL ? self->index : 0xff;
     uint64_t count = self != NULL ? ++msg_counter : (uint32_t)atomic_fetch_add(&msg_foreign_counter, 1);
-    if (MQG_UNLIKELY(msg_node_epoch == 0))
-        pthread_once(&msg_node_once, msg_node_init);
+    pthread_once(&msg_node_once, msg_node_init);
     if (now_us > msg_last_us)
         msg_last_us = now_us;
     st->id_hi = msg_last_us;
