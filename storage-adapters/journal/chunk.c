@@ -59,10 +59,10 @@ static uint8_t *chunk_room(struct jrn_chunk *c, size_t n)
     return c->arena + c->len;
 }
 
-#define CHUNK_PUSH(c, list, count, cap) \
-    ((c)->count == (c)->cap ? (void)((c)->cap = (c)->cap ? (c)->cap * 2 : 8, \
+#define CHUNK_PUSH(c, list, count, cap)                                                                 \
+    ((c)->count == (c)->cap ? (void)((c)->cap = (c)->cap ? (c)->cap * 2 : 8,                            \
                                      (c)->list = mqg_xrealloc((c)->list, (c)->cap * sizeof *(c)->list)) \
-                            : (void)0, \
+                            : (void)0,                                                                  \
      &(c)->list[(c)->count++])
 
 void jrn_chunk_begin(struct jrn_chunk *c, uint32_t lane, uint64_t ticket, unsigned flags, uint32_t salt)
@@ -156,7 +156,8 @@ static void chunk_span(struct jrn_span_list *list, uint64_t queue_id, uint64_t f
 }
 
 /* Encodes destinations into at most JRN_TAIL_MAX bytes, with room for the sum; how many it took. */
-static uint32_t chunk_dests(struct jrn_chunk *c, uint8_t *start, uint8_t **end, const struct mqg_dest *d, uint32_t n)
+static uint32_t chunk_dests(struct jrn_chunk *c, uint8_t *start, uint8_t **end, const struct mqg_dest *d,
+                            uint32_t n)
 {
     enum { DEST_MAX = 20, FIT = (JRN_TAIL_MAX - 16) / DEST_MAX };
     struct mqg_dest last = {0, 0};
@@ -197,7 +198,8 @@ static void chunk_more_dests(struct jrn_chunk *c, const struct mqg_dest *d, uint
 static uint32_t chunk_msg_copy(struct jrn_chunk *c, struct mqg_msg *m, const struct mqg_dest *d, uint32_t n)
 {
     size_t main = m->total_len, at = c->len;
-    uint8_t *p = chunk_room(c, JRN_REC_HEAD + main + chunk_dests_max(n) + 8), *tail = p + JRN_REC_HEAD + main, *end;
+    uint8_t *p = chunk_room(c, JRN_REC_HEAD + main + chunk_dests_max(n) + 8), *tail = p + JRN_REC_HEAD + main,
+            *end;
     memcpy(p + JRN_REC_HEAD, &m->st, main);
     uint32_t took = chunk_dests(c, tail, &end, d, n);
     chunk_rec_head(p, c->salt, JRN_REC_MSG, 0, (size_t)(end - tail), main);
@@ -208,7 +210,8 @@ static uint32_t chunk_msg_copy(struct jrn_chunk *c, struct mqg_msg *m, const str
 /* Notes foreign bytes behind the arena's present content and counts them. */
 static void chunk_piece(struct jrn_chunk *c, const uint8_t *ptr, size_t len, struct mqg_msg *msg)
 {
-    *CHUNK_PUSH(c, pieces, npiece, cap_piece) = (struct jrn_piece){c->len, ptr, len, msg ? mqg_msg_ref(msg) : NULL};
+    *CHUNK_PUSH(c, pieces, npiece, cap_piece) = (struct jrn_piece){c->len, ptr, len,
+                                                                   msg ? mqg_msg_ref(msg) : NULL};
     c->total += len;
 }
 
@@ -241,7 +244,8 @@ static void chunk_msg(struct jrn_chunk *c, struct mqg_msg *m, const struct mqg_d
         chunk_more_dests(c, d + took, n - took);
 }
 
-void jrn_chunk_ranges(struct jrn_chunk *c, enum jrn_rec_type type, uint64_t queue_id, const struct mqg_range *r, size_t n)
+void jrn_chunk_ranges(struct jrn_chunk *c, enum jrn_rec_type type, uint64_t queue_id,
+                      const struct mqg_range *r, size_t n)
 {
     uint8_t *p = chunk_open(c, 8 + 10 + n * 20);
     uint64_t next = 0;
@@ -287,7 +291,8 @@ static uint32_t chunk_close_keyed(struct jrn_chunk *c, uint8_t type, const uint8
     size_t at = c->len;
     uint32_t off = chunk_close(c, type, 0, end);
     struct jrn_keyed key = {0};
-    bool keyed = jrn_key_of(type, mqg_slice_of(c->arena + at + JRN_REC_HEAD, mqg_le32(c->arena + at + 12)), &key);
+    bool keyed = jrn_key_of(type, mqg_slice_of(c->arena + at + JRN_REC_HEAD, mqg_le32(c->arena + at + 12)),
+                            &key);
     MQG_ASSERT(keyed);
     key.off = off;
     key.arena_off = (uint32_t)at;
@@ -324,9 +329,13 @@ static void chunk_append(struct jrn_chunk *c, const struct mqg_store_op *op)
 {
     size_t len = chunk_rope_len(op->append.rope, op->append.nrope), at = c->len;
     uint8_t *p = chunk_open(c, JRN_BATCH_HEAD + len);
-    struct jrn_note note = {.kind = JRN_NOTE_BATCH, .partition = op->append.partition, .exists = true,
-                            .offset = op->append.base_offset, .max_time_ms = op->append.max_time_ms,
-                            .count = op->append.count, .off = (uint32_t)c->total + JRN_REC_HEAD,
+    struct jrn_note note = {.kind = JRN_NOTE_BATCH,
+                            .partition = op->append.partition,
+                            .exists = true,
+                            .offset = op->append.base_offset,
+                            .max_time_ms = op->append.max_time_ms,
+                            .count = op->append.count,
+                            .off = (uint32_t)c->total + JRN_REC_HEAD,
                             .len = (uint32_t)len};
     mqg_put_le64(p, op->append.partition);
     mqg_put_le64(p + 8, op->append.base_offset);
@@ -352,7 +361,8 @@ static void chunk_stream(struct jrn_chunk *c, const struct mqg_store_op *op)
     if (op->stream.name.len)
         memcpy(p + 13, op->stream.name.ptr, op->stream.name.len);
     (void)chunk_close_keyed(c, JRN_REC_STREAM, p + 13 + op->stream.name.len);
-    chunk_note(c, (struct jrn_note){.kind = JRN_NOTE_STREAM, .partition = op->stream.partition, .exists = exists});
+    chunk_note(
+        c, (struct jrn_note){.kind = JRN_NOTE_STREAM, .partition = op->stream.partition, .exists = exists});
 }
 
 static void chunk_trim(struct jrn_chunk *c, uint64_t partition, uint64_t start)
@@ -361,7 +371,8 @@ static void chunk_trim(struct jrn_chunk *c, uint64_t partition, uint64_t start)
     mqg_put_le64(p, partition);
     mqg_put_le64(p + 8, start);
     (void)chunk_close_keyed(c, JRN_REC_TRIM, p + 16);
-    chunk_note(c, (struct jrn_note){.kind = JRN_NOTE_TRIM, .partition = partition, .offset = start, .exists = true});
+    chunk_note(
+        c, (struct jrn_note){.kind = JRN_NOTE_TRIM, .partition = partition, .offset = start, .exists = true});
 }
 
 static void chunk_position(struct jrn_chunk *c, const struct mqg_store_op *op)
@@ -377,8 +388,11 @@ static void chunk_position(struct jrn_chunk *c, const struct mqg_store_op *op)
     if (metadata.len)
         memcpy(p + 20 + group.len, metadata.ptr, metadata.len);
     (void)chunk_close_keyed(c, JRN_REC_POSITION, p + 20 + group.len + metadata.len);
-    chunk_note(c, (struct jrn_note){.kind = JRN_NOTE_POSITION, .partition = op->position.partition, .exists = true,
-                                    .offset = op->position.offset, .arena_off = at + JRN_REC_HEAD,
+    chunk_note(c, (struct jrn_note){.kind = JRN_NOTE_POSITION,
+                                    .partition = op->position.partition,
+                                    .exists = true,
+                                    .offset = op->position.offset,
+                                    .arena_off = at + JRN_REC_HEAD,
                                     .len = (uint32_t)(20 + group.len + metadata.len)});
 }
 
@@ -408,40 +422,42 @@ void jrn_chunk_count(struct jrn_chunk *c, const struct jrn_count *count)
 
 static void chunk_count(struct jrn_chunk *c, const struct mqg_store_op *op)
 {
-    struct jrn_count count = {op->count.queue_id, op->count.qseq, op->count.delivery_count, op->count.acquired_count};
+    struct jrn_count count = {op->count.queue_id, op->count.qseq, op->count.delivery_count,
+                              op->count.acquired_count};
     jrn_chunk_count(c, &count);
 }
 
 void jrn_chunk_op(struct jrn_chunk *c, const struct mqg_store_op *op)
 {
     switch (op->kind) {
-    case MQG_OP_MSG:           chunk_msg(c, op->msg.msg, op->msg.dests, op->msg.ndest); return;
-    case MQG_OP_SETTLE:        chunk_settle(c, op->settle.queue_id, op->settle.ranges, op->settle.n); return;
-    case MQG_OP_COUNT:         chunk_count(c, op); return;
-    case MQG_OP_META:          chunk_meta(c, op->meta.key, op->meta.value, op->meta.remove); return;
-    case MQG_OP_APPEND:        chunk_append(c, op); return;
-    case MQG_OP_TRIM:          chunk_trim(c, op->trim.partition, op->trim.start_offset); return;
+    case MQG_OP_MSG: chunk_msg(c, op->msg.msg, op->msg.dests, op->msg.ndest); return;
+    case MQG_OP_SETTLE: chunk_settle(c, op->settle.queue_id, op->settle.ranges, op->settle.n); return;
+    case MQG_OP_COUNT: chunk_count(c, op); return;
+    case MQG_OP_META: chunk_meta(c, op->meta.key, op->meta.value, op->meta.remove); return;
+    case MQG_OP_APPEND: chunk_append(c, op); return;
+    case MQG_OP_TRIM: chunk_trim(c, op->trim.partition, op->trim.start_offset); return;
     case MQG_OP_STREAM_NEW:
     case MQG_OP_STREAM_DELETE: chunk_stream(c, op); return;
-    case MQG_OP_POSITION:      chunk_position(c, op); return;
-    case MQG_OP_PRODUCER:      chunk_producer(c, op); return;
+    case MQG_OP_POSITION: chunk_position(c, op); return;
+    case MQG_OP_PRODUCER: chunk_producer(c, op); return;
     case MQG_OP_GROUP_BEGIN:
-    case MQG_OP_GROUP_END:     return;
+    case MQG_OP_GROUP_END: return;
     }
-    MQG_ASSERT(!"an operation the journal knows");
+    bool known_operation = false;
+    MQG_ASSERT(known_operation);
 }
 
 size_t jrn_chunk_cost(const struct mqg_store_op *op)
 {
     switch (op->kind) {
-    case MQG_OP_MSG:    return 64 + (size_t)op->msg.msg->total_len + (size_t)op->msg.ndest * 21;
+    case MQG_OP_MSG: return 64 + (size_t)op->msg.msg->total_len + (size_t)op->msg.ndest * 21;
     case MQG_OP_SETTLE: return 64 + (size_t)op->settle.n * 56;
-    case MQG_OP_META:   return 64 + op->meta.key.len + op->meta.value.len;
+    case MQG_OP_META: return 64 + op->meta.key.len + op->meta.value.len;
     case MQG_OP_APPEND: return 96 + chunk_rope_len(op->append.rope, op->append.nrope);
     case MQG_OP_STREAM_NEW:
     case MQG_OP_STREAM_DELETE: return 64 + op->stream.name.len;
     case MQG_OP_POSITION: return 64 + op->position.group.len + op->position.metadata.len;
-    default:              return 64;
+    default: return 64;
     }
 }
 

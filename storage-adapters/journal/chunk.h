@@ -11,8 +11,8 @@
 #include <sys/uio.h>
 
 enum {
-    JRN_COPY_MAX = 16 * 1024, /* larger stored forms are referenced, not copied */
-    JRN_CHUNK_KEEP = 512 * 1024,   /* arenas up to this size are kept for the next chunk */
+    JRN_COPY_MAX = 16 * 1024,    /* larger stored forms are referenced, not copied */
+    JRN_CHUNK_KEEP = 512 * 1024, /* arenas up to this size are kept for the next chunk */
 };
 
 /* Foreign bytes that stand in the chunk behind `at` bytes of the arena. */
@@ -66,7 +66,7 @@ struct jrn_chunk {
     struct mqg_extent *extent;
     uint8_t *arena;
     size_t len, cap;
-    size_t total;  /* on disk, head included */
+    size_t total; /* on disk, head included */
     uint32_t records, salt;
     struct jrn_piece *pieces;
     struct jrn_span_list msgs, facts; /* of MSG; of SETTLE, QSTATE, COUNT */
@@ -97,7 +97,8 @@ void jrn_chunk_op(struct jrn_chunk *c, const struct mqg_store_op *op);
 size_t jrn_chunk_cost(const struct mqg_store_op *op);
 
 /* Internal records. */
-void jrn_chunk_ranges(struct jrn_chunk *c, enum jrn_rec_type type, uint64_t queue_id, const struct mqg_range *r, size_t n);
+void jrn_chunk_ranges(struct jrn_chunk *c, enum jrn_rec_type type, uint64_t queue_id,
+                      const struct mqg_range *r, size_t n);
 /* A record of any type with a ready main; the place of its main in the chunk. */
 uint32_t jrn_chunk_raw(struct jrn_chunk *c, enum jrn_rec_type type, uint8_t flags, struct mqg_slice main);
 void jrn_chunk_count(struct jrn_chunk *c, const struct jrn_count *count);

@@ -105,7 +105,8 @@ void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text)
 static int commit_fail(struct mqg_store *s, const char *call, int r)
 {
     char text[256];
-    snprintf(text, sizeof text, "%s in %s: %s; nothing is confirmed from here on, a restart reads what the disk has", call,
+    snprintf(text, sizeof text,
+             "%s in %s: %s; nothing is confirmed from here on, a restart reads what the disk has", call,
              s->path, jrn_errno(r));
     jrn_fail(s, r == -ENOSPC ? MQG_NO_SPACE : MQG_IO, text);
     return r;
@@ -138,15 +139,20 @@ static struct iovec *commit_iov(struct jrn_committer *com, size_t n)
 }
 
 /* Writes one frame over the chunks from first up to (not including) end; length is head + chunks. */
-static int commit_frame(struct mqg_store *s, struct jrn_chunk *first, const struct jrn_chunk *end, uint64_t length,
-                        uint16_t flags)
+static int commit_frame(struct mqg_store *s, struct jrn_chunk *first, const struct jrn_chunk *end,
+                        uint64_t length, uint16_t flags)
 {
     static const uint8_t zeros[JRN_BLOCK];
     struct jrn_committer *com = &s->com;
     struct jrn_seg *seg = com->tail;
     uint8_t head[JRN_FRAME_HEAD];
-    struct jrn_frame f = {.flags = flags, .seq = seg->seq, .number = com->number + 1, .durable_at_write = com->durable,
-                          .term = com->term, .offset = seg->end, .length = (uint32_t)length};
+    struct jrn_frame f = {.flags = flags,
+                          .seq = seg->seq,
+                          .number = com->number + 1,
+                          .durable_at_write = com->durable,
+                          .term = com->term,
+                          .offset = seg->end,
+                          .length = (uint32_t)length};
     size_t n = 2;
     uint64_t at = seg->end + JRN_FRAME_HEAD;
     f.chunks_crc = jrn_chunks_crc_begin(&seg->use);
@@ -227,7 +233,7 @@ static int commit_next_file(struct mqg_store *s, uint64_t bytes, struct jrn_seg 
         if (atomic_load(&s->stopping) || atomic_load(&s->closing))
             return r;
         jrn_keeper_wake(s);
-        usleep(COMMIT_RETRY_MS * 1000);
+        (void)jrn_spare_wait(s, COMMIT_RETRY_MS);
     }
 }
 
@@ -318,7 +324,8 @@ static uint64_t commit_room(const struct mqg_store *s)
 
 /* May the chunk stand in the frame that begins with `from` and is `length` long? One that says old facts again comes alone:
  * what it may repeat depends on the keys of everything before it, and those are noted when a frame is written. */
-static bool commit_joins(const struct mqg_store *s, const struct jrn_chunk *from, const struct jrn_chunk *c, uint64_t length)
+static bool commit_joins(const struct mqg_store *s, const struct jrn_chunk *from, const struct jrn_chunk *c,
+                         uint64_t length)
 {
     if (c != from && (c->restates || from->restates || length >= COMMIT_FRAME_MAX))
         return false;

@@ -161,6 +161,14 @@ static void fault_disk_full(void **state)
     kit_fini(&k);
 }
 
+/* The committer has tried again, and again. */
+static bool fault_retried(struct kit *k, uint64_t arg)
+{
+    struct jrn_fs_fault *fault = (struct jrn_fs_fault *)(uintptr_t)arg;
+    (void)k;
+    return atomic_load(&fault->fired) >= 4;
+}
+
 /* No room at all for the next segment: nothing is confirmed until there is, then everything. */
 static void fault_no_segment(void **state)
 {
@@ -179,7 +187,7 @@ static void fault_no_segment(void **state)
     for (uint64_t i = 1; i <= 20; i++)
         ticket = kit_put(&k, 0, 1, i, 150000);
     assert_true(kit_wait_for(fault_is_blocked, &k, 1));
-    usleep(100000);
+    assert_true(kit_wait_for(fault_retried, &k, (uint64_t)(uintptr_t)&fault));
     assert_true(atomic_load(&k.done[0]) < ticket);
     assert_int_equal(atomic_load(&k.failed), 0);
     atomic_store(&fault.all_after, false);

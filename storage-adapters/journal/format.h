@@ -58,34 +58,39 @@ enum {
     JRN_TAIL_MAX = 65528,
 };
 
-#define JRN_SEG_MAGIC     "MQGJSEG1"
-#define JRN_FRAME_MAGIC   0x4247514du         /* "MQGB" */
-#define JRN_SEGMENT_MIN   (1ull << 20)
-#define JRN_SEGMENT_MAX   (1ull << 30)
-#define JRN_CHUNK_MAX     (1ull << 31)        /* one submission */
+#define JRN_SEG_MAGIC   "MQGJSEG1"
+#define JRN_FRAME_MAGIC 0x4247514du /* "MQGB" */
+#define JRN_SEGMENT_MIN (1ull << 20)
+#define JRN_SEGMENT_MAX (1ull << 30)
+#define JRN_CHUNK_MAX   (1ull << 31) /* one submission */
 
 enum jrn_seg_flag { JRN_SEG_OVERSIZED = 1u << 0 };
 enum jrn_frame_flag { JRN_FRAME_SEAL = 1u << 0, JRN_FRAME_CLEAN = 1u << 1 };
 enum jrn_rec_flag { JRN_REC_IGNORABLE = 1u << 0 };
 
 enum jrn_rec_type { /* numbers are for ever */
-    JRN_REC_NOP = 0,
-    JRN_REC_MSG = 1,     /* main: stored form; tail: destinations */
-    JRN_REC_DESTS = 2,   /* tail: more destinations of the MSG before it in this chunk */
-    JRN_REC_SETTLE = 3,  /* queue 8, ranges */
-    JRN_REC_COUNT = 4,   /* queue 8, qseq 8, delivery count 4, acquired count 4 */
-    JRN_REC_META = 5,    /* key length varint, remove 1, key, value */
-    JRN_REC_BATCH = 6,   /* partition 8, base offset 8, latest time 8, count 4, zero 4, the batch */
-    JRN_REC_TRIM = 7,    /* partition 8, start offset 8 */
-    JRN_REC_STREAM = 8,  /* partition 8, index 4, exists 1, name */
-    JRN_REC_POSITION = 9,  /* partition 8, offset 8, length of group 4, group, metadata */
-    JRN_REC_PRODUCER = 10, /* partition 8, producer 8, epoch 2, zero 2, base seq 4, last seq 4, offset 8 */
-    JRN_REC_SEAL = 11,     /* number of the last frame before it 8; ignorable */
-    JRN_REC_QSTATE = 12,   /* as SETTLE: settled ranges, said again because their segment goes */
-    JRN_REC_MANIFEST = 13, /* the segments that count: sequence 8, nonce 8, last frame 8, end 8 each */
-    JRN_REC_FREE = 14,     /* segments that no longer count: sequence 8, nonce 8 each */
-    JRN_REC_CUT = 15,      /* partition 8, term 8, end 8: batches of earlier terms from this offset on are void */
-    JRN_REC_TYPES
+                    JRN_REC_NOP = 0,
+                    JRN_REC_MSG = 1,    /* main: stored form; tail: destinations */
+                    JRN_REC_DESTS = 2,  /* tail: more destinations of the MSG before it in this chunk */
+                    JRN_REC_SETTLE = 3, /* queue 8, ranges */
+                    JRN_REC_COUNT = 4,  /* queue 8, qseq 8, delivery count 4, acquired count 4 */
+                    JRN_REC_META = 5,   /* key length varint, remove 1, key, value */
+                    JRN_REC_BATCH =
+                        6, /* partition 8, base offset 8, latest time 8, count 4, zero 4, the batch */
+                    JRN_REC_TRIM = 7,     /* partition 8, start offset 8 */
+                    JRN_REC_STREAM = 8,   /* partition 8, index 4, exists 1, name */
+                    JRN_REC_POSITION = 9, /* partition 8, offset 8, length of group 4, group, metadata */
+                    JRN_REC_PRODUCER =
+                        10, /* partition 8, producer 8, epoch 2, zero 2, base seq 4, last seq 4, offset 8 */
+                    JRN_REC_SEAL = 11, /* number of the last frame before it 8; ignorable */
+                    JRN_REC_QSTATE =
+                        12, /* as SETTLE: settled ranges, said again because their segment goes */
+                    JRN_REC_MANIFEST =
+                        13, /* the segments that count: sequence 8, nonce 8, last frame 8, end 8 each */
+                    JRN_REC_FREE = 14, /* segments that no longer count: sequence 8, nonce 8 each */
+                    JRN_REC_CUT =
+                        15, /* partition 8, term 8, end 8: batches of earlier terms from this offset on are void */
+                    JRN_REC_TYPES
 };
 
 /* What names one use of a segment: part of every frame, and of every check. */
@@ -121,15 +126,17 @@ struct jrn_rec {
 
 void jrn_seg_head_encode(uint8_t out[JRN_SEG_HEAD], const struct jrn_seg_head *h);
 /* NOT_FOUND: no magic; UNSUPPORTED: newer or with incompatible bits; CORRUPT: the checksum. */
-enum mqg_err jrn_seg_head_decode(struct mqg_slice in, struct jrn_seg_head *h, struct mqg_error *e) MQG_MUST_CHECK;
+enum mqg_err jrn_seg_head_decode(struct mqg_slice in, struct jrn_seg_head *h,
+                                 struct mqg_error *e) MQG_MUST_CHECK;
 
 void jrn_frame_encode(uint8_t out[JRN_FRAME_HEAD], const struct jrn_use *use, const struct jrn_frame *f);
 /* Reads and checks a head that stands at `offset` of a segment in this use. CORRUPT: none of ours. A head that passes is a
  * witness (durable_at_write) even when its chunks do not. */
-enum mqg_err jrn_frame_head(struct mqg_slice in, const struct jrn_use *use, uint64_t offset, struct jrn_frame *f)
-    MQG_MUST_CHECK;
+enum mqg_err jrn_frame_head(struct mqg_slice in, const struct jrn_use *use, uint64_t offset,
+                            struct jrn_frame *f) MQG_MUST_CHECK;
 /* Checks all chunks and records of a whole frame (f->length bytes, head included). */
-enum mqg_err jrn_frame_check(struct mqg_slice frame, const struct jrn_use *use, const struct jrn_frame *f) MQG_MUST_CHECK;
+enum mqg_err jrn_frame_check(struct mqg_slice frame, const struct jrn_use *use,
+                             const struct jrn_frame *f) MQG_MUST_CHECK;
 
 /* CRC-32C as mqg_crc32c, quick for short runs. ptr may be NULL when n is 0. */
 uint32_t jrn_crc32c(uint32_t crc, const void *ptr, size_t n);

@@ -13,8 +13,14 @@ static uint8_t *format_frame(const struct mqg_store_op *ops, size_t n, struct jr
     for (size_t i = 0; i < n; i++)
         jrn_chunk_op(c, &ops[i]);
     jrn_chunk_end(c);
-    *f = (struct jrn_frame){.seq = 3, .number = 9, .durable_at_write = 8, .term = 2, .offset = 4096, .chunks = 1,
-                            .length = (uint32_t)(JRN_FRAME_HEAD + c->total), .records = c->records};
+    *f = (struct jrn_frame){.seq = 3,
+                            .number = 9,
+                            .durable_at_write = 8,
+                            .term = 2,
+                            .offset = 4096,
+                            .chunks = 1,
+                            .length = (uint32_t)(JRN_FRAME_HEAD + c->total),
+                            .records = c->records};
     f->chunks_crc = mqg_crc32c(jrn_chunks_crc_begin(&use), c->arena, JRN_CHUNK_HEAD);
     uint8_t *bytes = mqg_xmalloc(f->length);
     jrn_frame_encode(bytes, &use, f);
@@ -36,7 +42,8 @@ static enum mqg_err format_try(const uint8_t *bytes, size_t len)
     struct jrn_frame f;
     struct jrn_walk w;
     struct jrn_rec rec;
-    enum mqg_err err = jrn_frame_head(mqg_slice_of(bytes, len < JRN_FRAME_HEAD ? len : JRN_FRAME_HEAD), &use, 4096, &f);
+    enum mqg_err err = jrn_frame_head(mqg_slice_of(bytes, len < JRN_FRAME_HEAD ? len : JRN_FRAME_HEAD), &use,
+                                      4096, &f);
     if (err == MQG_OK)
         err = jrn_frame_check(mqg_slice_of(bytes, len), &use, &f);
     jrn_walk_init(&w, mqg_slice_of(bytes, len), &use, true);
@@ -123,7 +130,8 @@ static void format_msg_by_reference(void **state)
     (void)state;
     struct mqg_dest d = {1, 5};
     struct mqg_msg *m = format_msg(40001);
-    struct mqg_store_op op[2] = {{.kind = MQG_OP_MSG, .msg = {m, &d, 1}}, {.kind = MQG_OP_MSG, .msg = {m, &d, 1}}};
+    struct mqg_store_op op[2] = {{.kind = MQG_OP_MSG, .msg = {m, &d, 1}},
+                                 {.kind = MQG_OP_MSG, .msg = {m, &d, 1}}};
     struct jrn_frame f;
     uint8_t *bytes = format_frame(op, 2, &f);
     assert_int_equal(format_try(bytes, f.length), MQG_OK);
@@ -232,7 +240,8 @@ static void format_values(void **state)
     assert_true(pos.partition == 9 && pos.offset == 77 && mqg_slice_eq(pos.group, MQG_SLICE_LIT("group")));
     assert_true(mqg_slice_eq(pos.metadata, MQG_SLICE_LIT("meta")));
     assert_true(jrn_walk_next(&w, &rec) && jrn_rec_producer(rec.main, &prod));
-    assert_true(prod.producer_id == 4 && prod.epoch == -1 && prod.base_seq == 2 && prod.last_seq == -3 && prod.offset == 5);
+    assert_true(prod.producer_id == 4 && prod.epoch == -1 && prod.base_seq == 2 && prod.last_seq == -3 &&
+                prod.offset == 5);
     free(bytes);
 }
 
@@ -318,10 +327,12 @@ static void format_crc(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(format_msg_whole),   cmocka_unit_test(format_msg_by_reference), cmocka_unit_test(format_many_dests),
-        cmocka_unit_test(format_settle),      cmocka_unit_test(format_others),           cmocka_unit_test(format_values),
-        cmocka_unit_test(format_unknown_types), cmocka_unit_test(format_frame_is_bound), cmocka_unit_test(format_header),
-        cmocka_unit_test(format_map),         cmocka_unit_test(format_crc),
+        cmocka_unit_test(format_msg_whole),     cmocka_unit_test(format_msg_by_reference),
+        cmocka_unit_test(format_many_dests),    cmocka_unit_test(format_settle),
+        cmocka_unit_test(format_others),        cmocka_unit_test(format_values),
+        cmocka_unit_test(format_unknown_types), cmocka_unit_test(format_frame_is_bound),
+        cmocka_unit_test(format_header),        cmocka_unit_test(format_map),
+        cmocka_unit_test(format_crc),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,11 +47,11 @@ struct jrn_found {
     uint64_t told;
 };
 
-#define FOUND_PUSH(owner, list, count, cap) \
-    ((owner)->count == (owner)->cap \
-         ? (void)((owner)->cap = (owner)->cap ? (owner)->cap * 2 : 4, \
+#define FOUND_PUSH(owner, list, count, cap)                                                                  \
+    ((owner)->count == (owner)->cap                                                                          \
+         ? (void)((owner)->cap = (owner)->cap ? (owner)->cap * 2 : 4,                                        \
                   (owner)->list = mqg_xrealloc((owner)->list, (size_t)(owner)->cap * sizeof *(owner)->list)) \
-         : (void)0, \
+         : (void)0,                                                                                          \
      &(owner)->list[(owner)->count++])
 
 struct jrn_found *jrn_found_new(struct mqg_store *s)
@@ -116,7 +116,8 @@ static void found_dests(struct jrn_found *f, struct jrn_seg *seg, struct mqg_sli
 }
 
 /* What was settled in an earlier life never gets a message any more: the high mark covers it. */
-static void found_fact(struct jrn_found *f, struct jrn_seg *seg, uint64_t queue_id, uint64_t first, uint64_t last)
+static void found_fact(struct jrn_found *f, struct jrn_seg *seg, uint64_t queue_id, uint64_t first,
+                       uint64_t last)
 {
     jrn_spans_add(&seg->facts, queue_id, first, last);
     jrn_spans_add(&f->s->high, queue_id, last, last);
@@ -150,7 +151,8 @@ static void found_meta(struct jrn_found *f, const struct jrn_meta *m, const stru
     }
     struct found_meta *meta = &f->metas[*at];
     free(meta->bytes);
-    *meta = (struct found_meta){.key_len = (uint32_t)m->key.len, .len = m->key.len + m->value.len, .remove = m->remove};
+    *meta = (struct found_meta){
+        .key_len = (uint32_t)m->key.len, .len = m->key.len + m->value.len, .remove = m->remove};
     meta->bytes = mqg_xmalloc(meta->len ? meta->len : 1);
     memcpy(meta->bytes, m->key.ptr, m->key.len);
     if (m->value.len)
@@ -180,8 +182,8 @@ static void found_keyed(struct jrn_found *f, struct jrn_seg *seg, const struct j
         jrn_streams_found_position(f->s, &pos);
 }
 
-static void found_record(struct jrn_found *f, struct jrn_seg *seg, const struct jrn_rec *rec, uint64_t off, uint64_t term,
-                         struct found_msg *msg)
+static void found_record(struct jrn_found *f, struct jrn_seg *seg, const struct jrn_rec *rec, uint64_t off,
+                         uint64_t term, struct found_msg *msg)
 {
     struct mqg_stored head;
     struct jrn_count count;
@@ -190,9 +192,15 @@ static void found_record(struct jrn_found *f, struct jrn_seg *seg, const struct 
     case JRN_REC_MSG:
         if (!jrn_stored_check(rec->main, &head))
             return;
-        *msg = (struct found_msg){.append_us = head.append_us, .ttl_ms = head.ttl_ms, .seg = f->nseg - 1,
-                                  .off = (uint32_t)off, .len = (uint32_t)rec->main.len, .body_len = head.body_len,
-                                  .proto = head.proto, .flags = head.flags, .priority = head.priority,
+        *msg = (struct found_msg){.append_us = head.append_us,
+                                  .ttl_ms = head.ttl_ms,
+                                  .seg = f->nseg - 1,
+                                  .off = (uint32_t)off,
+                                  .len = (uint32_t)rec->main.len,
+                                  .body_len = head.body_len,
+                                  .proto = head.proto,
+                                  .flags = head.flags,
+                                  .priority = head.priority,
                                   .key_sep = head.key_sep};
         found_dests(f, seg, rec->tail, *msg);
         return;
@@ -201,15 +209,13 @@ static void found_record(struct jrn_found *f, struct jrn_seg *seg, const struct 
             found_dests(f, seg, rec->tail, *msg);
         return;
     case JRN_REC_SETTLE:
-    case JRN_REC_QSTATE:
-        found_ranges(f, seg, rec->main);
-        return;
+    case JRN_REC_QSTATE: found_ranges(f, seg, rec->main); return;
     case JRN_REC_COUNT:
         if (jrn_rec_count(rec->main, &count)) {
             struct found_queue *q = found_queue(f, count.queue_id);
             found_fact(f, seg, count.queue_id, count.qseq, count.qseq);
-            *FOUND_PUSH(q, counts, ncount, cap_count) =
-                (struct found_count){count.qseq, count.delivery_count, count.acquired_count};
+            *FOUND_PUSH(q, counts, ncount, cap_count) = (struct found_count){count.qseq, count.delivery_count,
+                                                                             count.acquired_count};
         }
         return;
     case JRN_REC_BATCH:
@@ -220,8 +226,8 @@ static void found_record(struct jrn_found *f, struct jrn_seg *seg, const struct 
     }
 }
 
-enum mqg_err jrn_found_frame(struct jrn_found *f, struct jrn_seg *seg, struct mqg_slice bytes, const struct jrn_frame *frame,
-                             struct mqg_error *e)
+enum mqg_err jrn_found_frame(struct jrn_found *f, struct jrn_seg *seg, struct mqg_slice bytes,
+                             const struct jrn_frame *frame, struct mqg_error *e)
 {
     struct jrn_walk w;
     struct jrn_rec rec;
@@ -234,7 +240,8 @@ enum mqg_err jrn_found_frame(struct jrn_found *f, struct jrn_seg *seg, struct mq
         enum mqg_err err = jrn_rec_check(&rec);
         if (err != MQG_OK)
             return mqg_error_set(e, err, 0, "%s at %llu holds a record of type %u (%s) that %s", seg->name,
-                                 (unsigned long long)(frame->offset + rec.frame_off), rec.type, jrn_rec_name(rec.type),
+                                 (unsigned long long)(frame->offset + rec.frame_off), rec.type,
+                                 jrn_rec_name(rec.type),
                                  err == MQG_UNSUPPORTED ? "this version does not know" : "does not check");
     }
     jrn_walk_init(&w, bytes, &seg->use, false);
@@ -295,11 +302,17 @@ static void found_tell_msg(struct jrn_found *f, struct mqg_recover *r, const str
                            const struct found_msg *m, struct found_count count)
 {
     struct jrn_seg *seg = f->segs[m->seg];
-    struct mqg_stored head = {.version = MQG_STORED_VERSION, .proto = m->proto, .flags = m->flags, .priority = m->priority,
-                              .key_sep = m->key_sep, .append_us = m->append_us, .ttl_ms = m->ttl_ms,
+    struct mqg_stored head = {.version = MQG_STORED_VERSION,
+                              .proto = m->proto,
+                              .flags = m->flags,
+                              .priority = m->priority,
+                              .key_sep = m->key_sep,
+                              .append_us = m->append_us,
+                              .ttl_ms = m->ttl_ms,
                               .body_len = m->body_len};
     mqg_extent_take(seg->extent, 1);
-    if (r->message && r->message(r->arg, q->id, m->qseq, seg->extent, m->off, m->len, &head, count.delivery_count, count.acquired_count))
+    if (r->message && r->message(r->arg, q->id, m->qseq, seg->extent, m->off, m->len, &head,
+                                 count.delivery_count, count.acquired_count))
         f->told++;
     else
         mqg_extent_take(seg->extent, -1);
@@ -346,7 +359,8 @@ void jrn_found_tell(struct jrn_found *f, struct mqg_recover *r)
     for (uint32_t i = 0; i < f->nmeta; i++) {
         const struct found_meta *m = &f->metas[i];
         if (!m->remove && r->meta)
-            r->meta(r->arg, mqg_slice_of(m->bytes, m->key_len), mqg_slice_of(m->bytes + m->key_len, m->len - m->key_len));
+            r->meta(r->arg, mqg_slice_of(m->bytes, m->key_len),
+                    mqg_slice_of(m->bytes + m->key_len, m->len - m->key_len));
     }
     if (r->meta_end)
         r->meta_end(r->arg);

@@ -9,8 +9,8 @@ struct jrn_found;
 struct jrn_found *jrn_found_new(struct mqg_store *s);
 void jrn_found_free(struct jrn_found **f);
 /* Applies the records of a frame that was checked. UNSUPPORTED, CORRUPT: *e says which record. */
-enum mqg_err jrn_found_frame(struct jrn_found *f, struct jrn_seg *seg, struct mqg_slice bytes, const struct jrn_frame *frame,
-                             struct mqg_error *e) MQG_MUST_CHECK;
+enum mqg_err jrn_found_frame(struct jrn_found *f, struct jrn_seg *seg, struct mqg_slice bytes,
+                             const struct jrn_frame *frame, struct mqg_error *e) MQG_MUST_CHECK;
 /* Tells everything: metadata, queues in qseq order; the streams are told by the caller. */
 void jrn_found_tell(struct jrn_found *f, struct mqg_recover *r);
 uint64_t jrn_found_messages(const struct jrn_found *f); /* told */

@@ -27,8 +27,8 @@ enum mqg_err jrn_seg_head_decode(struct mqg_slice in, struct jrn_seg_head *h, st
     uint32_t bits = mqg_le32(in.ptr + 12);
     if (version != JRN_VERSION || bits != 0)
         return mqg_error_set(e, MQG_UNSUPPORTED, 0,
-                             "the journal has format version %u, features %#x; this program reads version %d", version,
-                             bits, JRN_VERSION);
+                             "the journal has format version %u, features %#x; this program reads version %d",
+                             version, bits, JRN_VERSION);
     memcpy(h->use.uuid, in.ptr + 24, 16);
     h->use.nonce = mqg_le64(in.ptr + 40);
     h->bytes = mqg_le64(in.ptr + 48);
@@ -57,7 +57,8 @@ void jrn_frame_encode(uint8_t out[JRN_FRAME_HEAD], const struct jrn_use *use, co
     mqg_put_le32(out + 92, jrn_crc32c(0, out, 92));
 }
 
-enum mqg_err jrn_frame_head(struct mqg_slice in, const struct jrn_use *use, uint64_t offset, struct jrn_frame *f)
+enum mqg_err jrn_frame_head(struct mqg_slice in, const struct jrn_use *use, uint64_t offset,
+                            struct jrn_frame *f)
 {
     if (in.len < JRN_FRAME_HEAD || mqg_le32(in.ptr) != JRN_FRAME_MAGIC || mqg_le64(in.ptr + 8) != use->nonce)
         return MQG_CORRUPT;
@@ -85,7 +86,8 @@ uint32_t jrn_chunks_crc_begin(const struct jrn_use *use)
 
 void jrn_walk_init(struct jrn_walk *w, struct mqg_slice frame, const struct jrn_use *use, bool verify)
 {
-    *w = (struct jrn_walk){.frame = frame, .pos = JRN_FRAME_HEAD, .chunk_end = JRN_FRAME_HEAD, .verify = verify};
+    *w = (struct jrn_walk){
+        .frame = frame, .pos = JRN_FRAME_HEAD, .chunk_end = JRN_FRAME_HEAD, .verify = verify};
     w->crc = jrn_chunks_crc_begin(use);
     w->failed = frame.len < JRN_FRAME_HEAD;
 }
@@ -119,7 +121,8 @@ static bool walk_sums(const struct jrn_walk *w, const uint8_t *head, const struc
     uint32_t crc = jrn_crc32c(w->salt, head + 4, JRN_REC_HEAD - 4 + r->main.len);
     if (mqg_le32(head + 4) != w->salt || mqg_le32(head) != crc)
         return false;
-    return r->tail.len == 0 || jrn_crc32c(w->salt, r->tail.ptr, r->tail.len) == mqg_le32(r->tail.ptr + r->tail.len);
+    return r->tail.len == 0 ||
+           jrn_crc32c(w->salt, r->tail.ptr, r->tail.len) == mqg_le32(r->tail.ptr + r->tail.len);
 }
 
 bool jrn_walk_next(struct jrn_walk *w, struct jrn_rec *rec)

@@ -15,7 +15,8 @@
 
 struct jrn_fs {
     void *ctx;
-    int (*open)(void *ctx, const char *path, int flags); /* mode 0640 when it makes the file; always O_CLOEXEC */
+    int (*open)(void *ctx, const char *path,
+                int flags); /* mode 0640 when it makes the file; always O_CLOEXEC */
     int (*close)(void *ctx, int fd);
     ssize_t (*pwritev)(void *ctx, int fd, const struct iovec *iov, int n, uint64_t off);
     /* nowait: only what is in memory; -EAGAIN when the first byte is not. */

@@ -1,7 +1,7 @@
 /* fs_fault.c - fails the n-th call of a kind, transfers one byte only, forgets to sync, is slow, or tells of a full disk. */
 #include "fs_test.h"
 
-#include <unistd.h>
+#include <time.h>
 
 /* Is this call the one that fails? */
 static bool fault_hits(struct jrn_fs_fault *f, enum jrn_fs_op op)
@@ -16,10 +16,10 @@ static bool fault_hits(struct jrn_fs_fault *f, enum jrn_fs_op op)
     return true;
 }
 
-#define FAULT(f, op) \
-    do { \
+#define FAULT(f, op)               \
+    do {                           \
         if (fault_hits((f), (op))) \
-            return (f)->error; \
+            return (f)->error;     \
     } while (0)
 
 static int fault_open(void *ctx, const char *path, int flags)
@@ -64,7 +64,7 @@ static int fault_fdatasync(void *ctx, int fd)
     struct jrn_fs_fault *f = ctx;
     FAULT(f, JRN_FS_SYNC);
     if (f->delay_us)
-        usleep(f->delay_us);
+        nanosleep(&(struct timespec){f->delay_us / 1000000, (long)(f->delay_us % 1000000) * 1000}, NULL);
     return f->drop_sync ? 0 : f->under->fdatasync(f->under->ctx, fd);
 }
 
@@ -150,9 +150,9 @@ static int fault_willneed(void *ctx, int fd, uint64_t off, uint64_t len)
 void jrn_fs_fault_init(struct jrn_fs_fault *f, const struct jrn_fs *under)
 {
     *f = (struct jrn_fs_fault){
-        .fs = {f, fault_open, fault_close, fault_pwritev, fault_preadv, fault_fdatasync, fault_fsync_dir, fault_rename,
-               fault_unlink, fault_ftruncate, fault_fallocate, fault_size, fault_lock, fault_space, fault_mkdir, fault_list,
-               fault_willneed},
+        .fs = {f, fault_open, fault_close, fault_pwritev, fault_preadv, fault_fdatasync, fault_fsync_dir,
+               fault_rename, fault_unlink, fault_ftruncate, fault_fallocate, fault_size, fault_lock,
+               fault_space, fault_mkdir, fault_list, fault_willneed},
         .under = under,
         .free_bytes = UINT64_MAX,
     };

@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 
-static struct jrn_fs_event *record_add(struct jrn_fs_record *r, enum jrn_fs_op op, int fd, uint64_t off, size_t len)
+static struct jrn_fs_event *record_add(struct jrn_fs_record *r, enum jrn_fs_op op, int fd, uint64_t off,
+                                       size_t len)
 {
     if (r->n == r->cap) {
         r->cap = r->cap ? r->cap * 2 : 256;
@@ -149,9 +150,9 @@ static int record_willneed(void *ctx, int fd, uint64_t off, uint64_t len)
 void jrn_fs_record_init(struct jrn_fs_record *r, const struct jrn_fs *under)
 {
     *r = (struct jrn_fs_record){
-        .fs = {r, record_open, record_close, record_pwritev, record_preadv, record_fdatasync, record_fsync_dir,
-               record_rename, record_unlink, record_ftruncate, record_fallocate, record_size, record_lock, record_space,
-               record_mkdir, record_list, record_willneed},
+        .fs = {r, record_open, record_close, record_pwritev, record_preadv, record_fdatasync,
+               record_fsync_dir, record_rename, record_unlink, record_ftruncate, record_fallocate,
+               record_size, record_lock, record_space, record_mkdir, record_list, record_willneed},
         .under = under,
     };
     pthread_mutex_init(&r->lock, NULL);

@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 static const struct mqg_conf_row journal_conf[] = {
-    {"store.*", "path", MQG_CONF_STR, "/var/lib/mqgate", 0, 0, NULL, "folder of the journal; one process at a time"},
+    {"store.*", "path", MQG_CONF_STR, "/var/lib/mqgate", 0, 0, NULL,
+     "folder of the journal; one process at a time"},
     {"store.*", "flush", MQG_CONF_ENUM, "sync", 0, 0, "sync|os",
      "sync: confirms wait for fdatasync; os: for the kernel's page cache only"},
     {"store.*", "segment_size", MQG_CONF_SIZE, "64MiB", JRN_SEGMENT_MIN, JRN_SEGMENT_MAX, NULL,
@@ -63,20 +64,22 @@ static enum mqg_err journal_lock(struct mqg_store *s, struct mqg_error *e)
     jrn_path(s, "lock", path);
     s->lock_fd = s->fs->open(s->fs->ctx, path, O_RDWR | O_CREAT);
     if (s->lock_fd < 0)
-        return mqg_error_set(e, MQG_IO, 0, "%s.path: cannot write in %s: %s; give this user the folder or set another path",
+        return mqg_error_set(e, MQG_IO, 0,
+                             "%s.path: cannot write in %s: %s; give this user the folder or set another path",
                              s->section, s->path, jrn_errno(s->lock_fd));
     int r = s->fs->lock(s->fs->ctx, s->lock_fd);
     if (r < 0) {
         journal_holder(s, s->lock_fd, holder);
-        return mqg_error_set(e, MQG_LOCKED, 0, "%s.path: %s is in use by %s; stop it or set another path", s->section,
-                             s->path, holder);
+        return mqg_error_set(e, MQG_LOCKED, 0, "%s.path: %s is in use by %s; stop it or set another path",
+                             s->section, s->path, holder);
     }
     struct iovec iov = {pid, (size_t)snprintf(pid, sizeof pid, "%d\n", (int)getpid())};
     r = s->fs->ftruncate(s->fs->ctx, s->lock_fd, 0);
     if (r == 0)
         r = jrn_fs_write(s->fs, s->lock_fd, &iov, 1, 0);
     if (r < 0 && r != -ENOSPC)
-        return mqg_error_set(e, MQG_IO, 0, "%s.path: cannot write in %s: %s", s->section, s->path, jrn_errno(r));
+        return mqg_error_set(e, MQG_IO, 0, "%s.path: cannot write in %s: %s", s->section, s->path,
+                             jrn_errno(r));
     return MQG_OK;
 }
 
@@ -106,6 +109,7 @@ static void journal_fini(struct mqg_store **store)
     free(s->lanes);
     jrn_keys_fini(&s->keys);
     jrn_spans_fini(&s->high);
+    pthread_cond_destroy(&s->spare_there);
     pthread_mutex_destroy(&s->seg_lock);
     if (s->lock_fd >= 0)
         s->fs->close(s->fs->ctx, s->lock_fd);
@@ -116,8 +120,9 @@ static void journal_fini(struct mqg_store **store)
     *store = NULL;
 }
 
-static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_host *host, const struct mqg_conf *conf,
-                                 const char *section, uint32_t nlanes, struct mqg_error *e)
+static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_host *host,
+                                 const struct mqg_conf *conf, const char *section, uint32_t nlanes,
+                                 struct mqg_error *e)
 {
     MQG_ASSERT(nlanes > 0 && nlanes < 0xfff0);
     struct mqg_store *s = mqg_xcalloc(1, sizeof *s);
@@ -132,6 +137,7 @@ static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_
     MQG_ASSERT(s->lanes != NULL);
     memset(s->lanes, 0, (nlanes + 1) * sizeof *s->lanes);
     pthread_mutex_init(&s->seg_lock, NULL);
+    pthread_cond_init(&s->spare_there, NULL);
     jrn_keys_init(&s->keys);
     atomic_store(&s->salt, (uint32_t)mqg_random_u64());
     atomic_store(&s->state, "recovering");
@@ -142,7 +148,8 @@ static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_
     s->keeper = jrn_keeper_new(s);
     int r = journal_mkdirs(s);
     enum mqg_err err = r == 0 ? journal_lock(s, e)
-                              : mqg_error_set(e, MQG_IO, 0, "%s.path: cannot make %s: %s", section, s->path, jrn_errno(r));
+                              : mqg_error_set(e, MQG_IO, 0, "%s.path: cannot make %s: %s", section, s->path,
+                                              jrn_errno(r));
     if (err != MQG_OK)
         journal_fini(&s);
     *out = s;
@@ -160,7 +167,8 @@ static enum mqg_err journal_start(struct mqg_store *s, struct mqg_error *e)
     atomic_store(&s->state, "ok");
     if (!s->flush_sync)
         mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE,
-                "store=%s flush=os what=\"confirms do not wait for the disk: a power cut may lose confirmed messages\"",
+                "store=%s flush=os what=\"confirms do not wait for the disk: a power cut may lose confirmed "
+                "messages\"",
                 s->section);
     int r = jrn_readers_start(s->readers);
     if (r == 0)
@@ -169,15 +177,18 @@ static enum mqg_err journal_start(struct mqg_store *s, struct mqg_error *e)
         r = jrn_committer_start(s);
     if (r == 0)
         return MQG_OK;
-    return mqg_error_set(e, r == -ENOSPC ? MQG_NO_SPACE : MQG_IO, 0, "%s: cannot start in %s: %s", s->section, s->path,
-                         jrn_errno(r));
+    return mqg_error_set(e, r == -ENOSPC ? MQG_NO_SPACE : MQG_IO, 0, "%s: cannot start in %s: %s", s->section,
+                         s->path, jrn_errno(r));
 }
 
 static void journal_stats(struct mqg_store *s, struct mqg_store_stats *out)
 {
-    *out = (struct mqg_store_stats){.commits = atomic_load(&s->stat_commits), .synced_bytes = atomic_load(&s->stat_bytes),
-                                    .records = atomic_load(&s->stat_records), .last_sync_us = atomic_load(&s->stat_sync_us),
-                                    .live_extents = atomic_load(&s->stat_extents), .state = atomic_load(&s->state)};
+    *out = (struct mqg_store_stats){.commits = atomic_load(&s->stat_commits),
+                                    .synced_bytes = atomic_load(&s->stat_bytes),
+                                    .records = atomic_load(&s->stat_records),
+                                    .last_sync_us = atomic_load(&s->stat_sync_us),
+                                    .live_extents = atomic_load(&s->stat_extents),
+                                    .state = atomic_load(&s->state)};
     pthread_mutex_lock(&s->seg_lock);
     out->disk_bytes = s->disk_bytes;
     out->segments = s->nseg;
@@ -205,9 +216,12 @@ static void journal_stop(struct mqg_store *s)
 /* In a crash: atomics and constants only. */
 static void journal_dump(struct mqg_store *s, int fd)
 {
-    dprintf(fd, "journal path=%s state=%s frame=%llu durable=%llu segments=%u spares=%u queued_bytes=%lld extents=%llu\n",
-            s->path, atomic_load(&s->state), (unsigned long long)s->com.number, (unsigned long long)s->com.durable, s->nseg,
-            s->nspare, (long long)atomic_load(&s->queued_bytes), (unsigned long long)atomic_load(&s->stat_extents));
+    dprintf(fd,
+            "journal path=%s state=%s frame=%llu durable=%llu segments=%u spares=%u queued_bytes=%lld "
+            "extents=%llu\n",
+            s->path, atomic_load(&s->state), (unsigned long long)s->com.number,
+            (unsigned long long)s->com.durable, s->nseg, s->nspare, (long long)atomic_load(&s->queued_bytes),
+            (unsigned long long)atomic_load(&s->stat_extents));
 }
 
 const struct mqg_store_ops jrn_ops = {

@@ -42,13 +42,13 @@ struct jrn_seg {
     uint64_t seq, bytes, first_number, last_number;
     _Atomic uint64_t end; /* of use; the committer writes it */
     int fd;
-    bool oversized, keyed;     /* keyed: holds last-writer-wins records */
-    uint64_t again_us;         /* keeper: not before this time */
+    bool oversized, keyed; /* keyed: holds last-writer-wins records */
+    uint64_t again_us;     /* keeper: not before this time */
     char name[32];
-    _Atomic int state;         /* enum jrn_seg_state */
-    _Atomic int64_t live;      /* extents, and stream batches not yet trimmed */
-    _Atomic int32_t pins;      /* reads under way */
-    struct mqg_extent *extent; /* recovery's, for all messages found here; recovery only */
+    _Atomic int state;            /* enum jrn_seg_state */
+    _Atomic int64_t live;         /* extents, and stream batches not yet trimmed */
+    _Atomic int32_t pins;         /* reads under way */
+    struct mqg_extent *extent;    /* recovery's, for all messages found here; recovery only */
     struct jrn_spans msgs, facts; /* what stands here; under seg_lock */
 };
 
@@ -60,8 +60,8 @@ struct jrn_extent {
 };
 
 struct jrn_lane {
-    struct mqg_extent *extent;        /* lane: for the next submit */
-    struct jrn_extent *fresh;         /* lane: extents to use */
+    struct mqg_extent *extent;         /* lane: for the next submit */
+    struct jrn_extent *fresh;          /* lane: extents to use */
     _Atomic(struct jrn_extent *) dead; /* given back */
     struct jrn_extent_page *pages;
     struct jrn_chunk *spare;          /* lane: chunks to use again */
@@ -103,10 +103,10 @@ struct jrn_committer {
     uint64_t term;
     struct jrn_chunk *first, **last_next; /* waiting, in order */
     uint64_t lazy_since_us;
-    uint64_t last_us;      /* of the last commit */
-    bool sealed, dirty;    /* dirty: written and not synced (flush=os) */
-    uint64_t slept_us;     /* when it last went to sleep */
-    uint64_t *told;        /* per lane: highest ticket of this round */
+    uint64_t last_us;   /* of the last commit */
+    bool sealed, dirty; /* dirty: written and not synced (flush=os) */
+    uint64_t slept_us;  /* when it last went to sleep */
+    uint64_t *told;     /* per lane: highest ticket of this round */
     struct iovec *iov;
     size_t cap_iov;
 };
@@ -131,6 +131,7 @@ struct mqg_store {
     struct jrn_committer com;
 
     pthread_mutex_t seg_lock;
+    pthread_cond_t spare_there;       /* with seg_lock: a spare was given */
     struct jrn_seg *segs, *segs_last; /* live, by sequence; the last is the tail */
     struct jrn_seg *spares;
     uint32_t nseg, nspare;
@@ -168,7 +169,8 @@ void jrn_seg_append(struct mqg_store *s, struct jrn_seg *seg); /* to the list of
 void jrn_spans_add(struct jrn_spans *spans, uint64_t queue_id, uint64_t first, uint64_t last);
 const struct jrn_span *jrn_spans_get(const struct jrn_spans *spans, uint64_t queue_id); /* NULL when none */
 void jrn_spans_fini(struct jrn_spans *spans);
-void jrn_seg_remove(struct mqg_store *s, struct jrn_seg *seg); /* from the list of live ones; takes seg_lock */
+void jrn_seg_remove(struct mqg_store *s,
+                    struct jrn_seg *seg); /* from the list of live ones; takes seg_lock */
 void jrn_lists_free(struct mqg_store *s); /* at the end: all segments, closed */
 /* One live thing less; the last one makes the segment a candidate. */
 void jrn_seg_give(struct mqg_store *s, struct jrn_seg *seg);
@@ -179,8 +181,8 @@ void jrn_lane_fini(struct jrn_lane *lane);
 struct mqg_extent *jrn_extent_new(struct mqg_store *s, struct jrn_lane *lane);
 struct mqg_extent *jrn_extent_open(struct mqg_store *s, uint32_t lane);
 void jrn_extent_dead(struct mqg_store *s, struct mqg_extent *x);
-enum mqg_err jrn_lane_submit(struct mqg_store *s, uint32_t lane, const struct mqg_store_op *ops, size_t n, uint64_t ticket,
-                             unsigned flags);
+enum mqg_err jrn_lane_submit(struct mqg_store *s, uint32_t lane, const struct mqg_store_op *ops, size_t n,
+                             uint64_t ticket, unsigned flags);
 void jrn_lane_back(struct mqg_store *s, struct jrn_chunk *c); /* committer: the chunk is done with */
 
 /* ---- commit.c ------------------------------------------------------------------------------------------------------------ */
@@ -188,7 +190,8 @@ void jrn_lane_back(struct mqg_store *s, struct jrn_chunk *c); /* committer: the 
 void jrn_submit(struct mqg_store *s, struct jrn_chunk *c); /* any thread: hands it to the committer */
 void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text);
 int jrn_committer_start(struct mqg_store *s);
-void jrn_committer_stop(struct mqg_store *s); /* ends the thread; with s->closing it empties the inbox and seals first */
+void jrn_committer_stop(
+    struct mqg_store *s); /* ends the thread; with s->closing it empties the inbox and seals first */
 void jrn_committer_wake(struct mqg_store *s);
 void jrn_committer_fini(struct mqg_store *s);
 
@@ -223,7 +226,8 @@ void jrn_streams_free(struct jrn_streams **st);
 void jrn_streams_apply(struct mqg_store *s, const struct jrn_chunk *c);
 bool jrn_stream_gone(struct mqg_store *s, uint64_t partition); /* it was there and was deleted */
 /* Recovery: facts in log order, then the end: cuts at gaps (reported through cut), tells r->stream. */
-void jrn_streams_found_batch(struct mqg_store *s, struct jrn_seg *seg, uint64_t off, const struct jrn_batch *b, uint64_t term);
+void jrn_streams_found_batch(struct mqg_store *s, struct jrn_seg *seg, uint64_t off,
+                             const struct jrn_batch *b, uint64_t term);
 void jrn_streams_found_def(struct mqg_store *s, const struct jrn_stream_def *d);
 void jrn_streams_found_trim(struct mqg_store *s, uint64_t partition, uint64_t start);
 void jrn_streams_found_cut(struct mqg_store *s, uint64_t partition, uint64_t term, uint64_t end);
@@ -238,12 +242,13 @@ struct jrn_batch_ref {
     struct jrn_seg *seg;
 };
 /* Picks the batches for a read: pins their segments, fills the bounds of r. NOT_FOUND beyond the bounds; n = 0: none yet. */
-enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, struct jrn_batch_ref *refs, size_t max,
-                              size_t *n);
+enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, struct jrn_batch_ref *refs,
+                              size_t max, size_t *n);
 enum mqg_err jrn_stream_bounds(struct mqg_store *s, uint64_t partition, struct mqg_stream_bounds *out);
 void jrn_stream_wait(struct mqg_store *s, uint64_t partition, uint64_t offset);
 enum mqg_err jrn_stream_time(struct mqg_store *s, uint64_t partition, uint64_t time_ms, uint64_t *offset);
-enum mqg_err jrn_position_get(struct mqg_store *s, struct mqg_slice group, uint64_t partition, uint64_t *offset);
+enum mqg_err jrn_position_get(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
+                              uint64_t *offset);
 
 /* ---- keeper.c ---------------------------------------------------------------------------------------------------------------- */
 
@@ -254,6 +259,8 @@ void jrn_keeper_free(struct jrn_keeper **k);
 void jrn_keeper_wake(struct mqg_store *s); /* any thread: there may be work */
 /* A spare for the committer, or NULL. */
 struct jrn_seg *jrn_spare_take(struct mqg_store *s);
+/* Waits until there is a spare, at most ms; true when there is. */
+bool jrn_spare_wait(struct mqg_store *s, int ms);
 /* A segment of no more use: becomes a spare, or is unlinked. Takes it. */
 void jrn_spare_give(struct mqg_store *s, struct jrn_seg *seg);
 

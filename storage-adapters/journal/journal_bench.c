@@ -48,11 +48,13 @@ static void bench_pressure(void *host, bool blocked, const char *why)
     fprintf(stderr, "blocked=%d %s\n", blocked, why);
 }
 
-static bool bench_recovered(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off,
-                            uint32_t len, const struct mqg_stored *head, uint32_t delivery_count, uint32_t acquired_count)
+static bool bench_recovered(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent,
+                            uint32_t off, uint32_t len, const struct mqg_stored *head,
+                            uint32_t delivery_count, uint32_t acquired_count)
 {
     struct bench *b = arg;
-    (void)queue_id, (void)qseq, (void)extent, (void)off, (void)len, (void)head, (void)delivery_count, (void)acquired_count;
+    (void)queue_id, (void)qseq, (void)extent, (void)off, (void)len, (void)head, (void)delivery_count,
+        (void)acquired_count;
     b->recovered++;
     return true;
 }
@@ -62,6 +64,11 @@ static uint64_t bench_clock(clockid_t id)
     struct timespec ts;
     clock_gettime(id, &ts);
     return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+static void bench_pause(long us)
+{
+    nanosleep(&(struct timespec){0, us * 1000}, NULL);
 }
 
 static void bench_set(struct bench *b, const char *key, const char *value)
@@ -85,7 +92,8 @@ static void bench_open(struct bench *b)
     mqg_conf_schema(b->conf, mqg_module.conf);
     bench_set(b, "path", b->path);
     bench_set(b, "flush", b->flush);
-    if (mqg_conf_check(b->conf, &e) != MQG_OK || jrn_ops.open(&b->s, &host, b->conf, "store.journal", 1, &e) != MQG_OK ||
+    if (mqg_conf_check(b->conf, &e) != MQG_OK ||
+        jrn_ops.open(&b->s, &host, b->conf, "store.journal", 1, &e) != MQG_OK ||
         jrn_ops.recover(b->s, &r, &e) != MQG_OK || jrn_ops.start(b->s, &e) != MQG_OK) {
         fprintf(stderr, "%s\n", e.text);
         exit(1);
@@ -96,8 +104,11 @@ static void bench_open(struct bench *b)
 
 static struct mqg_msg *bench_msg(const struct bench *b, struct mqg_extent *x)
 {
-    struct mqg_msg_parts p = {.proto = MQG_PROTO_AMQP091, .flags = MQG_MSG_PERSISTENT, .key_sep = '.',
-                              .key = MQG_SLICE_LIT("bench"), .origin = MQG_SLICE_LIT("\x10\x00\x02"),
+    struct mqg_msg_parts p = {.proto = MQG_PROTO_AMQP091,
+                              .flags = MQG_MSG_PERSISTENT,
+                              .key_sep = '.',
+                              .key = MQG_SLICE_LIT("bench"),
+                              .origin = MQG_SLICE_LIT("\x10\x00\x02"),
                               .body_len = (uint32_t)b->body};
     struct mqg_msg *m = mqg_msg_new(&p);
     MQG_ASSERT(m != NULL);
@@ -124,7 +135,7 @@ static struct mqg_extent *bench_turn(struct bench *b, uint64_t ticket, uint64_t 
         ops[n++] = (struct mqg_store_op){.kind = MQG_OP_SETTLE, .settle = {1, &range, 1}};
     uint64_t made = bench_clock(CLOCK_THREAD_CPUTIME_ID);
     while (jrn_ops.submit(b->s, 0, ops, n, ticket, MQG_SUBMIT_URGENT) == MQG_AGAIN)
-        usleep(100);
+        bench_pause(100);
     b->submit_ns += bench_clock(CLOCK_THREAD_CPUTIME_ID) - made;
     b->make_ns += made - begin;
     for (uint64_t i = 0; i < b->turn; i++)
@@ -136,7 +147,7 @@ static void bench_wait(struct bench *b, uint64_t ticket)
 {
     for (int spins = 0; atomic_load_explicit(&b->done, memory_order_acquire) < ticket; spins++)
         if (spins > 100)
-            usleep(20);
+            bench_pause(20);
 }
 
 static void bench_run(struct bench *b)
@@ -196,13 +207,16 @@ static void bench_print(struct bench *b, double seconds, double committer_ns, do
     jrn_ops.stats(b->s, &st);
     double n = (double)(b->messages / b->turn * b->turn);
     printf("messages=%.0f body=%llu turn=%llu window=%llu flush=%s bare_4k_fdatasync_us=%.0f\n", n,
-           (unsigned long long)b->body, (unsigned long long)b->turn, (unsigned long long)b->window, b->flush, bare_us);
+           (unsigned long long)b->body, (unsigned long long)b->turn, (unsigned long long)b->window, b->flush,
+           bare_us);
     printf("submit_cpu_ns_per_msg=%.1f make_cpu_ns_per_msg=%.1f committer_cpu_ns_per_msg=%.1f\n",
            (double)b->submit_ns / n, (double)b->make_ns / n, committer_ns / n);
-    printf("msgs_per_s=%.0f commits=%llu commits_per_s=%.0f msgs_per_commit=%.1f committer_us_per_commit=%.1f "
-           "disk_bytes_per_msg=%.0f segments=%llu\n",
-           n / seconds, (unsigned long long)st.commits, (double)st.commits / seconds, n / (double)st.commits,
-           committer_ns / 1000 / (double)st.commits, (double)st.synced_bytes / n, (unsigned long long)st.segments);
+    printf(
+        "msgs_per_s=%.0f commits=%llu commits_per_s=%.0f msgs_per_commit=%.1f committer_us_per_commit=%.1f "
+        "disk_bytes_per_msg=%.0f segments=%llu\n",
+        n / seconds, (unsigned long long)st.commits, (double)st.commits / seconds, n / (double)st.commits,
+        committer_ns / 1000 / (double)st.commits, (double)st.synced_bytes / n,
+        (unsigned long long)st.segments);
 }
 
 static void bench_arguments(struct bench *b, int argc, char **argv)
@@ -232,7 +246,11 @@ static void bench_arguments(struct bench *b, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.path = "/tmp/mqg-journal-bench", .flush = "sync", .messages = 2000000, .turn = 100, .window = 1000,
+    struct bench b = {.path = "/tmp/mqg-journal-bench",
+                      .flush = "sync",
+                      .messages = 2000000,
+                      .turn = 100,
+                      .window = 1000,
                       .body = 100};
     clockid_t committer;
     bench_arguments(&b, argc, argv);

@@ -71,10 +71,26 @@ void jrn_spare_give(struct mqg_store *s, struct jrn_seg *seg)
         seg->next = s->spares;
         s->spares = seg;
         s->nspare++;
+        pthread_cond_signal(&s->spare_there);
     }
     pthread_mutex_unlock(&s->seg_lock);
     if (!keep)
         jrn_seg_unlink(s, &seg);
+}
+
+bool jrn_spare_wait(struct mqg_store *s, int ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += (long)ms * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&s->seg_lock);
+    if (s->nspare == 0)
+        pthread_cond_timedwait(&s->spare_there, &s->seg_lock, &until);
+    bool there = s->nspare > 0;
+    pthread_mutex_unlock(&s->seg_lock);
+    return there;
 }
 
 /* Is it time to have the next file? Not before a quarter of the tail is used: a quiet broker keeps a small folder. */
@@ -96,7 +112,8 @@ static void keeper_spare(struct mqg_store *s)
     if (r == 0)
         jrn_spare_give(s, seg);
     else
-        mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=no_spare error=%s", s->section, mqg_logqs(jrn_errno(r)));
+        mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=no_spare error=%s", s->section,
+                mqg_logqs(jrn_errno(r)));
 }
 
 /* ---- letting go ------------------------------------------------------------------------------------------------------------- */
@@ -138,8 +155,8 @@ static struct jrn_seg *keeper_candidate(struct mqg_store *s, bool *oldest)
     struct jrn_seg *found = NULL;
     pthread_mutex_lock(&s->seg_lock);
     for (struct jrn_seg *seg = s->segs; seg && !found; seg = seg->next)
-        if (atomic_load(&seg->state) == JRN_CLOSED && atomic_load(&seg->live) == 0 && atomic_load(&seg->pins) == 0 &&
-            seg->again_us <= now)
+        if (atomic_load(&seg->state) == JRN_CLOSED && atomic_load(&seg->live) == 0 &&
+            atomic_load(&seg->pins) == 0 && seg->again_us <= now)
             found = seg;
     *oldest = found && found == s->segs;
     pthread_mutex_unlock(&s->seg_lock);
@@ -148,7 +165,8 @@ static struct jrn_seg *keeper_candidate(struct mqg_store *s, bool *oldest)
 
 static void keeper_reuse(struct mqg_store *s, struct jrn_seg *seg)
 {
-    bool keep = !seg->oversized && seg->bytes == s->segment_bytes; /* the size may be of another configuration */
+    bool keep = !seg->oversized &&
+                seg->bytes == s->segment_bytes; /* the size may be of another configuration */
     int r = keep ? jrn_seg_renew(s, seg) : 0;
     if (r == 0) {
         s->fs->willneed(s->fs->ctx, seg->fd, 0, keep ? seg->bytes : 0);
@@ -205,8 +223,8 @@ static void keeper_disk(struct mqg_store *s)
         return;
     if (free_bytes < need && !blocked) {
         char why[160];
-        snprintf(why, sizeof why, "%llu bytes are free in %s, %llu are needed", (unsigned long long)free_bytes, s->path,
-                 (unsigned long long)need);
+        snprintf(why, sizeof why, "%llu bytes are free in %s, %llu are needed",
+                 (unsigned long long)free_bytes, s->path, (unsigned long long)need);
         atomic_store(&s->blocked, true);
         atomic_store(&s->state, "blocked");
         s->host.pressure(s->host.host, true, why);

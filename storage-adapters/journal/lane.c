@@ -110,7 +110,8 @@ void jrn_lane_back(struct mqg_store *s, struct jrn_chunk *c)
     struct jrn_chunk *head = atomic_load_explicit(&lane->back, memory_order_relaxed);
     do {
         c->next = head;
-    } while (!atomic_compare_exchange_weak_explicit(&lane->back, &head, c, memory_order_release, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&lane->back, &head, c, memory_order_release,
+                                                    memory_order_relaxed));
 }
 
 /* A submission over the format's bound cannot be one chunk, and a chunk cannot be split. */
@@ -122,8 +123,8 @@ static bool lane_fits(const struct mqg_store_op *ops, size_t n)
     return bytes < JRN_CHUNK_MAX;
 }
 
-enum mqg_err jrn_lane_submit(struct mqg_store *s, uint32_t lane, const struct mqg_store_op *ops, size_t n, uint64_t ticket,
-                             unsigned flags)
+enum mqg_err jrn_lane_submit(struct mqg_store *s, uint32_t lane, const struct mqg_store_op *ops, size_t n,
+                             uint64_t ticket, unsigned flags)
 {
     MQG_CHECK(s, JRN_MAGIC);
     MQG_ASSERT(lane < s->nlanes);

@@ -65,12 +65,14 @@ static bool load_checks(const uint8_t *p, uint32_t len, uint8_t type)
 
 static void load_damage(struct mqg_store *s, const struct load_item *it)
 {
-    mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "store=%s file=%s at=%llu len=%u what=\"a record does not check\"",
-            s->section, it->seg->name, (unsigned long long)it->off, it->len);
+    mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION,
+            "store=%s file=%s at=%llu len=%u what=\"a record does not check\"", s->section, it->seg->name,
+            (unsigned long long)it->off, it->len);
 }
 
 /* Hands a read record to its owner. */
-static void load_give(struct mqg_store *s, struct load_job *job, struct load_item *it, const uint8_t *p, enum mqg_err err)
+static void load_give(struct mqg_store *s, struct load_job *job, struct load_item *it, const uint8_t *p,
+                      enum mqg_err err)
 {
     bool good = err == MQG_OK && load_checks(p, it->len, job->load ? JRN_REC_MSG : JRN_REC_BATCH);
     if (err == MQG_OK && !good) {
@@ -89,7 +91,8 @@ static void load_give(struct mqg_store *s, struct load_job *job, struct load_ite
     }
     struct mqg_load *load = &job->load->items[it->index];
     load->err = err;
-    load->msg = good ? mqg_msg_from_stored(mqg_slice_of(p + JRN_REC_HEAD, it->len - JRN_REC_HEAD), &load->err) : NULL;
+    load->msg = good ? mqg_msg_from_stored(mqg_slice_of(p + JRN_REC_HEAD, it->len - JRN_REC_HEAD), &load->err)
+                     : NULL;
     if (load->msg) {
         load->msg->extent = load->extent;
         load->msg->extent_off = load->off;
@@ -124,7 +127,8 @@ static uint32_t load_run(const struct load_job *job, uint32_t i, size_t *bytes)
 }
 
 /* Reads a run; with nowait false when not all of it is in memory. */
-static bool load_read(struct mqg_store *s, struct load_job *job, uint32_t i, uint32_t n, size_t bytes, bool nowait)
+static bool load_read(struct mqg_store *s, struct load_job *job, uint32_t i, uint32_t n, size_t bytes,
+                      bool nowait)
 {
     struct load_item *first = &job->items[i];
     enum mqg_err err = MQG_OK;
@@ -222,7 +226,8 @@ void jrn_load(struct mqg_store *s, struct mqg_load_req *req)
             continue;
         struct jrn_seg *seg = load->extent->owner;
         atomic_fetch_add(&seg->pins, 1);
-        job->items[job->n++] = (struct load_item){place + load->off - JRN_REC_HEAD, JRN_REC_HEAD + load->len, i, seg, false};
+        job->items[job->n++] = (struct load_item){place + load->off - JRN_REC_HEAD, JRN_REC_HEAD + load->len,
+                                                  i, seg, false};
     }
     job->left = job->n;
     load_start(s, job);
@@ -248,8 +253,9 @@ void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r)
     for (size_t i = 0; i < n; i++) {
         job->at[i] = (uint32_t)bytes;
         bytes += refs[i].len;
-        job->items[i] = (struct load_item){refs[i].off - JRN_REC_HEAD, JRN_REC_HEAD + JRN_BATCH_HEAD + refs[i].len,
-                                           (uint32_t)i, refs[i].seg, false};
+        job->items[i] = (struct load_item){refs[i].off - JRN_REC_HEAD,
+                                           JRN_REC_HEAD + JRN_BATCH_HEAD + refs[i].len, (uint32_t)i,
+                                           refs[i].seg, false};
     }
     job->n = job->left = (uint32_t)n;
     r->next_offset = refs[n - 1].base_offset + refs[n - 1].count;

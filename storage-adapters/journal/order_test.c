@@ -51,11 +51,11 @@ static void order_check(const struct jrn_fs_record *r, struct order_check *c)
     for (size_t i = 0; i < r->n; i++) {
         const struct jrn_fs_event *e = &r->events[i];
         switch (e->op) {
-        case JRN_FS_WRITE:    order_written(c, e); break;
-        case JRN_FS_SYNC:     order_synced(c, e->fd, 1); break;
+        case JRN_FS_WRITE: order_written(c, e); break;
+        case JRN_FS_SYNC: order_synced(c, e->fd, 1); break;
         case JRN_FS_SYNC_END: order_synced(c, e->fd, 2); break;
-        case JRN_FS_MARK:     order_told(c, e->off); break;
-        default:              break;
+        case JRN_FS_MARK: order_told(c, e->off); break;
+        default: break;
         }
     }
 }
@@ -74,7 +74,8 @@ static void order_of_confirms(void **state)
     mqg_journal_fs(&fault.fs);
     k.record = &record;
     kit_open(&k);
-    for (uint64_t i = 1; i <= ORDER_ROUNDS; i++) { /* tickets and marks are the same numbers; segments roll on the way */
+    for (uint64_t i = 1; i <= ORDER_ROUNDS;
+         i++) { /* tickets and marks are the same numbers; segments roll on the way */
         uint64_t ticket = kit_put(&k, 0, 1, i, 100 + i * 37 % 20000);
         assert_int_equal(ticket, i);
         if (i % 7 == 0)
@@ -138,6 +139,7 @@ static void order_of_segments(void **state)
 int main(int argc, char **argv)
 {
     order_no_fsync = argc > 1 && strcmp(argv[1], "--no-fsync") == 0;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(order_of_confirms), cmocka_unit_test(order_of_segments)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(order_of_confirms),
+                                       cmocka_unit_test(order_of_segments)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -160,8 +160,8 @@ bool jrn_stored_check(struct mqg_slice main, struct mqg_stored *head)
     if (main.len < sizeof *head)
         return false;
     memcpy(head, main.ptr, sizeof *head);
-    uint64_t parts = (uint64_t)head->exchange_len + head->key_len + head->pkey_len + head->user_len + head->client_len +
-                     head->origin_len + head->overlay_len + head->body_len;
+    uint64_t parts = (uint64_t)head->exchange_len + head->key_len + head->pkey_len + head->user_len +
+                     head->client_len + head->origin_len + head->overlay_len + head->body_len;
     return head->version == MQG_STORED_VERSION && parts == main.len - sizeof *head;
 }
 
@@ -200,23 +200,23 @@ static bool record_fits(const struct jrn_rec *rec)
         struct jrn_producer producer;
     } u;
     switch (rec->type) {
-    case JRN_REC_NOP:      return true;
-    case JRN_REC_MSG:      return jrn_stored_check(rec->main, &u.stored) && record_dests_fit(rec->tail);
-    case JRN_REC_DESTS:    return rec->main.len == 0 && record_dests_fit(rec->tail);
+    case JRN_REC_NOP: return true;
+    case JRN_REC_MSG: return jrn_stored_check(rec->main, &u.stored) && record_dests_fit(rec->tail);
+    case JRN_REC_DESTS: return rec->main.len == 0 && record_dests_fit(rec->tail);
     case JRN_REC_SETTLE:
-    case JRN_REC_QSTATE:   return record_ranges_fit(rec->main);
-    case JRN_REC_COUNT:    return jrn_rec_count(rec->main, &u.count);
-    case JRN_REC_META:     return jrn_rec_meta(rec->main, &u.meta);
-    case JRN_REC_BATCH:    return jrn_rec_batch(rec->main, &u.batch);
-    case JRN_REC_TRIM:     return jrn_rec_trim(rec->main, &u.triple);
-    case JRN_REC_STREAM:   return jrn_rec_stream(rec->main, &u.stream);
+    case JRN_REC_QSTATE: return record_ranges_fit(rec->main);
+    case JRN_REC_COUNT: return jrn_rec_count(rec->main, &u.count);
+    case JRN_REC_META: return jrn_rec_meta(rec->main, &u.meta);
+    case JRN_REC_BATCH: return jrn_rec_batch(rec->main, &u.batch);
+    case JRN_REC_TRIM: return jrn_rec_trim(rec->main, &u.triple);
+    case JRN_REC_STREAM: return jrn_rec_stream(rec->main, &u.stream);
     case JRN_REC_POSITION: return jrn_rec_position(rec->main, &u.position);
     case JRN_REC_PRODUCER: return jrn_rec_producer(rec->main, &u.producer);
-    case JRN_REC_SEAL:     return rec->main.len == 8;
+    case JRN_REC_SEAL: return rec->main.len == 8;
     case JRN_REC_MANIFEST: return rec->main.len % JRN_MANIFEST_ROW == 0;
-    case JRN_REC_FREE:     return rec->main.len % JRN_FREE_ROW == 0;
-    case JRN_REC_CUT:      return jrn_rec_cut(rec->main, &u.triple);
-    default:               return false;
+    case JRN_REC_FREE: return rec->main.len % JRN_FREE_ROW == 0;
+    case JRN_REC_CUT: return jrn_rec_cut(rec->main, &u.triple);
+    default: return false;
     }
 }
 
@@ -229,8 +229,8 @@ enum mqg_err jrn_rec_check(const struct jrn_rec *rec)
 
 const char *jrn_rec_name(uint8_t type)
 {
-    static const char *const names[JRN_REC_TYPES] = {"nop",    "msg",      "dests",    "settle", "count",  "meta",
-                                                     "batch",  "trim",     "stream",   "position", "producer", "seal",
-                                                     "qstate", "manifest", "free",     "cut"};
+    static const char *const names[JRN_REC_TYPES] = {
+        "nop",    "msg",      "dests",    "settle", "count",  "meta",     "batch", "trim",
+        "stream", "position", "producer", "seal",   "qstate", "manifest", "free",  "cut"};
     return type < JRN_REC_TYPES ? names[type] : "unknown";
 }

@@ -53,7 +53,8 @@ static enum mqg_err scan_io(struct scan *sc, const char *call, const char *name,
 /* ---- reading --------------------------------------------------------------------------------------------------------- */
 
 /* n bytes at off, or fewer at the end of the file; out borrows the window. */
-static enum mqg_err scan_bytes(struct scan *sc, const struct jrn_seg *seg, uint64_t off, size_t n, struct mqg_slice *out)
+static enum mqg_err scan_bytes(struct scan *sc, const struct jrn_seg *seg, uint64_t off, size_t n,
+                               struct mqg_slice *out)
 {
     *out = MQG_SLICE_NONE;
     if (sc->in != seg || off < sc->from || off + n > sc->from + sc->have) {
@@ -93,7 +94,8 @@ static enum mqg_err scan_frame(struct scan *sc, const struct jrn_seg *seg, uint6
 
 /* From off on: the first head of ours that says something after `number` was durable; with SCAN_ANY the first head of ours
  * at all. 0 in *at: none. */
-static enum mqg_err scan_witness(struct scan *sc, const struct jrn_seg *seg, uint64_t off, uint64_t number, uint64_t *at)
+static enum mqg_err scan_witness(struct scan *sc, const struct jrn_seg *seg, uint64_t off, uint64_t number,
+                                 uint64_t *at)
 {
     struct mqg_slice bytes;
     struct jrn_frame f;
@@ -102,7 +104,8 @@ static enum mqg_err scan_witness(struct scan *sc, const struct jrn_seg *seg, uin
         enum mqg_err err = scan_bytes(sc, seg, off, JRN_BLOCK, &bytes);
         if (err != MQG_OK)
             return err;
-        if (jrn_frame_head(bytes, &seg->use, off, &f) == MQG_OK && (number == SCAN_ANY || f.durable_at_write > number)) {
+        if (jrn_frame_head(bytes, &seg->use, off, &f) == MQG_OK &&
+            (number == SCAN_ANY || f.durable_at_write > number)) {
             *at = off;
             return MQG_OK;
         }
@@ -139,8 +142,8 @@ static void scan_quarantine(struct scan *sc, const struct jrn_seg *seg)
     bool good = fd >= 0 && scan_copy(sc, seg, fd) == MQG_OK && jrn_fs_sync(sc->s->fs, fd) == 0;
     if (fd >= 0)
         sc->s->fs->close(sc->s->fs->ctx, fd);
-    mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "store=%s file=%s quarantine=%s copied=%s", sc->s->section, seg->name, name,
-            good ? "yes" : "no");
+    mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "store=%s file=%s quarantine=%s copied=%s", sc->s->section,
+            seg->name, name, good ? "yes" : "no");
 }
 
 static enum mqg_err scan_damage(struct scan *sc, const struct jrn_seg *seg, uint64_t off, const char *what)
@@ -152,10 +155,11 @@ static enum mqg_err scan_damage(struct scan *sc, const struct jrn_seg *seg, uint
         scan_quarantine(sc, seg);
     if (sc->s->keep_going)
         return MQG_OK;
-    return mqg_error_set(sc->e, MQG_CORRUPT, 0,
-                         "%s/%s is damaged at byte %llu: %s. Restore it, or set %s.on_corruption=continue to start with "
-                         "what can be read",
-                         sc->s->path, seg ? seg->name : "", (unsigned long long)off, what, sc->s->section);
+    return mqg_error_set(
+        sc->e, MQG_CORRUPT, 0,
+        "%s/%s is damaged at byte %llu: %s. Restore it, or set %s.on_corruption=continue to start with "
+        "what can be read",
+        sc->s->path, seg ? seg->name : "", (unsigned long long)off, what, sc->s->section);
 }
 
 /* ---- 1 files ------------------------------------------------------------------------------------------------------------ */
@@ -227,8 +231,8 @@ static enum mqg_err scan_uuid(struct scan *sc, const struct jrn_seg *seg)
         memcpy(sc->s->uuid, seg->use.uuid, 16);
     if (memcmp(sc->s->uuid, seg->use.uuid, 16) == 0)
         return MQG_OK;
-    return mqg_error_set(sc->e, MQG_CORRUPT, 0, "%s holds segments of two journals (%s is of another)", sc->s->path,
-                         seg->name);
+    return mqg_error_set(sc->e, MQG_CORRUPT, 0, "%s holds segments of two journals (%s is of another)",
+                         sc->s->path, seg->name);
 }
 
 static enum mqg_err scan_open(struct scan *sc, const char *name)
@@ -307,7 +311,8 @@ static enum mqg_err scan_tail_records(struct scan *sc, struct mqg_slice bytes, b
         else if (rec.type == JRN_REC_FREE)
             (void)mqg_dynbuf_slice(&sc->freed, rec.main);
     }
-    return first && !manifest ? scan_damage(sc, sc->tail, JRN_HEADER_BYTES, "no manifest in the first frame") : MQG_OK;
+    return first && !manifest ? scan_damage(sc, sc->tail, JRN_HEADER_BYTES, "no manifest in the first frame")
+                              : MQG_OK;
 }
 
 /* Walks the tail: its end, last number, term; manifest and frees. */
@@ -350,7 +355,8 @@ static enum mqg_err scan_end(struct scan *sc)
             continue;
         err = scan_witness(sc, sc->all[i], JRN_HEADER_BYTES, number, &at);
         if (err == MQG_OK && at)
-            return scan_damage(sc, sc->all[i], JRN_HEADER_BYTES, "the first frame of a segment in use does not check");
+            return scan_damage(sc, sc->all[i], JRN_HEADER_BYTES,
+                               "the first frame of a segment in use does not check");
     }
     if (err == MQG_OK)
         err = scan_witness(sc, tail, tail->end, SCAN_ANY, &at); /* something of ours is left: torn */
@@ -370,8 +376,8 @@ static enum mqg_err scan_wipe(struct scan *sc)
     }
     free(zeros);
     sc->in = NULL;
-    mqg_log(MQG_LOG_WARN, MQG_EVENT_RECOVERY, "store=%s what=torn_tail file=%s cut_at=%llu last_frame=%llu", sc->s->section,
-            tail->name, (unsigned long long)tail->end, (unsigned long long)tail->last_number);
+    mqg_log(MQG_LOG_WARN, MQG_EVENT_RECOVERY, "store=%s what=torn_tail file=%s cut_at=%llu last_frame=%llu",
+            sc->s->section, tail->name, (unsigned long long)tail->end, (unsigned long long)tail->last_number);
     return r < 0 ? scan_io(sc, "write", tail->name, r) : MQG_OK;
 }
 
@@ -407,8 +413,8 @@ static enum mqg_err scan_manifest(struct scan *sc)
         bool fits = row.seq > before && row.seq < sc->tail->seq && seg != sc->tail;
         if (!seg || !fits) {
             char what[128];
-            snprintf(what, sizeof what, "segment %llu, which the manifest names, %s", (unsigned long long)row.seq,
-                     fits ? "is missing" : "stands out of order");
+            snprintf(what, sizeof what, "segment %llu, which the manifest names, %s",
+                     (unsigned long long)row.seq, fits ? "is missing" : "stands out of order");
             enum mqg_err err = scan_damage(sc, NULL, 0, what);
             if (err != MQG_OK)
                 return err;
@@ -447,7 +453,8 @@ static enum mqg_err scan_apply(struct scan *sc, struct jrn_seg *seg)
         if (err == MQG_OK && f.seq != seg->seq)
             err = MQG_CORRUPT;
         if (err == MQG_CORRUPT) { /* once per run of bad bytes; then every block until a frame checks */
-            err = damaged ? MQG_OK : scan_damage(sc, seg, off, "a frame that had been confirmed does not check");
+            err = damaged ? MQG_OK
+                          : scan_damage(sc, seg, off, "a frame that had been confirmed does not check");
             damaged = true;
             off += JRN_BLOCK;
             if (err == MQG_OK)
@@ -587,8 +594,8 @@ static enum mqg_err scan_tell(struct scan *sc)
     scan_release(sc);
     scan_progress(sc, 0, true);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY,
-            "store=%s what=done segments=%zu bytes=%llu messages=%llu clean=%s damages=%llu", s->section, sc->nlive,
-            (unsigned long long)sc->done_bytes, (unsigned long long)jrn_found_messages(sc->found),
+            "store=%s what=done segments=%zu bytes=%llu messages=%llu clean=%s damages=%llu", s->section,
+            sc->nlive, (unsigned long long)sc->done_bytes, (unsigned long long)jrn_found_messages(sc->found),
             sc->r->unclean ? "no" : "yes", (unsigned long long)sc->damages);
     return MQG_OK;
 }

@@ -126,7 +126,7 @@ struct recover_damage {
 };
 
 static const struct recover_damage recover_damages[] = {
-    {"head flipped", 40, 1, false},  {"head gone", 0, 96, true},    {"chunk head flipped", 97, 1, false},
+    {"head flipped", 40, 1, false},    {"head gone", 0, 96, true},      {"chunk head flipped", 97, 1, false},
     {"record flipped", 130, 1, false}, {"body flipped", 300, 1, false}, {"first sector gone", 0, 512, true},
     {"all gone", 0, 0, true},
 };
@@ -279,7 +279,8 @@ static void recover_forged_frame(void **state)
     size_t last = recover_last_frame(seg, len), off;
     for (size_t seal = last + 1; (off = kit_frame(seg, len, seal, &f)) != 0;)
         memset(seg + off, 0, f.length);
-    recover_harm(seg, len, last, &recover_damages[0]); /* its head: recovery now looks into the body for frames */
+    recover_harm(seg, len, last,
+                 &recover_damages[0]); /* its head: recovery now looks into the body for frames */
     kit_write(path, seg, len);
     free(seg);
     kit_open(&k);
@@ -303,7 +304,8 @@ static void recover_stale_bytes(void **state)
     uint8_t *seg = recover_only_file(&k, path, &len);
     size_t one = kit_frame(seg, len, 2, &f), two = kit_frame(seg, len, 5, &g);
     assert_int_equal(f.length, g.length);
-    memcpy(seg + two + 512, seg + one + 512, f.length - 512 < 512 ? f.length - 512 : 512); /* records of another chunk */
+    memcpy(seg + two + 512, seg + one + 512,
+           f.length - 512 < 512 ? f.length - 512 : 512); /* records of another chunk */
     memcpy(seg + two + JRN_FRAME_HEAD + JRN_CHUNK_HEAD, seg + one + JRN_FRAME_HEAD + JRN_CHUNK_HEAD,
            f.length - JRN_FRAME_HEAD - JRN_CHUNK_HEAD);
     kit_write(path, seg, len);
@@ -440,13 +442,20 @@ static void recover_unknown_queue(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(recover_clean_stop),     cmocka_unit_test(recover_crash_keeps_confirmed),
-        cmocka_unit_test(recover_order_is_qseq),  cmocka_unit_test(recover_lazy),
-        cmocka_unit_test(recover_torn_tail),      cmocka_unit_test(recover_corrupt_middle),
-        cmocka_unit_test(recover_seal_is_a_witness), cmocka_unit_test(recover_forged_frame),
-        cmocka_unit_test(recover_stale_bytes),    cmocka_unit_test(recover_missing_segment),
-        cmocka_unit_test(recover_header),         cmocka_unit_test(recover_second_process),
-        cmocka_unit_test(recover_folder_refused), cmocka_unit_test(recover_oversized),
+        cmocka_unit_test(recover_clean_stop),
+        cmocka_unit_test(recover_crash_keeps_confirmed),
+        cmocka_unit_test(recover_order_is_qseq),
+        cmocka_unit_test(recover_lazy),
+        cmocka_unit_test(recover_torn_tail),
+        cmocka_unit_test(recover_corrupt_middle),
+        cmocka_unit_test(recover_seal_is_a_witness),
+        cmocka_unit_test(recover_forged_frame),
+        cmocka_unit_test(recover_stale_bytes),
+        cmocka_unit_test(recover_missing_segment),
+        cmocka_unit_test(recover_header),
+        cmocka_unit_test(recover_second_process),
+        cmocka_unit_test(recover_folder_refused),
+        cmocka_unit_test(recover_oversized),
         cmocka_unit_test(recover_unknown_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

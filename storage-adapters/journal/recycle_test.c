@@ -204,8 +204,9 @@ static void recycle_lanes(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(recycle_bounds_disk), cmocka_unit_test(recycle_out_of_order),
-                                       cmocka_unit_test(recycle_last_word), cmocka_unit_test(recycle_stale_frames),
-                                       cmocka_unit_test(recycle_lanes)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(recycle_bounds_disk), cmocka_unit_test(recycle_out_of_order),
+        cmocka_unit_test(recycle_last_word), cmocka_unit_test(recycle_stale_frames),
+        cmocka_unit_test(recycle_lanes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,8 +35,8 @@ static bool restate_overlaps(const struct jrn_span *span, uint64_t first, uint64
 }
 
 /* May some message of the span be in another segment, or still come? Under seg_lock. */
-static bool restate_needed(const struct mqg_store *s, const struct jrn_seg *leaving, uint64_t queue_id, uint64_t first,
-                           uint64_t last)
+static bool restate_needed(const struct mqg_store *s, const struct jrn_seg *leaving, uint64_t queue_id,
+                           uint64_t first, uint64_t last)
 {
     const struct jrn_span *high = jrn_spans_get(&s->high, queue_id);
     if (!high || last > high->last)
@@ -138,7 +138,8 @@ static void restate_record(struct restate *rs, const struct jrn_rec *rec, uint32
 
 /* ---- reading ----------------------------------------------------------------------------------------------------------------- */
 
-static bool restate_frame(struct restate *rs, const uint8_t *p, size_t have, uint64_t off, struct jrn_frame *f)
+static bool restate_frame(struct restate *rs, const uint8_t *p, size_t have, uint64_t off,
+                          struct jrn_frame *f)
 {
     struct jrn_walk w;
     struct jrn_rec rec;
@@ -182,8 +183,9 @@ static bool restate_read(struct restate *rs)
     }
     free(buf);
     if (!good)
-        mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "store=%s file=%s at=%llu what=%s", s->section, rs->seg->name,
-                (unsigned long long)off, mqg_logqs("a frame that had been confirmed does not check; the file is kept"));
+        mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "store=%s file=%s at=%llu what=%s", s->section,
+                rs->seg->name, (unsigned long long)off,
+                mqg_logqs("a frame that had been confirmed does not check; the file is kept"));
     return good;
 }
 

@@ -46,8 +46,8 @@ void jrn_seg_unlink(struct mqg_store *s, struct jrn_seg **seg)
     jrn_path(s, (*seg)->name, path);
     int r = s->fs->unlink(s->fs->ctx, path);
     if (r < 0 && r != -ENOENT)
-        mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=unlink file=%s error=%s", s->section, (*seg)->name,
-                mqg_logqs(jrn_errno(r)));
+        mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=unlink file=%s error=%s", s->section,
+                (*seg)->name, mqg_logqs(jrn_errno(r)));
     pthread_mutex_lock(&s->seg_lock);
     s->disk_bytes -= (*seg)->bytes;
     pthread_mutex_unlock(&s->seg_lock);
@@ -57,7 +57,9 @@ void jrn_seg_unlink(struct mqg_store *s, struct jrn_seg **seg)
 static int segment_head(struct mqg_store *s, struct jrn_seg *seg)
 {
     uint8_t head[JRN_SEG_HEAD];
-    struct jrn_seg_head h = {.use = seg->use, .bytes = seg->bytes, .made_us = mqg_clock_now().wall_us,
+    struct jrn_seg_head h = {.use = seg->use,
+                             .bytes = seg->bytes,
+                             .made_us = mqg_clock_now().wall_us,
                              .flags = seg->oversized ? JRN_SEG_OVERSIZED : 0};
     jrn_seg_head_encode(head, &h);
     struct iovec iov = {head, sizeof head};

@@ -49,11 +49,11 @@ struct jrn_streams {
     uint32_t nready, cap_ready;
 };
 
-#define STREAM_PUSH(owner, list, count, cap) \
-    ((owner)->count == (owner)->cap \
-         ? (void)((owner)->cap = (owner)->cap ? (owner)->cap * 2 : 4, \
+#define STREAM_PUSH(owner, list, count, cap)                                                                 \
+    ((owner)->count == (owner)->cap                                                                          \
+         ? (void)((owner)->cap = (owner)->cap ? (owner)->cap * 2 : 4,                                        \
                   (owner)->list = mqg_xrealloc((owner)->list, (size_t)(owner)->cap * sizeof *(owner)->list)) \
-         : (void)0, \
+         : (void)0,                                                                                          \
      &(owner)->list[(owner)->count++])
 
 struct jrn_streams *jrn_streams_new(struct mqg_store *s)
@@ -183,7 +183,8 @@ static void stream_position(struct jrn_streams *st, struct mqg_slice main, uint6
     st->positions[*at] = (struct stream_position){key.hash2, offset};
 }
 
-enum mqg_err jrn_position_get(struct mqg_store *s, struct mqg_slice group, uint64_t partition, uint64_t *offset)
+enum mqg_err jrn_position_get(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
+                              uint64_t *offset)
 {
     struct jrn_streams *st = s->streams;
     struct jrn_keyed key = {0};
@@ -260,10 +261,12 @@ void jrn_streams_apply(struct mqg_store *s, const struct jrn_chunk *c)
 
 /* ---- recovery -------------------------------------------------------------------------------------------------------------- */
 
-void jrn_streams_found_batch(struct mqg_store *s, struct jrn_seg *seg, uint64_t off, const struct jrn_batch *b, uint64_t term)
+void jrn_streams_found_batch(struct mqg_store *s, struct jrn_seg *seg, uint64_t off,
+                             const struct jrn_batch *b, uint64_t term)
 {
     struct stream_part *p = stream_part(s->streams, b->partition);
-    struct jrn_batch_ref ref = {b->base_offset, b->max_time_ms, b->count, (uint32_t)b->bytes.len, (uint32_t)off, seg};
+    struct jrn_batch_ref ref = {b->base_offset,         b->max_time_ms, b->count,
+                                (uint32_t)b->bytes.len, (uint32_t)off,  seg};
     *STREAM_PUSH(p, found, nfound, cap_found) = (struct stream_found){term, p->nfound, ref};
 }
 
@@ -377,8 +380,8 @@ void jrn_streams_found_end(struct mqg_store *s, struct mqg_recover *r, uint64_t 
 
 /* ---- reading ----------------------------------------------------------------------------------------------------------------- */
 
-enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, struct jrn_batch_ref *refs, size_t max,
-                              size_t *n)
+enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, struct jrn_batch_ref *refs,
+                              size_t max, size_t *n)
 {
     struct jrn_streams *st = s->streams;
     enum mqg_err err = MQG_NOT_FOUND;
@@ -391,7 +394,8 @@ enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, st
         r->log_start = p->log_start;
         err = r->offset < p->log_start || r->offset > p->high ? MQG_NOT_FOUND : MQG_OK;
     }
-    for (uint32_t i = err == MQG_OK ? stream_row(p, r->offset) : UINT32_MAX; i < (p ? p->whole : 0) && *n < max; i++) {
+    for (uint32_t i = err == MQG_OK ? stream_row(p, r->offset) : UINT32_MAX;
+         i < (p ? p->whole : 0) && *n < max; i++) {
         if (*n > 0 && bytes + p->at[i].len > r->max_bytes)
             break;
         bytes += p->at[i].len;
@@ -408,7 +412,8 @@ enum mqg_err jrn_stream_bounds(struct mqg_store *s, uint64_t partition, struct m
     pthread_mutex_lock(&st->lock);
     const struct stream_part *p = stream_find(st, partition);
     if (p)
-        *out = (struct mqg_stream_bounds){p->log_start, p->high, p->n ? stream_end(&p->at[p->n - 1]) : p->high};
+        *out = (struct mqg_stream_bounds){p->log_start, p->high,
+                                          p->n ? stream_end(&p->at[p->n - 1]) : p->high};
     pthread_mutex_unlock(&st->lock);
     return p ? MQG_OK : MQG_NOT_FOUND;
 }

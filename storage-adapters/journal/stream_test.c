@@ -3,12 +3,13 @@
 
 enum { PART = 5 };
 
-static uint64_t stream_append(struct kit *k, uint32_t lane, uint64_t partition, uint64_t base, uint32_t count, size_t bytes,
-                              uint64_t time_ms)
+static uint64_t stream_append(struct kit *k, uint32_t lane, uint64_t partition, uint64_t base, uint32_t count,
+                              size_t bytes, uint64_t time_ms)
 {
     char *batch = mqg_xmalloc(bytes);
     memset(batch, (int)('a' + base % 26), bytes);
-    struct mqg_slice rope[2] = {mqg_slice_of(batch, bytes / 2), mqg_slice_of(batch + bytes / 2, bytes - bytes / 2)};
+    struct mqg_slice rope[2] = {mqg_slice_of(batch, bytes / 2),
+                                mqg_slice_of(batch + bytes / 2, bytes - bytes / 2)};
     struct mqg_store_op op = {.kind = MQG_OP_APPEND, .append = {partition, base, count, time_ms, rope, 2}};
     uint64_t ticket = kit_submit(k, lane, &op, 1, MQG_SUBMIT_URGENT);
     free(batch);
@@ -23,8 +24,12 @@ static void stream_did(struct mqg_stream_read *r)
 static struct mqg_stream_read stream_read(struct kit *k, uint64_t offset, uint32_t max_bytes)
 {
     _Atomic int done = 0;
-    struct mqg_stream_read r = {.partition = PART, .offset = offset, .max_bytes = max_bytes, .durable_only = true,
-                                .done = stream_did, .arg = &done};
+    struct mqg_stream_read r = {.partition = PART,
+                                .offset = offset,
+                                .max_bytes = max_bytes,
+                                .durable_only = true,
+                                .done = stream_did,
+                                .arg = &done};
     jrn_ops.stream_read(k->s, &r);
     for (int i = 0; i < 100000 && !atomic_load(&done); i++)
         usleep(100);
@@ -191,8 +196,8 @@ static void stream_checks_what_it_reads(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(stream_appends_and_reads), cmocka_unit_test(stream_trims),
-                                       cmocka_unit_test(stream_cuts_at_gap),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(stream_appends_and_reads),
+                                       cmocka_unit_test(stream_trims), cmocka_unit_test(stream_cuts_at_gap),
                                        cmocka_unit_test(stream_checks_what_it_reads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

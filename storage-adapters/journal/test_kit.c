@@ -89,8 +89,9 @@ static void kit_tell_meta(void *arg, struct mqg_slice key, struct mqg_slice valu
     snprintf(k->metas[k->nmeta++].value, 64, "%.*s", (int)value.len, (const char *)value.ptr);
 }
 
-static bool kit_tell_msg(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off, uint32_t len,
-                         const struct mqg_stored *head, uint32_t delivery_count, uint32_t acquired_count)
+static bool kit_tell_msg(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off,
+                         uint32_t len, const struct mqg_stored *head, uint32_t delivery_count,
+                         uint32_t acquired_count)
 {
     struct kit *k = arg;
     (void)head;
@@ -139,7 +140,8 @@ static void kit_end(struct kit *k)
 enum mqg_err kit_try(struct kit *k)
 {
     struct mqg_store_host host = {kit_done, kit_failed, kit_pressure, kit_ready, NULL, k};
-    struct mqg_recover r = {.meta = kit_tell_meta, .message = kit_tell_msg, .stream = kit_tell_stream, .arg = k};
+    struct mqg_recover r = {
+        .meta = kit_tell_meta, .message = kit_tell_msg, .stream = kit_tell_stream, .arg = k};
     char set[400];
     kit_forget(k);
     k->conf = mqg_conf_new();
@@ -185,7 +187,10 @@ void kit_crash(struct kit *k)
 
 struct mqg_msg *kit_msg_new(struct mqg_slice key, size_t body_bytes, uint64_t mark)
 {
-    struct mqg_msg_parts p = {.proto = MQG_PROTO_AMQP091, .flags = MQG_MSG_PERSISTENT, .key_sep = '.', .key = key,
+    struct mqg_msg_parts p = {.proto = MQG_PROTO_AMQP091,
+                              .flags = MQG_MSG_PERSISTENT,
+                              .key_sep = '.',
+                              .key = key,
                               .body_len = (uint32_t)body_bytes};
     struct mqg_msg *m = mqg_msg_new(&p);
     assert_non_null(m);
@@ -229,8 +234,9 @@ uint64_t kit_settle(struct kit *k, uint32_t lane, uint64_t queue_id, uint64_t fi
 
 uint64_t kit_meta(struct kit *k, const char *key, const char *value)
 {
-    struct mqg_store_op op = {.kind = MQG_OP_META,
-                              .meta = {mqg_slice_str(key), value ? mqg_slice_str(value) : MQG_SLICE_NONE, value == NULL}};
+    struct mqg_store_op op = {
+        .kind = MQG_OP_META,
+        .meta = {mqg_slice_str(key), value ? mqg_slice_str(value) : MQG_SLICE_NONE, value == NULL}};
     return kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT);
 }
 

@@ -37,15 +37,20 @@ struct kit {
     bool unclean;
     struct kit_msg *msgs;
     size_t nmsg, cap_msg;
-    struct { char key[64], value[64]; } metas[64];
+    struct {
+        char key[64], value[64];
+    } metas[64];
     size_t nmeta;
-    struct { uint64_t partition; struct mqg_stream_bounds b; } streams[16];
+    struct {
+        uint64_t partition;
+        struct mqg_stream_bounds b;
+    } streams[16];
     size_t nstream;
 };
 
 void kit_init(struct kit *k, const char *name, const char *segment_size); /* an empty folder */
 void kit_set(struct kit *k, const char *setting);
-void kit_fini(struct kit *k); /* and removes the folder */
+void kit_fini(struct kit *k);        /* and removes the folder */
 enum mqg_err kit_try(struct kit *k); /* open, recover, start; on an error everything is undone */
 void kit_open(struct kit *k);        /* asserts that it works */
 void kit_close(struct kit *k);       /* clean */
