@@ -1,0 +1,331 @@
+"""The daemon as its operator meets it: options, configuration, refusals, signals, TLS, proxies, systemd."""
+import os
+import re
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import time
+
+import pika
+import pytest
+from mqtest.broker import ROOT, Gateway, build_dir, wait_until
+
+AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
+
+
+def mqgate(*args, env=None):
+    """Runs the daemon for a question that it answers and ends."""
+    command = [str(build_dir() / "mqgate"), *args]
+    if not any(arg.startswith("modules.path=") for arg in args):
+        command += ["--set", f"modules.path={build_dir() / 'modules'}"]
+    return subprocess.run(command, text=True, capture_output=True, timeout=20, env={**os.environ, **(env or {})})
+
+
+@pytest.fixture
+def gateway():
+    """Makes gateways with settings of their own; all end with the test."""
+    made = []
+
+    def make(**settings):
+        fixed = {key.replace("__", "."): value for key, value in settings.items()}
+        made.append(Gateway(settings={"listeners.http": "off", **fixed}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def connect(port):
+    sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+    return sock
+
+
+def refused(one):
+    """Starts a gateway that must not start: the text of its refusal."""
+    done = subprocess.run([str(one.binary), "--config", str(one.conf),
+                           *[word for k, v in one.settings.items() for word in ("--set", f"{k}={v}")]],
+                          text=True, capture_output=True, timeout=20)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if "event=stop" in line]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+# -- the command line -------------------------------------------------------------------------
+def test_version_and_help():
+    assert re.fullmatch(r"mqgate \d+\.\d+\.\d+\n", mqgate("--version").stdout)
+    assert "--check-config" in mqgate("--help").stdout
+
+
+@pytest.mark.parametrize("args, says", [
+    (["--nonsense"], "unknown option --nonsense; see --help"),
+    (["--config"], "--config needs a value; see --help"),
+    (["word"], "word is no option; see --help"),
+])
+def test_bad_options(args, says):
+    done = subprocess.run([str(build_dir() / "mqgate"), *args], text=True, capture_output=True, timeout=20)
+    assert done.returncode == 2
+    assert done.stderr == f"mqgate: {says}\n"
+
+
+# -- the configuration --------------------------------------------------------------------------
+def test_shipped_configuration_is_good():
+    done = mqgate("--config", str(ROOT / "conf/mqgate.conf"), "--check-config")
+    assert (done.returncode, done.stdout) == (0, "the configuration is good\n"), done.stderr
+
+
+def printed_keys(text):
+    section, keys = "", set()
+    for line in text.splitlines():
+        line = line.removeprefix("# ").removeprefix("#")
+        if match := re.fullmatch(r"\[([a-z_.]+)\]", line):
+            section = match.group(1)
+        elif match := re.match(r"([a-z_]+) =", line):
+            keys.add(f"{section}.{match.group(1)}")
+    return keys
+
+
+def test_shipped_configuration_names_every_key():
+    printed = printed_keys(mqgate("--set", "store.memory.type=memory", "--print-config").stdout)
+    shipped = printed_keys((ROOT / "conf/mqgate.conf").read_text())
+    # Keys of all stores are printed under each; the shipped file has each key once.
+    keys = {key.split(".")[-1] for key in shipped if key.startswith("store.")}
+    missing = {key for key in printed - shipped if not key.startswith("store.") or key.split(".")[-1] not in keys}
+    assert not missing
+
+
+def test_printed_configuration_can_be_read_again(tmp_path):
+    first = mqgate("--set", "node.workers=3", "--print-config").stdout
+    assert "workers = 3  ; --set\n" in first
+    (tmp_path / "again.conf").write_text(first)
+    again = mqgate("--config", str(tmp_path / "again.conf"), "--print-config").stdout
+    assert re.search(r"workers = 3  ; .*again.conf:\d+\n", again)
+
+
+@pytest.mark.parametrize("setting, says", [
+    ("listeners.ampq=off", "--set: unknown key listeners.ampq; did you mean listeners.amqp?"),
+    ("node.workers=x", "--set: node.workers=x: expected a whole number, from 0 to 64"),
+    ("listeners.stomp_ws=127.0.0.1:0", "--set: listeners.stomp_ws needs the module stomp, which is not in "),
+    ("listeners.amqps=127.0.0.1:0", "--set: listeners.amqps needs tls.cert and tls.key"),
+    ("tls.cert=/nonexistent", "--set: tls.cert needs tls.key, its private key"),
+])
+def test_check_config_says_what_would_be_right(setting, says):
+    done = mqgate("--set", setting, "--check-config")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"mqgate: {says}"), done.stderr
+
+
+def test_environment_is_between_file_and_option(tmp_path):
+    (tmp_path / "some.conf").write_text("[node]\nworkers = 1\nname = file\n")
+    done = mqgate("--config", str(tmp_path / "some.conf"), "--set", "node.workers=3", "--print-config",
+                  env={"MQGATE__NODE__WORKERS": "2", "MQGATE__NODE__NAME": "environ"})
+    assert "workers = 3  ; --set\n" in done.stdout
+    assert "name = environ  ; environment MQGATE__NODE__NAME\n" in done.stdout
+
+
+# -- starts that are refused -----------------------------------------------------------------------
+def test_address_in_use_names_the_holder(gateway):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        line = refused(gateway(listeners__amqp=f"127.0.0.1:{port}"))
+    assert f"127.0.0.1:{port} is in use by " in line and f"(pid {os.getpid()})" in line
+    assert f"--set listeners.amqp=127.0.0.1:{port + 1} moves it" in line
+
+
+def test_second_process_on_the_same_folder(gateway):
+    first = gateway()
+    first.start()
+    second = gateway(store__journal__path=first.settings["store.journal.path"])
+    assert "journal" in refused(second)
+    assert first.alive()
+
+
+def test_modules_folder_that_is_not_there(gateway):
+    assert "modules.path=/nonexistent cannot be read" in refused(gateway(modules__path="/nonexistent"))
+
+
+def test_store_type_without_module(gateway):
+    assert "nosuch" in refused(gateway(store__default="nosuch"))
+
+
+# -- signals ------------------------------------------------------------------------------------------
+def amqp_connection(one):
+    return pika.BlockingConnection(pika.URLParameters(one.url))
+
+
+def test_sigterm_closes_politely_and_exits_0(gateway):
+    one = gateway().start()
+    connection = amqp_connection(one)
+    one.proc.send_signal(signal.SIGTERM)
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as closed:
+        for _ in range(100):
+            connection.process_data_events(0.1)
+    assert closed.value.reply_code == 320
+    assert one.proc.wait(10) == 0
+    assert "event=stop exit=0 why=SIGTERM" in one.log_text()
+
+
+def test_client_that_ignores_the_goodbye_is_waited_for_no_longer_than_that(gateway):
+    one = gateway(node__drain_timeout="700ms").start()
+    with connect(one.amqp_port) as sock:
+        sock.sendall(AMQP_HEADER)
+        assert sock.recv(4096)
+        begun = time.monotonic()
+        one.proc.send_signal(signal.SIGTERM)
+        assert one.proc.wait(10) == 0
+        assert time.monotonic() - begun < 5
+
+
+def test_second_sigterm_ends_the_waiting(gateway):
+    one = gateway(node__drain_timeout="60s").start()
+    connection = amqp_connection(one)
+    one.proc.send_signal(signal.SIGTERM)
+    wait_until(lambda: "event=drain state=begun" in one.log_text(), what="draining")
+    one.proc.send_signal(signal.SIGTERM)
+    assert one.proc.wait(10) == 0
+    del connection
+
+
+def test_no_new_connections_while_draining(gateway):
+    one = gateway(node__drain_timeout="60s").start()
+    connection = amqp_connection(one)
+    one.proc.send_signal(signal.SIGTERM)
+    wait_until(lambda: "event=drain state=begun" in one.log_text(), what="draining")
+    with pytest.raises(OSError):
+        connect(one.amqp_port)
+    one.proc.send_signal(signal.SIGTERM)
+    one.proc.wait(10)
+    del connection
+
+
+def test_sighup_reads_the_configuration_again(gateway):
+    one = gateway()
+    log = one.folder / "own.log"
+    one.conf.write_text(one.conf.read_text() + f"\n[log]\nfile = {log}\n")
+    one.log_path = log
+    one.start()
+    rotated = one.folder / "rotated.log"
+    log.rename(rotated)
+    one.conf.write_text(one.conf.read_text() + "level = debug\n")
+    one.proc.send_signal(signal.SIGHUP)
+    wait_until(lambda: log.exists() and "event=reload result=ok" in log.read_text(), what="reload")
+    one.conf.write_text(one.conf.read_text() + "nonsense = 1\n")
+    one.proc.send_signal(signal.SIGHUP)
+    wait_until(lambda: "event=reload result=refused" in log.read_text(), what="refused reload")
+    assert "unknown key log.nonsense" in log.read_text()
+    amqp_connection(one).close()
+    assert "level=debug" in log.read_text()
+
+
+# -- connections -----------------------------------------------------------------------------------------
+def test_login_has_a_deadline(gateway):
+    one = gateway(limits__login_timeout="300ms").start()
+    with connect(one.amqp_port) as sock:
+        sock.sendall(AMQP_HEADER[:4])
+        begun = time.monotonic()
+        assert sock.recv(100) == b""
+        assert time.monotonic() - begun < 5
+
+
+def test_pika_byte_by_byte(gateway):
+    one = gateway(node__debug_dribble="on").start()
+    connection = amqp_connection(one)
+    channel = connection.channel()
+    channel.confirm_delivery()
+    channel.queue_declare("dribble", durable=True)
+    body = bytes(range(256)) * 20
+    channel.basic_publish("", "dribble", body, pika.BasicProperties(headers={"a": 1, "b": "x" * 300}))
+    method, properties, got = channel.basic_get("dribble", auto_ack=True)
+    assert got == body and properties.headers["b"] == "x" * 300
+    connection.close()
+
+
+def test_too_many_connections(gateway):
+    one = gateway(limits__connections="2").start()
+    first, second = amqp_connection(one), amqp_connection(one)
+    with connect(one.amqp_port) as third:
+        assert third.recv(10) == b""
+    first.close()
+    wait_until(lambda: can_connect(one), what="a free place")
+    second.close()
+
+
+def can_connect(one):
+    try:
+        amqp_connection(one).close()
+        return True
+    except pika.exceptions.AMQPError:
+        return False
+
+
+# -- a proxy before it ----------------------------------------------------------------------------------------
+def proxy_header(source):
+    return b"\r\n\r\n\0\r\nQUIT\n" + struct.pack("!BBH4s4sHH", 0x21, 0x11, 12, socket.inet_aton(source),
+                                                 socket.inet_aton("192.0.2.9"), 4711, 5672)
+
+
+def test_address_in_the_proxy_header_counts(gateway):
+    one = gateway(listeners__proxy_protocol="amqp", log__level="debug").start()
+    with connect(one.amqp_port) as sock:
+        sock.sendall(proxy_header("192.0.2.1") + AMQP_HEADER)
+        assert sock.recv(4096)[:1] == b"\x01"
+    wait_until(lambda: "peer=192.0.2.1:4711" in one.log_text(), what="the announced address in the log")
+    with connect(one.amqp_port) as sock:
+        sock.sendall(AMQP_HEADER)
+        assert sock.recv(4096) == b""
+
+
+# -- TLS -------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def certificate(tmp_path):
+    def make(name):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-days", "1", "-subj", f"/CN={name}", "-keyout", str(tmp_path / "key.pem"), "-out",
+                        str(tmp_path / "cert.pem")], check=True, capture_output=True)
+        return {"tls__cert": str(tmp_path / "cert.pem"), "tls__key": str(tmp_path / "key.pem")}
+    return make
+
+
+def server_certificate(port):
+    return ssl.get_server_certificate(("127.0.0.1", port))
+
+
+def test_tls_and_its_reload(gateway, certificate, tmp_path):
+    one = gateway(listeners__amqps="127.0.0.1:0", **certificate("first")).start()
+    context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    context.check_hostname = False
+    options = pika.SSLOptions(context)
+    connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", one.ports["amqps"], ssl_options=options))
+    channel = connection.channel()
+    channel.queue_declare("tls", exclusive=True)
+    channel.basic_publish("", "tls", b"x" * 300000)
+    wait_until(lambda: channel.basic_get("tls", auto_ack=True)[2] == b"x" * 300000, what="the message")
+    before = server_certificate(one.ports["amqps"])
+    certificate("second")
+    one.proc.send_signal(signal.SIGHUP)
+    wait_until(lambda: server_certificate(one.ports["amqps"]) != before, what="the new certificate")
+    channel.queue_declare("tls", passive=True)  # the old connection lives
+    connection.close()
+
+
+# -- systemd -----------------------------------------------------------------------------------------------------
+def test_systemd_is_told(gateway, monkeypatch):
+    one = gateway()
+    path = str(one.folder / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(path)
+        sock.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        one.start()
+        told = [sock.recv(1000)]
+        while b"READY=1" not in told[-1]:
+            told.append(sock.recv(1000))
+        one.proc.send_signal(signal.SIGTERM)
+        while b"STOPPING=1" not in told[-1]:
+            told.append(sock.recv(1000))
+    assert one.proc.wait(10) == 0
