@@ -225,7 +225,7 @@ void connections_get(struct http_request *r)
     http_reply_list(r, array, "name");
 }
 
-/* By name or pid; NULL: answered. */
+/* By name, pid or id; NULL: answered. */
 static json_t *connection_find(struct http_request *r)
 {
     json_t *all = connections_visible(r), *found = NULL;
@@ -235,7 +235,10 @@ static json_t *connection_find(struct http_request *r)
         json_t *conn = json_array_get(all, i);
         const char *name = json_string_value(json_object_get(conn, "name"));
         const char *pid = json_string_value(json_object_get(conn, "pid"));
-        if (mqg_slice_eq(r->arg[0], mqg_slice_str(name)) || mqg_slice_eq(r->arg[0], mqg_slice_str(pid)))
+        char id[24];
+        snprintf(id, sizeof id, "%" JSON_INTEGER_FORMAT, json_integer_value(json_object_get(conn, "id")));
+        if (mqg_slice_eq(r->arg[0], mqg_slice_str(name)) || mqg_slice_eq(r->arg[0], mqg_slice_str(pid)) ||
+            mqg_slice_eq(r->arg[0], mqg_slice_str(id)))
             found = json_incref(conn);
     }
     json_decref(all);
@@ -264,6 +267,10 @@ static void channels_add(json_t *array, const json_t *conn)
         json_t *ch = json_array_get(list, i), *details = json_object();
         js_set(ch, "name",
                json_sprintf("%s (%" JSON_INTEGER_FORMAT ")", name,
+                            json_integer_value(json_object_get(ch, "number"))));
+        js_set(ch, "pid",
+               json_sprintf("<%s.%" JSON_INTEGER_FORMAT ".%" JSON_INTEGER_FORMAT ">", mqg_node_name(),
+                            json_integer_value(json_object_get(conn, "id")),
                             json_integer_value(json_object_get(ch, "number"))));
         for (size_t k = 0; k < MQG_COUNTOF(shared); k++)
             json_object_set(ch, shared[k], json_object_get(conn, shared[k]));

@@ -3,6 +3,8 @@
 
 #include <mqgate/host.h>
 
+#include <inttypes.h>
+
 /* ---- as JSON ------------------------------------------------------------------------------------------------------------ */
 
 static void queue_json_counts(json_t *out, const struct mqg_queue_info *q)
@@ -41,6 +43,7 @@ json_t *queue_json(const struct mqg_queue_info *q)
     js_set(out, "effective_policy_definition", json_object());
     js_set(out, "single_active_consumer_tag",
            q->single_active_tag.len > 0 ? js_slice(q->single_active_tag) : json_null());
+    js_set(out, "pid", json_sprintf("<%s.q.%" PRIu64 ">", mqg_node_name(), mqg_queue_id(q->queue)));
     if (q->exclusive)
         js_set_int(out, "owner_connection_id", q->owner_conn);
     return out;
@@ -51,6 +54,8 @@ static json_t *consumer_channel_json(const struct mqg_consumer_info *c, const js
 {
     json_t *out = json_object();
     js_set_int(out, "number", c->channel);
+    js_set(out, "pid",
+           json_sprintf("<%s.%" PRIu64 ".%u>", mqg_node_name(), c->conn_id, (unsigned)c->channel));
     for (size_t i = 0; i < json_array_size(connections); i++) {
         const json_t *conn = json_array_get(connections, i);
         if ((uint64_t)json_integer_value(json_object_get(conn, "id")) != c->conn_id)

@@ -291,16 +291,18 @@ void http_stop(void)
 
 void http_describe(struct mqg_dynbuf *out)
 {
-    const bool kinds[] = {false, true};
-    for (size_t k = 0; k < MQG_COUNTOF(kinds); k++) {
+    const char *const words[] = {"http=", "https="};
+    bool any = false;
+    for (size_t kind = 0; kind < MQG_COUNTOF(words); kind++) {
         bool first = true;
         for (size_t i = 0; i < nservers; i++) {
-            if (servers[i].tls != kinds[k])
+            if (servers[i].tls != (kind == 1))
                 continue;
-            const char *lead = !first ? "," : kinds[k] ? "https=" : "http=";
-            mqg_dynbuf_printf(out, "%s%s%s", first && out->len > 0 ? " " : "", lead,
-                              servers[i].listener.name);
+            if (first)
+                mqg_dynbuf_printf(out, "%s%s", any ? " " : "", words[kind]);
+            mqg_dynbuf_printf(out, "%s%s", first ? "" : ",", servers[i].listener.name);
             first = false;
+            any = true;
         }
     }
 }

@@ -1,0 +1,327 @@
+/* client.c - one request, one connection: a small blocking HTTP/1.1 client.
+ *
+ * Each command makes one to three requests to a server on the same machine; a library would bring more than it saves. The
+ * server closes after each answer (we ask it to), so a response is read to its end, within a bound, and taken apart at once. */
+#include "ctl.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+enum {
+    CLIENT_ANSWER_MAX_BYTES = 512 << 20,
+    CLIENT_REQUEST_MAX_BYTES = 4 << 20,
+    CLIENT_HEAD_MAX_BYTES = 64 << 10
+};
+
+/* ---- addresses ------------------------------------------------------------------------------------------------------------ */
+
+bool client_url_parse(const char *url, struct client_url *out)
+{
+    static const char scheme[] = "http://";
+    if (strncmp(url, scheme, sizeof scheme - 1) != 0)
+        return false;
+    url += sizeof scheme - 1;
+    bool bracket = *url == '[';
+    const char *host = url + bracket;
+    size_t len = strcspn(host, bracket ? "]" : ":/");
+    const char *rest = host + len + bracket;
+    if (len == 0 || len >= sizeof out->host || (bracket && host[len] != ']'))
+        return false;
+    memcpy(out->host, host, len);
+    out->host[len] = '\0';
+    snprintf(out->port, sizeof out->port, "15672");
+    if (*rest == ':') {
+        size_t digits = strspn(++rest, "0123456789");
+        if (digits == 0 || digits > 5)
+            return false;
+        memcpy(out->port, rest, digits);
+        out->port[digits] = '\0';
+        rest += digits;
+    }
+    size_t base = strlen(rest);
+    if ((*rest != '\0' && *rest != '/') || base >= sizeof out->base)
+        return false;
+    while (base > 0 && rest[base - 1] == '/')
+        base--;
+    memcpy(out->base, rest, base);
+    out->base[base] = '\0';
+    return true;
+}
+
+char *client_path(const char *first, ...)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-~";
+    struct mqg_dynbuf out;
+    va_list parts;
+    mqg_dynbuf_init(&out, CLIENT_REQUEST_MAX_BYTES);
+    va_start(parts, first);
+    for (const char *part = first; part != NULL; part = va_arg(parts, const char *)) {
+        if (out.len > 0)
+            mqg_dynbuf_u8(&out, '/');
+        for (; *part != '\0'; part++)
+            if (strchr(plain, *part) != NULL)
+                mqg_dynbuf_u8(&out, (uint8_t)*part);
+            else
+                mqg_dynbuf_printf(&out, "%%%02X", (unsigned char)*part);
+    }
+    va_end(parts);
+    mqg_dynbuf_u8(&out, 0);
+    MQG_ASSERT(!out.failed);
+    return (char *)out.ptr;
+}
+
+/* ---- the request -------------------------------------------------------------------------------------------------------------- */
+
+static void request_base64(struct mqg_dynbuf *out, struct mqg_slice in)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < in.len; i += 3) {
+        size_t left = in.len - i;
+        uint32_t v = (uint32_t)in.ptr[i] << 16 | (left > 1 ? (uint32_t)in.ptr[i + 1] << 8 : 0) |
+                     (left > 2 ? in.ptr[i + 2] : 0);
+        mqg_dynbuf_u8(out, (uint8_t)digits[v >> 18]);
+        mqg_dynbuf_u8(out, (uint8_t)digits[v >> 12 & 63]);
+        mqg_dynbuf_u8(out, left > 1 ? (uint8_t)digits[v >> 6 & 63] : '=');
+        mqg_dynbuf_u8(out, left > 2 ? (uint8_t)digits[v & 63] : '=');
+    }
+}
+
+/* A header's value holds no line ends. */
+static void request_header(struct mqg_dynbuf *out, const char *name, const char *value)
+{
+    mqg_dynbuf_printf(out, "%s: ", name);
+    for (; *value != '\0'; value++)
+        mqg_dynbuf_u8(out, (unsigned char)*value < ' ' ? ' ' : (uint8_t)*value);
+    mqg_dynbuf_put(out, "\r\n", 2);
+}
+
+static void request_make(struct mqg_dynbuf *out, const struct ctl *c, const struct client_url *url,
+                         const char *method, const char *path, const json_t *body, const char *why)
+{
+    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    struct mqg_dynbuf login;
+    mqg_dynbuf_init(&login, CLIENT_HEAD_MAX_BYTES);
+    mqg_dynbuf_printf(&login, "%s:%s", c->user, c->password);
+    mqg_dynbuf_printf(out, "%s %s/api/%s HTTP/1.1\r\n", method, url->base, path);
+    mqg_dynbuf_printf(out, strchr(url->host, ':') ? "host: [%s]:%s\r\n" : "host: %s:%s\r\n", url->host,
+                      url->port);
+    mqg_dynbuf_printf(out, "connection: close\r\nauthorization: Basic ");
+    request_base64(out, mqg_dynbuf_view(&login));
+    mqg_dynbuf_printf(out, "\r\n");
+    if (why != NULL)
+        request_header(out, "x-reason", why);
+    if (text != NULL)
+        mqg_dynbuf_printf(out, "content-type: application/json\r\n");
+    mqg_dynbuf_printf(out, "content-length: %zu\r\n\r\n", text != NULL ? strlen(text) : 0);
+    if (text != NULL)
+        mqg_dynbuf_put(out, text, strlen(text));
+    mqg_dynbuf_fini(&login);
+    free(text);
+}
+
+/* ---- the response ----------------------------------------------------------------------------------------------------------------- */
+
+/* The value of a header in the head, lower case name; NULL when absent. */
+static const char *response_header(const char *head, const char *name)
+{
+    size_t len = strlen(name);
+    for (const char *line = strchr(head, '\n'); line != NULL; line = strchr(line, '\n')) {
+        line++;
+        if (strncasecmp(line, name, len) == 0 && line[len] == ':')
+            return line + len + 1 + strspn(line + len + 1, " \t");
+    }
+    return NULL;
+}
+
+/* Moves the pieces together; false when the framing breaks. */
+static bool response_unchunk(uint8_t *body, size_t len, size_t *out_len)
+{
+    size_t at = 0, to = 0;
+    for (;;) {
+        size_t size = 0, digits = 0;
+        for (; at < len && digits < 8; digits++, at++) {
+            unsigned ch = body[at], low = ch | 32;
+            unsigned v = ch >= '0' && ch <= '9' ? ch - '0' : low >= 'a' && low <= 'f' ? low - 'a' + 10 : 99;
+            if (v == 99)
+                break;
+            size = size << 4 | v;
+        }
+        const uint8_t *end = at < len ? memchr(body + at, '\n', len - at) : NULL;
+        if (digits == 0 || end == NULL)
+            return false;
+        at = (size_t)(end - body) + 1;
+        if (size == 0) {
+            *out_len = to;
+            return true;
+        }
+        if (len - at < size + 2)
+            return false;
+        memmove(body + to, body + at, size);
+        to += size;
+        at += size + 2;
+    }
+}
+
+int client_response_parse(struct mqg_dynbuf *in, struct mqg_slice *body)
+{
+    int status = 0;
+    *body = MQG_SLICE_NONE;
+    mqg_dynbuf_u8(in, 0); /* the head is read as a string */
+    if (in->failed || in->len < 13 || sscanf((const char *)in->ptr, "HTTP/1.%*1[01] %3d", &status) != 1 ||
+        status < 100)
+        return -1;
+    char *end = strstr((char *)in->ptr, "\r\n\r\n");
+    if (end == NULL)
+        return -1;
+    *end = '\0';
+    uint8_t *at = (uint8_t *)end + 4;
+    size_t len = in->len - 1 - (size_t)(at - in->ptr);
+    const char *length = response_header((const char *)in->ptr, "content-length");
+    const char *encoding = response_header((const char *)in->ptr, "transfer-encoding");
+    if (encoding != NULL && strncasecmp(encoding, "chunked", 7) == 0) {
+        if (!response_unchunk(at, len, &len))
+            return -1;
+    } else if (length != NULL) {
+        unsigned long long said = strtoull(length, NULL, 10);
+        if (said > len)
+            return -1;
+        len = (size_t)said;
+    }
+    *body = mqg_slice_of(at, len);
+    return status;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------------------------------ */
+
+/* -1 and errno, or a connected socket. */
+static int client_connect(const struct client_url *url, unsigned timeout_s, const char **why)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
+    struct timeval limit = {.tv_sec = (time_t)timeout_s};
+    int rc = getaddrinfo(url->host, url->port, &hints, &list), fd = -1;
+    *why = rc != 0 ? gai_strerror(rc) : NULL;
+    for (struct addrinfo *ai = list; ai != NULL && fd < 0; ai = ai->ai_next) {
+        fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+            continue;
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+        if (connect(fd, ai->ai_addr, ai->ai_addrlen) != 0) {
+            *why = strerror(errno);
+            close(fd);
+            fd = -1;
+        }
+    }
+    if (list != NULL)
+        freeaddrinfo(list);
+    return fd;
+}
+
+static bool client_exchange(int fd, const struct mqg_dynbuf *request, struct mqg_dynbuf *response,
+                            const char **why)
+{
+    for (size_t sent = 0; sent < request->len;) {
+        ssize_t n = send(fd, request->ptr + sent, request->len - sent, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            break; /* an early refusal may be waiting to be read */
+        sent += (size_t)n;
+    }
+    for (;;) {
+        uint8_t *room = mqg_dynbuf_reserve(response, 64 << 10);
+        ssize_t n = room != NULL ? recv(fd, room, 64 << 10, 0) : -1;
+        if (n < 0 && room != NULL && errno == EINTR)
+            continue;
+        if (n < 0 && response->len == 0) {
+            *why = room == NULL      ? "the answer is too large"
+                   : errno == EAGAIN ? "no answer in time"
+                                     : strerror(errno);
+            return false;
+        }
+        if (n <= 0)
+            return true;
+        response->len += (size_t)n;
+    }
+}
+
+static void answer_read(struct answer *a, struct mqg_dynbuf *response)
+{
+    struct mqg_slice body;
+    int status = client_response_parse(response, &body);
+    a->status = status > 0 ? status : 0;
+    if (body.len > 0)
+        a->json = json_loadb((const char *)body.ptr, body.len, JSON_ALLOW_NUL, NULL);
+    json_t *reason = json_object_get(a->json, "reason");
+    if (json_is_string(reason))
+        snprintf(a->reason, sizeof a->reason, "%s", json_string_value(reason));
+    else
+        snprintf(a->reason, sizeof a->reason, "HTTP status %d", status);
+}
+
+static void client_unreachable(const struct ctl *c, const char *why)
+{
+    if (c->mute)
+        return;
+    if (c->rabbit)
+        fprintf(stderr,
+                "Error: unable to perform an operation on node '%s'. Please see diagnostics information and "
+                "suggestions below.\n\n%s\n",
+                c->url, why);
+    else
+        fprintf(stderr, "mqgatectl: %s: %s\n", c->url, why);
+}
+
+void client_call(const struct ctl *c, const char *method, char *path, json_t *body, const char *why,
+                 struct answer *out)
+{
+    struct mqg_dynbuf request, response;
+    struct client_url url;
+    const char *fault = "not an address of the form http://host:port";
+    *out = (struct answer){0};
+    mqg_dynbuf_init(&request, CLIENT_REQUEST_MAX_BYTES);
+    mqg_dynbuf_init(&response, CLIENT_ANSWER_MAX_BYTES);
+    int fd = client_url_parse(c->url, &url) ? client_connect(&url, c->timeout_s, &fault) : -1;
+    if (fd >= 0) {
+        request_make(&request, c, &url, method, path, body, why);
+        if (request.failed)
+            fault = "the request is too large";
+        else if (client_exchange(fd, &request, &response, &fault)) {
+            answer_read(out, &response);
+            fault = "the answer is not HTTP";
+        }
+        close(fd);
+    }
+    if (out->status == 0)
+        client_unreachable(c, fault);
+    mqg_dynbuf_fini(&request);
+    mqg_dynbuf_fini(&response);
+    json_decref(body);
+    free(path);
+}
+
+void answer_fini(struct answer *a)
+{
+    json_decref(a->json);
+    a->json = NULL;
+}
+
+bool client_good(const struct answer *a)
+{
+    return a->status >= 200 && a->status < 300;
+}
+
+int client_fault(const struct ctl *c, const struct answer *a)
+{
+    if (a->status == 0)
+        return CTL_UNAVAILABLE; /* printed already */
+    int code = a->status == 401 || a->status == 403 ? CTL_DENIED
+               : a->status >= 500                   ? CTL_UNAVAILABLE
+                                                    : CTL_DATA;
+    return ctl_error(c, code, "%s", a->reason);
+}
