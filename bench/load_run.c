@@ -124,7 +124,7 @@ static bool run_is_over(const struct run *run, const struct run_totals *sum)
 static uint64_t run_allowance(const struct run *run, const struct run_totals *sum, uint64_t *wait_ns)
 {
     const struct load_job *job = run->job;
-    uint64_t allowed = UINT64_MAX;
+    uint64_t allowed = 1U << 30; /* more than any turn can send, and far from overflow in shares */
     *wait_ns = UINT64_MAX;
     if (run_publishing_over(run, sum))
         return 0;
