@@ -114,9 +114,9 @@ class Consumer(Worker):
         with self.lock:
             message = self.ledger.see(self.queue, body, redelivered)
             choice = self.rng.random()
-            if message is None or choice < 0.1:
+            if message is None or choice < 0.01:
                 return b""
-            if choice < 0.15:
+            if choice < 0.05:
                 return nack_bytes(tag)
             self.ledger.settle(self.queue, message)
         self.acked += 1

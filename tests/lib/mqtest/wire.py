@@ -16,6 +16,7 @@ from pika import spec
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = b"\xce"
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+NOTICES = (spec.Connection.Blocked, spec.Connection.Unblocked)
 CAPABILITIES = ("publisher_confirms exchange_exchange_bindings basic.nack consumer_cancel_notify "
                 "connection.blocked authentication_failure_close").split()
 
@@ -91,6 +92,7 @@ class Conn:
         self.buf = bytearray()
         self.frame_max = 131072
         self.tune = None
+        self.notices = []   # connection.blocked and unblocked that came between answers
         self.server_properties = {}
 
     def __enter__(self):
@@ -183,15 +185,23 @@ class Conn:
 
     def expect(self, expected, channel: int = 0, timeout_s=None):
         """The next method, which must be `expected`; a close by the broker raises Closed."""
-        frame = self.read_frame(timeout_s)
-        method = getattr(frame, "method", frame)
+        while True:
+            frame = self.read_frame(timeout_s)
+            method = getattr(frame, "method", frame)
+            if not isinstance(method, NOTICES) or expected in NOTICES:
+                break
+            self.notices.append(method)
         if isinstance(method, expected):
             return method
         self.raise_close(frame.channel_number, method)
         raise AssertionError(f"expected {expected}, got {method}")
 
     def wait_method(self, expected, timeout_s=None):
-        """Skips frames until `expected` comes; a close by the broker raises Closed."""
+        """Skips frames until `expected` comes (or has come); a close by the broker raises Closed."""
+        for notice in self.notices:
+            if isinstance(notice, expected):
+                self.notices.remove(notice)
+                return notice
         while True:
             frame = self.read_frame(timeout_s)
             method = getattr(frame, "method", None)
