@@ -83,6 +83,7 @@ class Column:
         self.load_core = None if name == "free" else cores[1]
         self.servers = {}
         self.fdatasync_us = []
+        self.fdatasync_cpu_us = []
         self._made = 0
 
     def _new(self, kind):
@@ -116,7 +117,9 @@ class Column:
         everywhere = os.sched_getaffinity(0)
         os.sched_setaffinity(0, self.server_cores)
         try:
-            self.fdatasync_us += disk.probe_fdatasync_us(self.folder)
+            times, cpu_us = disk.probe_fdatasync_us(self.folder)
+            self.fdatasync_us += times
+            self.fdatasync_cpu_us.append(cpu_us)
         finally:
             os.sched_setaffinity(0, everywhere)
 
@@ -220,6 +223,7 @@ class Session:
         self.notes = []
         self.results = {}
         self.fdatasync_us = {}
+        self.fdatasync_cpu_us = {}
 
     def _kinds(self, epmd, folder):
         """Who takes part. RabbitMQ without busy waiting is a second contender only where the first one does it."""
@@ -269,6 +273,7 @@ class Session:
                 self._run_once(column, repetition)
         finally:
             self.fdatasync_us[column.name] = column.fdatasync_us
+            self.fdatasync_cpu_us[column.name] = column.fdatasync_cpu_us
             column.close()
 
     def _run_once(self, column, repetition):
