@@ -65,14 +65,15 @@ bool conf_suggest(const struct mqg_conf *c, const char *section, const char *key
 
 /* ---- the check ----------------------------------------------------------------------------------------------------------------- */
 
-static enum mqg_err check_unknown(const struct mqg_conf *c, const struct conf_entry *entry, struct mqg_error *e)
+static enum mqg_err check_unknown(const struct mqg_conf *c, const struct conf_entry *entry,
+                                  struct mqg_error *e)
 {
     char near[CHECK_NAME_MAX + 1];
     if (conf_suggest(c, entry->section, entry->key, near, sizeof near))
         return mqg_error_set(e, MQG_NOT_FOUND, 0, "%s: unknown key %s.%s; did you mean %s?", entry->where,
                              entry->section, entry->key, near);
-    return mqg_error_set(e, MQG_NOT_FOUND, 0, "%s: unknown key %s.%s; --print-config lists all keys", entry->where,
-                         entry->section, entry->key);
+    return mqg_error_set(e, MQG_NOT_FOUND, 0, "%s: unknown key %s.%s; --print-config lists all keys",
+                         entry->where, entry->section, entry->key);
 }
 
 static enum mqg_err check_entry(const struct mqg_conf *c, const struct conf_entry *entry, struct mqg_error *e)
@@ -84,8 +85,8 @@ static enum mqg_err check_entry(const struct mqg_conf *c, const struct conf_entr
     int64_t v;
     if (conf_value_parse(row, entry->value, &v, right, sizeof right))
         return MQG_OK;
-    return mqg_error_set(e, MQG_INVALID, 0, "%s: %s.%s=%.100s: expected %s", entry->where, entry->section, entry->key,
-                         entry->value, right);
+    return mqg_error_set(e, MQG_INVALID, 0, "%s: %s.%s=%.100s: expected %s", entry->where, entry->section,
+                         entry->key, entry->value, right);
 }
 
 enum mqg_err mqg_conf_check(struct mqg_conf *c, struct mqg_error *e)

@@ -64,7 +64,8 @@ bool conf_section_matches(const char *pattern, const char *section)
     size_t n = strlen(pattern);
     if (n < 2 || strcmp(pattern + n - 2, ".*") != 0)
         return strcmp(pattern, section) == 0;
-    return strncmp(pattern, section, n - 1) == 0 && section[n - 1] != '\0' && strchr(section + n - 1, '.') == NULL;
+    return strncmp(pattern, section, n - 1) == 0 && section[n - 1] != '\0' &&
+           strchr(section + n - 1, '.') == NULL;
 }
 
 const struct mqg_conf_row *conf_row_find(const struct mqg_conf *c, const char *section, const char *key)
@@ -102,16 +103,16 @@ static const struct conf_entry *conf_entry_twice(const struct mqg_conf *c, enum 
     return NULL; /* of several --set the last one counts, as on any command line */
 }
 
-enum mqg_err conf_entry_add(struct mqg_conf *c, enum conf_source source, const char *where, const char *section,
-                            const char *key, const char *value, struct mqg_error *e)
+enum mqg_err conf_entry_add(struct mqg_conf *c, enum conf_source source, const char *where,
+                            const char *section, const char *key, const char *value, struct mqg_error *e)
 {
     const struct conf_entry *twice = conf_entry_twice(c, source, section, key);
     if (twice != NULL)
-        return mqg_error_set(e, MQG_EXISTS, 0, "%s: %s.%s stands at %s already; keep one of them", where, section,
-                             key, twice->where);
+        return mqg_error_set(e, MQG_EXISTS, 0, "%s: %s.%s stands at %s already; keep one of them", where,
+                             section, key, twice->where);
     c->entries = mqg_xrealloc(c->entries, (c->nentries + 1) * sizeof *c->entries);
-    c->entries[c->nentries++] = (struct conf_entry){mqg_xstrdup(section), mqg_xstrdup(key), mqg_xstrdup(value),
-                                                    mqg_xstrdup(where), source};
+    c->entries[c->nentries++] = (struct conf_entry){mqg_xstrdup(section), mqg_xstrdup(key),
+                                                    mqg_xstrdup(value), mqg_xstrdup(where), source};
     conf_section_note(c, section);
     return MQG_OK;
 }
@@ -127,7 +128,8 @@ void conf_section_note(struct mqg_conf *c, const char *section)
 
 /* ---- values --------------------------------------------------------------------------------------------------------------- */
 
-static const struct mqg_conf_row *conf_row_need(const struct mqg_conf *c, const char *section, const char *key)
+static const struct mqg_conf_row *conf_row_need(const struct mqg_conf *c, const char *section,
+                                                const char *key)
 {
     const struct mqg_conf_row *row = conf_row_find(c, section, key);
     MQG_ASSERT(row != NULL); /* a key that is asked for without a row: our mistake */
@@ -146,7 +148,8 @@ int64_t mqg_conf_int(const struct mqg_conf *c, const char *section, const char *
     const char *text = mqg_conf_str(c, section, key);
     char right[256];
     int64_t v = 0;
-    bool good = text == NULL || conf_value_parse(conf_row_need(c, section, key), text, &v, right, sizeof right);
+    bool good = text == NULL ||
+                conf_value_parse(conf_row_need(c, section, key), text, &v, right, sizeof right);
     MQG_ASSERT(good); /* mqg_conf_check passed, or the row's own default is bad */
     return v;
 }
@@ -164,7 +167,8 @@ static void conf_complete_tls(struct mqg_conf *c)
     const char *cert = mqg_conf_str(c, "tls", "cert");
     for (const struct mqg_core_listener *l = mqg_core_listeners; l->name != NULL && *cert == '\0'; l++)
         if (l->tls && conf_entry_find(c, "listeners", l->name) == NULL)
-            (void)conf_entry_add(c, CONF_BUILTIN, "default without tls.cert", "listeners", l->name, "off", NULL);
+            (void)conf_entry_add(c, CONF_BUILTIN, "default without tls.cert", "listeners", l->name, "off",
+                                 NULL);
 }
 
 void mqg_conf_complete(struct mqg_conf *c)
@@ -175,7 +179,8 @@ void mqg_conf_complete(struct mqg_conf *c)
         conf_complete_store(c, section);
     struct mqg_dynbuf name;
     mqg_dynbuf_init(&name, 1024);
-    bool good = mqg_dynbuf_printf(&name, "store.%s", mqg_conf_str(c, "store", "default")) && mqg_dynbuf_u8(&name, 0);
+    bool good = mqg_dynbuf_printf(&name, "store.%s", mqg_conf_str(c, "store", "default")) &&
+                mqg_dynbuf_u8(&name, 0);
     if (good && name.len > sizeof "store.")
         conf_complete_store(c, (const char *)name.ptr);
     mqg_dynbuf_fini(&name);

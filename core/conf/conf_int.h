@@ -29,12 +29,13 @@ const struct mqg_conf_row *conf_row_find(const struct mqg_conf *c, const char *s
 bool conf_section_matches(const char *pattern, const char *section);
 /* The entry that counts, or NULL. */
 const struct conf_entry *conf_entry_find(const struct mqg_conf *c, const char *section, const char *key);
-enum mqg_err conf_entry_add(struct mqg_conf *c, enum conf_source source, const char *where, const char *section,
-                            const char *key, const char *value, struct mqg_error *e);
+enum mqg_err conf_entry_add(struct mqg_conf *c, enum conf_source source, const char *where,
+                            const char *section, const char *key, const char *value, struct mqg_error *e);
 void conf_section_note(struct mqg_conf *c, const char *section);
 
 /* Reads a value as its row's type; on failure *right says what would be right. */
-bool conf_value_parse(const struct mqg_conf_row *row, const char *text, int64_t *out, char *right, size_t room);
+bool conf_value_parse(const struct mqg_conf_row *row, const char *text, int64_t *out, char *right,
+                      size_t room);
 /* "section.key" nearest to an unknown one; false when none is near. */
 bool conf_suggest(const struct mqg_conf *c, const char *section, const char *key, char *out, size_t room);
 

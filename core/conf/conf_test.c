@@ -86,8 +86,9 @@ static void test_defaults_are_good(void **state)
 static void test_values_of_each_type(void **state)
 {
     (void)state;
-    write_file("# comment\n[node]\nworkers = 4 ; four\n  debug_dribble = yes\n"
-               "[store.journal]\nsegment_size=2MiB\nflush=os\n[listeners]\namqp = [::1]:0, 0.0.0.0:1\nmqtt=off\n");
+    write_file(
+        "# comment\n[node]\nworkers = 4 ; four\n  debug_dribble = yes\n"
+        "[store.journal]\nsegment_size=2MiB\nflush=os\n[listeners]\namqp = [::1]:0, 0.0.0.0:1\nmqtt=off\n");
     struct mqg_conf *c = conf_new();
     struct mqg_error e;
     assert_int_equal(mqg_conf_file(c, path, &e), MQG_OK);
@@ -137,7 +138,8 @@ static void test_refusals_name_line_and_what_is_right(void **state)
         {"[node]\nworkers=2\n", ""},
         {"\n[listeners]\nampq=off\n", ":3: unknown key listeners.ampq; did you mean listeners.amqp?"},
         {"[listener]\namqp=off\n", ":2: unknown key listener.amqp; did you mean listeners.amqp?"},
-        {"[node]\ndrain-timeout=5s\n", ":2: unknown key node.drain-timeout; did you mean node.drain_timeout?"},
+        {"[node]\ndrain-timeout=5s\n",
+         ":2: unknown key node.drain-timeout; did you mean node.drain_timeout?"},
         {"[tls]\nworkers=2\n", ":2: unknown key tls.workers; did you mean node.workers?"},
         {"[store.journal]\nsegmentsize=1MiB\n",
          ":2: unknown key store.journal.segmentsize; did you mean store.journal.segment_size?"},
@@ -146,11 +148,13 @@ static void test_refusals_name_line_and_what_is_right(void **state)
         {"[node]\nworkers=65\n", ":2: node.workers=65: expected a whole number, from 0 to 64"},
         {"[node]\nworkers=2 x\n", ":2: node.workers=2 x: expected a whole number, from 0 to 64"},
         {"[node]\ndebug_dribble=maybe\n", ":2: node.debug_dribble=maybe: expected on or off"},
-        {"[node]\ndrain_timeout=5\n", ":2: node.drain_timeout=5: expected a duration such as 500ms, 5s, 1m, 2h or "
-                                      "7d, from 0 to 86400000 ms"},
+        {"[node]\ndrain_timeout=5\n",
+         ":2: node.drain_timeout=5: expected a duration such as 500ms, 5s, 1m, 2h or "
+         "7d, from 0 to 86400000 ms"},
         {"[store.a]\nflush=never\n", ":2: store.a.flush=never: expected one of sync|os"},
-        {"[store.a]\nsegment_size=1KiB\n", ":2: store.a.segment_size=1KiB: expected a size such as 64KiB, 16MiB or "
-                                           "1GiB, from 1048576 to 1073741824 bytes"},
+        {"[store.a]\nsegment_size=1KiB\n",
+         ":2: store.a.segment_size=1KiB: expected a size such as 64KiB, 16MiB or "
+         "1GiB, from 1048576 to 1073741824 bytes"},
         {"[listeners]\namqp=5672\n", ":2: listeners.amqp=5672: expected host:port[,host:port] such as "
                                      "127.0.0.1:5672 or [::1]:5672, or off"},
         {"workers=2\n", ":1: workers stands before the first [section]"},
@@ -164,7 +168,8 @@ static void test_refusals_name_line_and_what_is_right(void **state)
 static void test_the_same_key_twice_is_a_conflict(void **state)
 {
     (void)state;
-    assert_non_null(strstr(refusal("[node]\nworkers=1\n[log]\n[node]\nworkers=1\n"), ":5: node.workers stands at "));
+    assert_non_null(
+        strstr(refusal("[node]\nworkers=1\n[log]\n[node]\nworkers=1\n"), ":5: node.workers stands at "));
 }
 
 static void test_long_lines(void **state)
@@ -249,7 +254,8 @@ static void test_tls_listeners_are_off_without_a_certificate(void **state)
         assert_int_equal(mqg_conf_set(c, "listeners.mqtts=127.0.0.1:1", &e), MQG_OK);
         assert_int_equal(mqg_conf_set(c, with ? "tls.cert=x" : "tls.cert=", &e), MQG_OK);
         mqg_conf_complete(c);
-        assert_string_equal(mqg_conf_str(c, "listeners", "amqps"), with ? "127.0.0.1:5671,[::1]:5671" : "off");
+        assert_string_equal(mqg_conf_str(c, "listeners", "amqps"),
+                            with ? "127.0.0.1:5671,[::1]:5671" : "off");
         assert_string_equal(mqg_conf_str(c, "listeners", "mqtts"), "127.0.0.1:1");
         assert_false(mqg_conf_given(c, "listeners", "amqps"));
         mqg_conf_free(&c);
@@ -267,8 +273,19 @@ static void test_addresses(void **state)
     assert_int_equal(list[1].port, 0);
     assert_true(conf_addr_parse("off", list, &n));
     assert_int_equal(n, 0);
-    static const char *const bad[] = {"", ",", "a", "a:", ":1", "a:65536", "a:1,", "a:1,,b:1", "::1:5", "[]:5",
-                                      "a b:1", "a:-1", "a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1"};
+    static const char *const bad[] = {"",
+                                      ",",
+                                      "a",
+                                      "a:",
+                                      ":1",
+                                      "a:65536",
+                                      "a:1,",
+                                      "a:1,,b:1",
+                                      "::1:5",
+                                      "[]:5",
+                                      "a b:1",
+                                      "a:-1",
+                                      "a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1"};
     for (size_t i = 0; i < MQG_COUNTOF(bad); i++)
         assert_false(conf_addr_parse(bad[i], list, &n));
 }

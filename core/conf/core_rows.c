@@ -6,7 +6,10 @@
 #include "core_rows.h"
 
 #define CORE_LOOPBACK(port) "127.0.0.1:" #port ",[::1]:" #port
-#define CORE_LISTENER(name, port, help) {"listeners", name, MQG_CONF_ADDR, CORE_LOOPBACK(port), 0, 0, NULL, help}
+#define CORE_LISTENER(name, port, help)                                         \
+    {                                                                           \
+        "listeners", name, MQG_CONF_ADDR, CORE_LOOPBACK(port), 0, 0, NULL, help \
+    }
 
 const struct mqg_conf_row mqg_core_rows[] = {
     {"node", "workers", MQG_CONF_INT, "0", 0, 64, NULL, "worker threads; 0 is one for each processor"},
@@ -22,11 +25,13 @@ const struct mqg_conf_row mqg_core_rows[] = {
     CORE_LISTENER("mqtt", 1883, "MQTT 3.1, 3.1.1, 5.0"),
     CORE_LISTENER("mqtts", 8883, "MQTT over TLS; needs tls.cert"),
     CORE_LISTENER("mqtt_ws", 15675, "MQTT over WebSocket"),
-    {"listeners", "mqtt_wss", MQG_CONF_ADDR, "off", 0, 0, NULL, "MQTT over WebSocket and TLS; needs tls.cert"},
+    {"listeners", "mqtt_wss", MQG_CONF_ADDR, "off", 0, 0, NULL,
+     "MQTT over WebSocket and TLS; needs tls.cert"},
     CORE_LISTENER("stomp", 61613, "STOMP 1.0, 1.1, 1.2"),
     CORE_LISTENER("stomps", 61614, "STOMP over TLS; needs tls.cert"),
     CORE_LISTENER("stomp_ws", 15674, "STOMP over WebSocket"),
-    {"listeners", "stomp_wss", MQG_CONF_ADDR, "off", 0, 0, NULL, "STOMP over WebSocket and TLS; needs tls.cert"},
+    {"listeners", "stomp_wss", MQG_CONF_ADDR, "off", 0, 0, NULL,
+     "STOMP over WebSocket and TLS; needs tls.cert"},
     CORE_LISTENER("kafka", 9092, "Kafka wire protocol"),
     CORE_LISTENER("kafkas", 9093, "Kafka over TLS; needs tls.cert"),
     CORE_LISTENER("http", 15672, "management API, console, /metrics"),
@@ -46,10 +51,13 @@ const struct mqg_conf_row mqg_core_rows[] = {
     {"auth", "guest_loopback_only", MQG_CONF_BOOL, "on", 0, 0, NULL,
      "the user guest may only come from this machine"},
     {"log", "level", MQG_CONF_ENUM, "info", 0, 0, "debug|info|warn|error", "least level that is logged"},
-    {"log", "file", MQG_CONF_STR, "", 0, 0, NULL, "log file, opened again at SIGHUP; empty is standard error"},
-    {"store", "default", MQG_CONF_STR, "journal", 0, 0, NULL, "the [store.NAME] that keeps metadata and what names no other"},
+    {"log", "file", MQG_CONF_STR, "", 0, 0, NULL,
+     "log file, opened again at SIGHUP; empty is standard error"},
+    {"store", "default", MQG_CONF_STR, "journal", 0, 0, NULL,
+     "the [store.NAME] that keeps metadata and what names no other"},
 
-    {"store.*", "type", MQG_CONF_STR, NULL, 0, 0, NULL, "storage module of this store; without it the section's own name"},
+    {"store.*", "type", MQG_CONF_STR, NULL, 0, 0, NULL,
+     "storage module of this store; without it the section's own name"},
 
     {"limits", "memory", MQG_CONF_SIZE, "0", 0, INT64_MAX, NULL,
      "bytes of messages in memory above which publishers are blocked; 0 is 40 percent of the machine's"},
@@ -61,20 +69,12 @@ const struct mqg_conf_row mqg_core_rows[] = {
 };
 
 const struct mqg_core_listener mqg_core_listeners[] = {
-    {"amqp", "amqp", "amqp", false},
-    {"amqps", "amqp", "amqp", true},
-    {"mqtt", "mqtt", "mqtt", false},
-    {"mqtts", "mqtt", "mqtt", true},
-    {"mqtt_ws", "mqtt", "mqtt_ws", false},
-    {"mqtt_wss", "mqtt", "mqtt_ws", true},
-    {"stomp", "stomp", "stomp", false},
-    {"stomps", "stomp", "stomp", true},
-    {"stomp_ws", "stomp", "stomp_ws", false},
-    {"stomp_wss", "stomp", "stomp_ws", true},
-    {"kafka", "kafka", "kafka", false},
-    {"kafkas", "kafka", "kafka", true},
-    {"http", "http", "http", false},
-    {"https", "http", "http", true},
-    {"rest", "rest", "rest", false},
-    {.name = NULL},
+    {"amqp", "amqp", "amqp", false},          {"amqps", "amqp", "amqp", true},
+    {"mqtt", "mqtt", "mqtt", false},          {"mqtts", "mqtt", "mqtt", true},
+    {"mqtt_ws", "mqtt", "mqtt_ws", false},    {"mqtt_wss", "mqtt", "mqtt_ws", true},
+    {"stomp", "stomp", "stomp", false},       {"stomps", "stomp", "stomp", true},
+    {"stomp_ws", "stomp", "stomp_ws", false}, {"stomp_wss", "stomp", "stomp_ws", true},
+    {"kafka", "kafka", "kafka", false},       {"kafkas", "kafka", "kafka", true},
+    {"http", "http", "http", false},          {"https", "http", "http", true},
+    {"rest", "rest", "rest", false},          {.name = NULL},
 };

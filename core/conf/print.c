@@ -28,12 +28,14 @@ static bool print_is_first(const struct mqg_conf *c, size_t at)
 static bool print_is_repeat(const struct mqg_conf *c, size_t at)
 {
     for (size_t i = 0; i < at; i++)
-        if (strcmp(c->rows[i]->section, c->rows[at]->section) == 0 && strcmp(c->rows[i]->key, c->rows[at]->key) == 0)
+        if (strcmp(c->rows[i]->section, c->rows[at]->section) == 0 &&
+            strcmp(c->rows[i]->key, c->rows[at]->key) == 0)
             return true;
     return false;
 }
 
-static void print_section(const struct mqg_conf *c, struct mqg_dynbuf *out, const char *pattern, const char *section)
+static void print_section(const struct mqg_conf *c, struct mqg_dynbuf *out, const char *pattern,
+                          const char *section)
 {
     mqg_dynbuf_printf(out, "%s[%s]\n", out->len > 0 ? "\n" : "", section);
     for (size_t i = 0; i < c->nrows; i++)

@@ -38,8 +38,8 @@ static char *read_line(char *out, int room, void *arg)
         if (*text == '#' || *text == ';')
             text = "\n"; /* a long comment is no harm */
         else
-            r->err = mqg_error_set(r->e, MQG_TOO_LARGE, 0, "%s:%u: line is longer than %d bytes", r->path, r->line,
-                                   room - 1);
+            r->err = mqg_error_set(r->e, MQG_TOO_LARGE, 0, "%s:%u: line is longer than %d bytes", r->path,
+                                   r->line, room - 1);
     }
     if (r->err != MQG_OK)
         return NULL;
@@ -67,8 +67,8 @@ static enum mqg_err read_parse(struct read_file *r)
     if (ferror(r->file))
         return mqg_error_set(r->e, MQG_IO, errno, "%s cannot be read: %s", r->path, strerror(errno));
     if (line != 0)
-        return mqg_error_set(r->e, MQG_MALFORMED, 0, "%s:%d: expected [section], key = value or # comment", r->path,
-                             line);
+        return mqg_error_set(r->e, MQG_MALFORMED, 0, "%s:%d: expected [section], key = value or # comment",
+                             r->path, line);
     return MQG_OK;
 }
 
@@ -100,7 +100,8 @@ enum mqg_err mqg_conf_set(struct mqg_conf *c, const char *assignment, struct mqg
 {
     const char *equals = strchr(assignment, '=');
     char *key = NULL;
-    char *name = equals != NULL ? mqg_slice_dup(mqg_slice_of(assignment, (size_t)(equals - assignment))) : NULL;
+    char *name = equals != NULL ? mqg_slice_dup(mqg_slice_of(assignment, (size_t)(equals - assignment)))
+                                : NULL;
     enum mqg_err err;
     if (name == NULL || !read_split(name, &key))
         err = mqg_error_set(e, MQG_INVALID, 0, "--set %.100s: expected section.key=value", assignment);

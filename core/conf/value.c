@@ -11,9 +11,10 @@ struct value_unit {
     int64_t factor;
 };
 
-static const struct value_unit value_sizes[] = {{"", 1},          {"B", 1},          {"KiB", 1LL << 10},
-                                                {"MiB", 1LL << 20}, {"GiB", 1LL << 30}, {"TiB", 1LL << 40}};
-static const struct value_unit value_durations[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+static const struct value_unit value_sizes[] = {
+    {"", 1}, {"B", 1}, {"KiB", 1LL << 10}, {"MiB", 1LL << 20}, {"GiB", 1LL << 30}, {"TiB", 1LL << 40}};
+static const struct value_unit value_durations[] = {
+    {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
 
 static bool value_number(const char *text, int64_t *out, const char **rest)
 {
@@ -106,7 +107,8 @@ static const char *value_right(const struct mqg_conf_row *row)
     }
 }
 
-bool conf_value_parse(const struct mqg_conf_row *row, const char *text, int64_t *out, char *right, size_t room)
+bool conf_value_parse(const struct mqg_conf_row *row, const char *text, int64_t *out, char *right,
+                      size_t room)
 {
     bool number = row->type == MQG_CONF_INT || row->type == MQG_CONF_SIZE || row->type == MQG_CONF_DURATION;
     bool bounded = number && (row->min != 0 || row->max != 0);
@@ -116,6 +118,7 @@ bool conf_value_parse(const struct mqg_conf_row *row, const char *text, int64_t 
     const char *unit = row->type == MQG_CONF_SIZE ? " bytes" : row->type == MQG_CONF_DURATION ? " ms" : "";
     int n = snprintf(right, room, "%s%s", value_right(row), words);
     if (bounded && n > 0 && (size_t)n < room)
-        snprintf(right + n, room - (size_t)n, ", from %lld to %lld%s", (long long)row->min, (long long)row->max, unit);
+        snprintf(right + n, room - (size_t)n, ", from %lld to %lld%s", (long long)row->min,
+                 (long long)row->max, unit);
     return false;
 }

@@ -93,9 +93,10 @@ static enum mqg_err listen_check_one(const struct mqg_conf *conf, const char *na
         return MQG_OK;
     const struct mqg_core_listener *known = listen_known(name);
     if (listen_protocol(name, &tls) == NULL)
-        return mqg_error_set(e, MQG_NOT_FOUND, 0, "%s: listeners.%s needs the module %s, which is not in modules.path=%s",
-                             mqg_conf_where(conf, "listeners", name), name, known != NULL ? known->module : name,
-                             mqg_conf_str(conf, "modules", "path"));
+        return mqg_error_set(e, MQG_NOT_FOUND, 0,
+                             "%s: listeners.%s needs the module %s, which is not in modules.path=%s",
+                             mqg_conf_where(conf, "listeners", name), name,
+                             known != NULL ? known->module : name, mqg_conf_str(conf, "modules", "path"));
     if (tls && !io_tls_ready())
         return mqg_error_set(e, MQG_INVALID, 0, "%s: listeners.%s needs tls.cert and tls.key",
                              mqg_conf_where(conf, "listeners", name), name);
@@ -203,7 +204,8 @@ static enum mqg_err listen_open_one(const struct mqg_conf *conf, const char *nam
 static void listen_log_left_out(const struct mqg_dynbuf *list, const char *why)
 {
     if (list->len > 0)
-        mqg_log(MQG_LOG_INFO, MQG_EVENT_LISTEN, "left_out=%.*s why=%s", (int)list->len, (const char *)list->ptr, why);
+        mqg_log(MQG_LOG_INFO, MQG_EVENT_LISTEN, "left_out=%.*s why=%s", (int)list->len,
+                (const char *)list->ptr, why);
 }
 
 enum mqg_err listen_open(const struct mqg_conf *conf, struct event_base *base, struct mqg_error *e)

@@ -41,16 +41,21 @@ struct loader_need {
     const char *name;
 };
 
-#define LOADER_NEED(type, field) {offsetof(struct type, field), #field}
+#define LOADER_NEED(type, field)             \
+    {                                        \
+        offsetof(struct type, field), #field \
+    }
 
 static const struct loader_need loader_protocol[] = {
     LOADER_NEED(mqg_protocol_ops, name), LOADER_NEED(mqg_protocol_ops, listeners),
     LOADER_NEED(mqg_protocol_ops, conn_init), LOADER_NEED(mqg_protocol_ops, input),
     LOADER_NEED(mqg_protocol_ops, conn_fini)};
 static const struct loader_need loader_storage[] = {
-    LOADER_NEED(mqg_store_ops, type), LOADER_NEED(mqg_store_ops, open), LOADER_NEED(mqg_store_ops, recover),
-    LOADER_NEED(mqg_store_ops, start), LOADER_NEED(mqg_store_ops, submit), LOADER_NEED(mqg_store_ops, stats),
-    LOADER_NEED(mqg_store_ops, close), LOADER_NEED(mqg_store_ops, stop), LOADER_NEED(mqg_store_ops, fini)};
+    LOADER_NEED(mqg_store_ops, type),    LOADER_NEED(mqg_store_ops, open),
+    LOADER_NEED(mqg_store_ops, recover), LOADER_NEED(mqg_store_ops, start),
+    LOADER_NEED(mqg_store_ops, submit),  LOADER_NEED(mqg_store_ops, stats),
+    LOADER_NEED(mqg_store_ops, close),   LOADER_NEED(mqg_store_ops, stop),
+    LOADER_NEED(mqg_store_ops, fini)};
 static const struct loader_need loader_service[] = {LOADER_NEED(mqg_service_ops, start),
                                                     LOADER_NEED(mqg_service_ops, stop)};
 
@@ -62,9 +67,12 @@ struct loader_kind {
 };
 
 static const struct loader_kind loader_kinds[] = {
-    [MQG_MODULE_PROTOCOL] = {"protocol", sizeof(struct mqg_protocol_ops), loader_protocol, MQG_COUNTOF(loader_protocol)},
-    [MQG_MODULE_STORAGE] = {"storage", sizeof(struct mqg_store_ops), loader_storage, MQG_COUNTOF(loader_storage)},
-    [MQG_MODULE_SERVICE] = {"service", sizeof(struct mqg_service_ops), loader_service, MQG_COUNTOF(loader_service)},
+    [MQG_MODULE_PROTOCOL] = {"protocol", sizeof(struct mqg_protocol_ops), loader_protocol,
+                             MQG_COUNTOF(loader_protocol)},
+    [MQG_MODULE_STORAGE] = {"storage", sizeof(struct mqg_store_ops), loader_storage,
+                            MQG_COUNTOF(loader_storage)},
+    [MQG_MODULE_SERVICE] = {"service", sizeof(struct mqg_service_ops), loader_service,
+                            MQG_COUNTOF(loader_service)},
 };
 
 #define LOADER_MODULE_MIN (offsetof(struct mqg_module, ops) + sizeof(void *))
@@ -72,16 +80,17 @@ static const struct loader_kind loader_kinds[] = {
 static enum mqg_err loader_check_head(const char *file, const struct mqg_module *m, struct mqg_error *e)
 {
     if (m->magic != MQG_MODULE_MAGIC)
-        return mqg_error_set(e, MQG_UNSUPPORTED, 0, "module %s: magic 0x%08x, not 0x%08x: no mqgate module", file,
-                             m->magic, MQG_MODULE_MAGIC);
+        return mqg_error_set(e, MQG_UNSUPPORTED, 0, "module %s: magic 0x%08x, not 0x%08x: no mqgate module",
+                             file, m->magic, MQG_MODULE_MAGIC);
     if (m->abi_major != MQG_MODULE_ABI_MAJOR || m->abi_minor > MQG_MODULE_ABI_MINOR)
-        return mqg_error_set(e, MQG_UNSUPPORTED, 0,
-                             "module %s: interface %u.%u, this mqgate has %d.%d: %s", file, m->abi_major, m->abi_minor,
-                             MQG_MODULE_ABI_MAJOR, MQG_MODULE_ABI_MINOR,
-                             m->abi_major < MQG_MODULE_ABI_MAJOR ? "build the module anew" : "a newer mqgate is needed");
+        return mqg_error_set(e, MQG_UNSUPPORTED, 0, "module %s: interface %u.%u, this mqgate has %d.%d: %s",
+                             file, m->abi_major, m->abi_minor, MQG_MODULE_ABI_MAJOR, MQG_MODULE_ABI_MINOR,
+                             m->abi_major < MQG_MODULE_ABI_MAJOR ? "build the module anew"
+                                                                 : "a newer mqgate is needed");
     if (m->size < LOADER_MODULE_MIN)
-        return mqg_error_set(e, MQG_UNSUPPORTED, 0, "module %s: a descriptor of %u bytes, at least %zu are needed", file,
-                             m->size, LOADER_MODULE_MIN);
+        return mqg_error_set(e, MQG_UNSUPPORTED, 0,
+                             "module %s: a descriptor of %u bytes, at least %zu are needed", file, m->size,
+                             LOADER_MODULE_MIN);
     return MQG_OK;
 }
 
@@ -94,15 +103,16 @@ static bool loader_name_is_good(const char *name)
 static enum mqg_err loader_check_body(const char *file, const struct mqg_module *m, struct mqg_error *e)
 {
     if (m->kind < MQG_MODULE_PROTOCOL || m->kind > MQG_MODULE_SERVICE)
-        return mqg_error_set(e, MQG_UNSUPPORTED, 0, "module %s: kind %d, not protocol, storage or service", file,
-                             (int)m->kind);
+        return mqg_error_set(e, MQG_UNSUPPORTED, 0, "module %s: kind %d, not protocol, storage or service",
+                             file, (int)m->kind);
     if (!loader_name_is_good(m->name))
         return mqg_error_set(e, MQG_INVALID, 0, "module %s: its name is not made of a-z, 0-9 and _", file);
     if (m->ops == NULL)
         return mqg_error_set(e, MQG_INVALID, 0, "module %s: no %s table", file, loader_kinds[m->kind].name);
     const struct loaded *other = loader_find(m->name);
     if (other != NULL)
-        return mqg_error_set(e, MQG_EXISTS, 0, "module %s: %s is loaded already from %s", file, m->name, other->file);
+        return mqg_error_set(e, MQG_EXISTS, 0, "module %s: %s is loaded already from %s", file, m->name,
+                             other->file);
     return MQG_OK;
 }
 
@@ -113,8 +123,8 @@ static enum mqg_err loader_check_ops(const struct loaded *l, struct mqg_error *e
         const void *there;
         memcpy(&there, (const char *)&l->ops + kind->needs[i].offset, sizeof there);
         if (there == NULL)
-            return mqg_error_set(e, MQG_INVALID, 0, "module %s: its %s table lacks %s, which is required", l->file,
-                                 kind->name, kind->needs[i].name);
+            return mqg_error_set(e, MQG_INVALID, 0, "module %s: its %s table lacks %s, which is required",
+                                 l->file, kind->name, kind->needs[i].name);
     }
     return MQG_OK;
 }
@@ -126,7 +136,8 @@ static size_t loader_least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-static enum mqg_err loader_take(const struct mqg_module *m, const char *file, void *handle, struct mqg_error *e)
+static enum mqg_err loader_take(const struct mqg_module *m, const char *file, void *handle,
+                                struct mqg_error *e)
 {
     enum mqg_err err = loader_check_head(file, m, e);
     if (err == MQG_OK)

@@ -55,8 +55,8 @@ static void main_drain(struct daemon *d, const char *why)
     int64_t timeout_ms = mqg_conf_int(d->conf, "node", "drain_timeout");
     struct timeval tick = {.tv_usec = MAIN_DRAIN_LOOK_MS * 1000};
     d->drain_until_ms = mqg_clock_now().mono_ms + (uint64_t)timeout_ms + 1;
-    mqg_log(MQG_LOG_INFO, MQG_EVENT_DRAIN, "state=begun why=%s connections=%u timeout_ms=%lld", mqg_logqs(why),
-            conn_count(), (long long)timeout_ms);
+    mqg_log(MQG_LOG_INFO, MQG_EVENT_DRAIN, "state=begun why=%s connections=%u timeout_ms=%lld",
+            mqg_logqs(why), conn_count(), (long long)timeout_ms);
     node_state_set("draining");
     notify_state("STOPPING=1\nSTATUS=draining");
     start_close_listeners();
@@ -127,7 +127,8 @@ static void main_events_init(struct daemon *d)
     d->hup = evsignal_new(d->base, SIGHUP, main_on_hup, d);
     d->stop = event_new(d->base, node_stop_fd(), EV_READ | EV_PERSIST, main_on_stop, d);
     d->drain_tick = event_new(d->base, -1, EV_PERSIST, main_drain_look, d);
-    MQG_ASSERT(d->term != NULL && d->interrupt != NULL && d->hup != NULL && d->stop != NULL && d->drain_tick != NULL);
+    MQG_ASSERT(d->term != NULL && d->interrupt != NULL && d->hup != NULL && d->stop != NULL &&
+               d->drain_tick != NULL);
     event_add(d->term, NULL);
     event_add(d->interrupt, NULL);
     event_add(d->hup, NULL);
@@ -182,7 +183,8 @@ static int main_run(struct daemon *d)
     int exit_code = 0;
     char why[256] = "";
     mqg_log(MQG_LOG_INFO, MQG_EVENT_START, "version=%s pid=%d node=%s config=%s", MQG_VERSION, (int)getpid(),
-            mqg_logqs(mqg_node_name()), mqg_logqs(d->options.config != NULL ? d->options.config : MQG_CONF_FILE));
+            mqg_logqs(mqg_node_name()),
+            mqg_logqs(d->options.config != NULL ? d->options.config : MQG_CONF_FILE));
     main_events_init(d);
     enum mqg_err err = start_up(d->conf, d->base, &e);
     if (err == MQG_OK) {

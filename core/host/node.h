@@ -4,7 +4,7 @@
 
 #include <mqgate/host.h>
 
-void node_init(const char *name); /* "" makes mqgate@HOSTNAME */
+void node_init(const char *name);       /* "" makes mqgate@HOSTNAME */
 void node_state_set(const char *state); /* static storage */
 void node_listeners_set(struct mqg_slice text);
 /* The main thread's: an eventfd that becomes readable when mqg_node_stop was called, and what it was called with. */

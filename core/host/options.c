@@ -16,9 +16,12 @@ const char options_help[] =
     "The environment overrides the file: MQGATE__SECTION__KEY=value, a dot in a section is __.\n";
 
 static const struct option options_long[] = {
-    {"config", required_argument, NULL, 'c'},   {"set", required_argument, NULL, 's'},
-    {"check-config", no_argument, NULL, 'k'},   {"print-config", no_argument, NULL, 'p'},
-    {"version", no_argument, NULL, 'v'},        {"help", no_argument, NULL, 'h'},
+    {"config", required_argument, NULL, 'c'},
+    {"set", required_argument, NULL, 's'},
+    {"check-config", no_argument, NULL, 'k'},
+    {"print-config", no_argument, NULL, 'p'},
+    {"version", no_argument, NULL, 'v'},
+    {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 

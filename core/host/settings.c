@@ -14,7 +14,7 @@
 
 extern char **environ;
 
-enum { SETTINGS_MEMORY_PERCENT = 40 };
+enum { SETTINGS_MEMORY_PERCENT = 40, SETTINGS_BEYOND_MIN_BYTES = 64 << 20 };
 
 enum mqg_err settings_read(const struct options *o, struct mqg_conf **out, struct mqg_error *e)
 {
@@ -54,8 +54,10 @@ static int64_t settings_memory(const struct mqg_conf *conf)
 static void settings_limits(const struct mqg_conf *conf)
 {
     int64_t high = settings_memory(conf);
-    /* Publishers are blocked at the mark; what is on its way still fits, up to a quarter more. */
-    mqg_msg_memory_limit(high + high / 4);
+    /* Publishers are blocked at the mark; what is on its way still fits, up to a quarter more. It is never less than what
+     * the kernel holds for a few connections, since an ack may stand behind all of it in the same stream. */
+    int64_t beyond = high / 4 > SETTINGS_BEYOND_MIN_BYTES ? high / 4 : SETTINGS_BEYOND_MIN_BYTES;
+    mqg_msg_memory_limit(high + beyond);
     conn_configure(&(struct conn_settings){
         .login_timeout_ms = (uint64_t)mqg_conf_int(conf, "limits", "login_timeout"),
         .connections_max = (uint32_t)mqg_conf_int(conf, "limits", "connections"),

@@ -20,7 +20,14 @@
 
 #include <stdio.h>
 
-enum start_step { START_NOTHING, START_WORKERS_MADE, START_ROUTING, START_STORES_OPEN, START_STORES, START_WORKERS };
+enum start_step {
+    START_NOTHING,
+    START_WORKERS_MADE,
+    START_ROUTING,
+    START_STORES_OPEN,
+    START_STORES,
+    START_WORKERS
+};
 
 static enum start_step start_reached;
 static size_t start_services; /* of the loader's list, how many were looked at */
@@ -42,12 +49,13 @@ static void recover_meta_end(void *arg)
     mqg_routing_recovered_meta();
 }
 
-static bool recover_message(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off,
-                            uint32_t len, const struct mqg_stored *head, uint32_t delivery_count,
-                            uint32_t acquired_count)
+static bool recover_message(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent,
+                            uint32_t off, uint32_t len, const struct mqg_stored *head,
+                            uint32_t delivery_count, uint32_t acquired_count)
 {
     (void)arg;
-    return mqg_routing_recover_message(queue_id, qseq, extent, off, len, head, delivery_count, acquired_count);
+    return mqg_routing_recover_message(queue_id, qseq, extent, off, len, head, delivery_count,
+                                       acquired_count);
 }
 
 static void recover_stream(void *arg, uint64_t partition, const struct mqg_stream_bounds *b)
@@ -73,8 +81,11 @@ static void recover_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
 static enum mqg_err start_recover(struct mqg_error *e)
 {
     uint64_t begun_ms = mqg_clock_now().mono_ms;
-    struct mqg_recover r = {.meta = recover_meta, .meta_end = recover_meta_end, .message = recover_message,
-                            .stream = recover_stream, .progress = recover_progress};
+    struct mqg_recover r = {.meta = recover_meta,
+                            .meta_end = recover_meta_end,
+                            .message = recover_message,
+                            .stream = recover_stream,
+                            .progress = recover_progress};
     node_state_set("recovering");
     enum mqg_err err = mqg_stores_recover(&r, e);
     if (err == MQG_OK)

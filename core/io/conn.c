@@ -222,14 +222,17 @@ static bool conn_addr_is_loopback(const struct sockaddr *addr)
 static void conn_addr_print(const struct sockaddr *addr, char host[64], uint16_t *port)
 {
     char service[16] = "0";
-    socklen_t len = addr != NULL && addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    socklen_t len = addr != NULL && addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                                : sizeof(struct sockaddr_in);
     bool inet = addr != NULL && (addr->sa_family == AF_INET || addr->sa_family == AF_INET6);
-    if (!inet || getnameinfo(addr, len, host, 64, service, sizeof service, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    if (!inet ||
+        getnameinfo(addr, len, host, 64, service, sizeof service, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         snprintf(host, 64, "local");
     *port = (uint16_t)strtoul(service, NULL, 10);
 }
 
-static void conn_describe_peer(struct mqg_conn *c, const struct conn_source *source, const struct sockaddr *addr)
+static void conn_describe_peer(struct mqg_conn *c, const struct conn_source *source,
+                               const struct sockaddr *addr)
 {
     struct sockaddr_storage local = {0};
     socklen_t len = sizeof local;
@@ -340,7 +343,8 @@ static void conn_free(struct mqg_conn *c)
     mqg_session_unref(&c->session);
     mqg_count(MQG_COUNT_CONNS_CLOSED, 1);
     mqg_log(MQG_LOG_DEBUG, MQG_EVENT_CONN_CLOSE, "conn=%llu bytes_in=%llu bytes_out=%llu",
-            (unsigned long long)c->info.id, (unsigned long long)c->bytes_in, (unsigned long long)c->bytes_out);
+            (unsigned long long)c->info.id, (unsigned long long)c->bytes_in,
+            (unsigned long long)c->bytes_out);
     atomic_fetch_sub(&conn_total, 1);
     c->magic = 0;
     free(c);

@@ -116,8 +116,8 @@ static void conn_count_in(struct mqg_conn *c, size_t n)
 
 static void conn_lost(struct mqg_conn *c, const char *why)
 {
-    mqg_log(MQG_LOG_DEBUG, MQG_EVENT_CONN_CLOSE, "conn=%llu peer=%s:%u why=%s", (unsigned long long)c->info.id,
-            c->info.peer_host, c->info.peer_port, mqg_logqs(why));
+    mqg_log(MQG_LOG_DEBUG, MQG_EVENT_CONN_CLOSE, "conn=%llu peer=%s:%u why=%s",
+            (unsigned long long)c->info.id, c->info.peer_host, c->info.peer_port, mqg_logqs(why));
     c->eof = true;
     mqg_conn_abort(c);
 }
@@ -215,8 +215,9 @@ void conn_open(struct mqg_conn *c)
 {
     io_tls_filter_info(c->filter, &c->info);
     c->state = CONN_OPEN;
-    mqg_log(MQG_LOG_DEBUG, MQG_EVENT_CONN_OPEN, "conn=%llu peer=%s:%u listener=%s tls=%s", (unsigned long long)c->info.id,
-            c->info.peer_host, c->info.peer_port, c->info.listener, c->info.tls_protocol[0] ? c->info.tls_protocol : "-");
+    mqg_log(MQG_LOG_DEBUG, MQG_EVENT_CONN_OPEN, "conn=%llu peer=%s:%u listener=%s tls=%s",
+            (unsigned long long)c->info.id, c->info.peer_host, c->info.peer_port, c->info.listener,
+            c->info.tls_protocol[0] ? c->info.tls_protocol : "-");
     if (c->ops->conn_init(c) != MQG_OK)
         mqg_conn_abort(c);
     else

@@ -10,20 +10,20 @@
 #include <event2/event_struct.h>
 #include <sys/socket.h>
 
-#define CONN_MAGIC          0x636f6e6eu
-#define CONN_READ_BYTES     65536u      /* one read, at most */
-#define CONN_INPUT_MAX      16384u      /* unread input before login */
-#define CONN_CHUNK_BYTES    16384u      /* of output */
-#define CONN_RESERVE_MAX    65536u
-#define CONN_OUT_HIGH       (256u << 10) /* deliveries stop */
-#define CONN_OUT_LOW        (64u << 10)  /* and go on */
-#define CONN_OUT_PAUSE      (8u << 20)   /* answers alone piled up: read no more requests */
-#define CONN_OUT_HARD       (64u << 20)  /* copied bytes; then the connection is aborted */
-#define CONN_REF_MIN        8192u        /* bodies from here on are sent without a copy */
-#define CONN_LINGER_MS      2000u
-#define CONN_CLOSE_MS       10000u       /* for a peer that does not take our goodbye */
-#define CONN_TRICKLE_BYTES  4096u
-#define CONN_TRICKLE_MS     10u
+#define CONN_MAGIC         0x636f6e6eu
+#define CONN_READ_BYTES    65536u /* one read, at most */
+#define CONN_INPUT_MAX     16384u /* unread input before login */
+#define CONN_CHUNK_BYTES   16384u /* of output */
+#define CONN_RESERVE_MAX   65536u
+#define CONN_OUT_HIGH      (256u << 10) /* deliveries stop */
+#define CONN_OUT_LOW       (64u << 10)  /* and go on */
+#define CONN_OUT_PAUSE     (8u << 20)   /* answers alone piled up: read no more requests */
+#define CONN_OUT_HARD      (64u << 20)  /* copied bytes; then the connection is aborted */
+#define CONN_REF_MIN       8192u        /* bodies from here on are sent without a copy */
+#define CONN_LINGER_MS     2000u
+#define CONN_CLOSE_MS      10000u /* for a peer that does not take our goodbye */
+#define CONN_TRICKLE_BYTES 16384u
+#define CONN_TRICKLE_MS    10u
 
 /* A life: PREFACE (PROXY header, TLS handshake) -> OPEN -> CLOSING (what is written leaves) -> LINGER (the peer's own
  * end is awaited, so that a reset does not eat our goodbye) -> DEAD. Only OPEN has a handler. */
@@ -47,7 +47,7 @@ struct mqg_conn {
     struct conn_link link; /* in the worker's list of all */
     struct mqg_conn *ready_next, *dirty_next, *end_next;
     bool ready_queued, dirty_queued, end_queued;
-    bool handler_up;  /* conn_init succeeded, conn_fini is due */
+    bool handler_up; /* conn_init succeeded, conn_fini is due */
     bool read_armed, out_wait;
     bool refeed;      /* was held: the rest is shown to the handler again */
     bool eof;         /* the peer sends no more */
@@ -126,7 +126,7 @@ void conn_output_worker_free(struct conn_worker *cw);
 /* pressure.c */
 void pressure_turn(struct io_worker *w);
 void pressure_worker_init(struct conn_worker *cw);
-bool conn_is_held(const struct mqg_conn *c);    /* not read at all, for now */
+bool conn_is_held(const struct mqg_conn *c);                  /* not read at all, for now */
 size_t conn_read_room(const struct mqg_conn *c, size_t room); /* less under pressure */
 
 #endif

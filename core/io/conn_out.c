@@ -181,8 +181,8 @@ void mqg_conn_write_msg(struct mqg_conn *c, struct mqg_msg *m, struct mqg_slice 
         return;
     MQG_ASSERT(part.len <= UINT32_MAX);
     struct conn_node *node = mqg_xmalloc(sizeof *node);
-    *node = (struct conn_node){.msg = mqg_msg_ref(m), .ptr = part.ptr, .end = (uint32_t)part.len,
-                               .cap = (uint32_t)part.len};
+    *node = (struct conn_node){
+        .msg = mqg_msg_ref(m), .ptr = part.ptr, .end = (uint32_t)part.len, .cap = (uint32_t)part.len};
     conn_append(c, node);
     conn_grown(c, part.len);
 }
@@ -237,8 +237,8 @@ static void conn_wait_writable(struct mqg_conn *c)
 
 static void conn_write_failed(struct mqg_conn *c)
 {
-    mqg_log(MQG_LOG_DEBUG, MQG_EVENT_CONN_CLOSE, "conn=%llu peer=%s:%u why=%s", (unsigned long long)c->info.id,
-            c->info.peer_host, c->info.peer_port, mqg_logqs(strerror(errno)));
+    mqg_log(MQG_LOG_DEBUG, MQG_EVENT_CONN_CLOSE, "conn=%llu peer=%s:%u why=%s",
+            (unsigned long long)c->info.id, c->info.peer_host, c->info.peer_port, mqg_logqs(strerror(errno)));
     mqg_conn_abort(c);
 }
 

@@ -546,9 +546,11 @@ static void test_the_end_of_the_worker_ends_all(void **state)
     worker = mqg_worker_manual();
 }
 
-#define CONN_TEST(fn) \
+#define CONN_TEST(fn)                                                   \
     cmocka_unit_test_setup_teardown(fn, worker_setup, worker_teardown), \
-    {#fn "_dribbled", fn, worker_setup, worker_teardown, &settings}
+    {                                                                   \
+#fn "_dribbled", fn, worker_setup, worker_teardown, &settings   \
+    }
 
 int main(void)
 {

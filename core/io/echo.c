@@ -9,7 +9,8 @@
 
 #include <stdlib.h>
 
-_Atomic int echo_inits, echo_finis, echo_lines, echo_writable, echo_blocked, echo_unblocked, echo_kills, echo_drains;
+_Atomic int echo_inits, echo_finis, echo_lines, echo_writable, echo_blocked, echo_unblocked, echo_kills,
+    echo_drains;
 
 struct echo_pause {
     struct mqg_timer timer;

@@ -5,7 +5,8 @@
 #include <mqgate/protocol.h>
 
 /* What the handlers saw, for asserts; counted over all connections. */
-extern _Atomic int echo_inits, echo_finis, echo_lines, echo_writable, echo_blocked, echo_unblocked, echo_kills, echo_drains;
+extern _Atomic int echo_inits, echo_finis, echo_lines, echo_writable, echo_blocked, echo_unblocked,
+    echo_kills, echo_drains;
 
 extern const struct mqg_protocol_ops echo_ops;
 

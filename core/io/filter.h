@@ -43,7 +43,7 @@ static inline ssize_t io_filter_writev(struct io_filter *f, const struct iovec *
     return f->ops->writev(f, iov, n);
 }
 
-bool io_filter_pending(const struct io_filter *f); /* it, or one below */
+bool io_filter_pending(const struct io_filter *f);                          /* it, or one below */
 enum mqg_err io_filter_handshake(struct io_filter *f, struct mqg_error *e); /* from the bottom up */
 bool io_filter_wants_write(const struct io_filter *f);
 void io_filter_shutdown(struct io_filter *f); /* from the top down */

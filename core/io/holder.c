@@ -17,8 +17,8 @@ static unsigned long holder_inode_of_line(const char *line, uint16_t port)
 {
     unsigned local_port, state;
     unsigned long inode;
-    int n = sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*u %*u %lu", &local_port, &state,
-                   &inode);
+    int n = sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*u %*u %lu", &local_port,
+                   &state, &inode);
     return n == 3 && local_port == port && state == HOLDER_TCP_LISTEN ? inode : 0;
 }
 

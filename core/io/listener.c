@@ -75,15 +75,17 @@ static void listener_accept(evutil_socket_t fd, short what, void *arg)
 
 /* ---- binding --------------------------------------------------------------------------------------------------------------- */
 
-static enum mqg_err listener_in_use(const struct conn_source *source, const struct conf_addr *addr, struct mqg_error *e)
+static enum mqg_err listener_in_use(const struct conn_source *source, const struct conf_addr *addr,
+                                    struct mqg_error *e)
 {
     char holder[128];
     io_port_holder(addr->port, holder, sizeof holder);
     bool v6 = strchr(addr->host, ':') != NULL;
     unsigned other = addr->port < UINT16_MAX ? addr->port + 1u : 1024u;
-    return mqg_error_set(e, MQG_IN_USE, EADDRINUSE, "%s:%u is in use%s%s; --set listeners.%s=%s%s%s:%u moves it",
-                         addr->host, addr->port, holder[0] != '\0' ? " by " : "", holder, source->name,
-                         v6 ? "[" : "", addr->host, v6 ? "]" : "", other);
+    return mqg_error_set(e, MQG_IN_USE, EADDRINUSE,
+                         "%s:%u is in use%s%s; --set listeners.%s=%s%s%s:%u moves it", addr->host, addr->port,
+                         holder[0] != '\0' ? " by " : "", holder, source->name, v6 ? "[" : "", addr->host,
+                         v6 ? "]" : "", other);
 }
 
 static enum mqg_err listener_refuse(const struct conn_source *source, const struct conf_addr *addr, int error,
@@ -121,7 +123,8 @@ static void listener_describe(struct io_listener *l)
     socklen_t len = sizeof addr;
     char host[256] = "?", port[16] = "?";
     if (getsockname(l->fd, (struct sockaddr *)&addr, &len) == 0)
-        getnameinfo((struct sockaddr *)&addr, len, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
+        getnameinfo((struct sockaddr *)&addr, len, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV);
     bool v6 = strchr(host, ':') != NULL;
     snprintf(l->address, sizeof l->address, "%s%s%s:%s", v6 ? "[" : "", host, v6 ? "]" : "", port);
 }
@@ -139,16 +142,18 @@ static struct io_listener *listener_new(int fd, struct event_base *base, const s
     return l;
 }
 
-enum mqg_err io_listener_open(struct io_listener **out, struct event_base *base, const struct conn_source *source,
-                              const struct conf_addr *addr, struct mqg_error *e)
+enum mqg_err io_listener_open(struct io_listener **out, struct event_base *base,
+                              const struct conn_source *source, const struct conf_addr *addr,
+                              struct mqg_error *e)
 {
-    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found = NULL;
+    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM},
+                    *found = NULL;
     char port[8];
     snprintf(port, sizeof port, "%u", addr->port);
     int rc = getaddrinfo(addr->host, port, &hints, &found);
     if (rc != 0)
-        return mqg_error_set(e, MQG_INVALID, 0, "listeners.%s: %s is no address of a machine: %s", source->name,
-                             addr->host, gai_strerror(rc));
+        return mqg_error_set(e, MQG_INVALID, 0, "listeners.%s: %s is no address of a machine: %s",
+                             source->name, addr->host, gai_strerror(rc));
     int fd = listener_bind(found);
     int error = errno;
     freeaddrinfo(found);

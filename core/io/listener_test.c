@@ -68,7 +68,7 @@ static int peer_open(uint16_t port)
 
 static bool peer_gets(int fd, const char *text)
 {
-    char got[256];
+    char got[256] = "";
     size_t len = 0, want = strlen(text);
     uint64_t deadline_ms = mqg_clock_now().mono_ms + 10000;
     while (len < want && mqg_clock_now().mono_ms < deadline_ms) {
@@ -126,8 +126,8 @@ static void test_an_address_in_use_names_its_holder(void **state)
     char says[256];
     assert_int_equal(io_listener_open(&second, base, &source, &addr, &e), MQG_IN_USE);
     snprintf(says, sizeof says,
-             "127.0.0.1:%u is in use by listener_test (pid %d); --set listeners.echo=127.0.0.1:%u moves it", addr.port,
-             (int)getpid(), addr.port + 1u);
+             "127.0.0.1:%u is in use by listener_test (pid %d); --set listeners.echo=127.0.0.1:%u moves it",
+             addr.port, (int)getpid(), addr.port + 1u);
     assert_string_equal(e.text, says);
     io_listener_close(&l);
     assert_int_equal(io_listener_open(&l, base, &source, &addr, &e), MQG_OK); /* free again at once */
@@ -191,11 +191,15 @@ static void test_draining_says_goodbye_everywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_connections_spread_over_workers, workers_setup, workers_teardown),
-        cmocka_unit_test_setup_teardown(test_an_address_in_use_names_its_holder, workers_setup, workers_teardown),
+        cmocka_unit_test_setup_teardown(test_connections_spread_over_workers, workers_setup,
+                                        workers_teardown),
+        cmocka_unit_test_setup_teardown(test_an_address_in_use_names_its_holder, workers_setup,
+                                        workers_teardown),
         cmocka_unit_test_setup_teardown(test_addresses_that_cannot_be_had, workers_setup, workers_teardown),
-        cmocka_unit_test_setup_teardown(test_spent_descriptors_are_waited_for, workers_setup, workers_teardown),
-        cmocka_unit_test_setup_teardown(test_draining_says_goodbye_everywhere, workers_setup, workers_teardown),
+        cmocka_unit_test_setup_teardown(test_spent_descriptors_are_waited_for, workers_setup,
+                                        workers_teardown),
+        cmocka_unit_test_setup_teardown(test_draining_says_goodbye_everywhere, workers_setup,
+                                        workers_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

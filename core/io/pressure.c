@@ -3,7 +3,7 @@
  * Two things can run short: memory of messages, watched here, and the store, which says so itself. Blocked is one flag
  * with a generation; each worker notices a new generation at its next turn and tells its connections. A connection
  * that publishes is then not read any more, unless it holds deliveries that it has not settled: its acks alone make
- * room, and they stand behind its publishes in the same stream. It is read at a trickle, 4 KiB every 10 ms, so that the
+ * room, and they stand behind its publishes in the same stream. It is read at a trickle, 16 KiB every 10 ms, so that the
  * acks arrive and memory grows slower than it is freed. */
 #include "pressure.h"
 #include "conn_int.h"

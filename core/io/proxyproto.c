@@ -14,7 +14,8 @@
 #include <netinet/in.h>
 #include <stdio.h>
 
-static const uint8_t proxy_v2_magic[12] = {0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a};
+static const uint8_t proxy_v2_magic[12] = {0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d,
+                                           0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a};
 
 enum { PROXY_V1_MAX = 107, PROXY_V2_HEAD = 16 };
 
@@ -106,7 +107,8 @@ static enum mqg_err proxy_v1(struct mqg_slice in, struct mqg_proxy *out, size_t 
 
 /* ---- version 2 ------------------------------------------------------------------------------------------------------------ */
 
-static enum mqg_err proxy_v2_addresses(struct mqg_cursor *c, int family, struct mqg_proxy *out, struct mqg_error *e)
+static enum mqg_err proxy_v2_addresses(struct mqg_cursor *c, int family, struct mqg_proxy *out,
+                                       struct mqg_error *e)
 {
     size_t n = family == AF_INET ? 4 : 16;
     const uint8_t *src = mqg_cursor_take(c, n);

@@ -14,7 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     MQG_ASSERT((err == MQG_OK) == (used > 0) || err != MQG_MORE);
     if (err != MQG_OK)
         return 0;
-    MQG_ASSERT(mqg_proxy_decode(mqg_slice_of(data, used), &part, &part_used, &e) == MQG_OK && part_used == used);
+    MQG_ASSERT(mqg_proxy_decode(mqg_slice_of(data, used), &part, &part_used, &e) == MQG_OK &&
+               part_used == used);
     for (size_t n = 0; n < used; n++)
         MQG_ASSERT(mqg_proxy_decode(mqg_slice_of(data, n), &part, &part_used, &e) == MQG_MORE);
     return 0;

@@ -10,7 +10,10 @@
 #include <cmocka.h>
 
 #define V2 "\r\n\r\n\0\r\nQUIT\n"
-#define BYTES(text) {(const uint8_t *)(text), sizeof(text) - 1}
+#define BYTES(text)                               \
+    {                                             \
+        (const uint8_t *)(text), sizeof(text) - 1 \
+    }
 
 struct good_row {
     struct mqg_slice in;
@@ -21,17 +24,19 @@ struct good_row {
 };
 
 static const struct good_row good[] = {
-    {BYTES("PROXY TCP4 192.0.2.1 192.0.2.2 51000 5672\r\nAMQP"), false, false, "192.0.2.1", "192.0.2.2", 51000, 5672, 4},
+    {BYTES("PROXY TCP4 192.0.2.1 192.0.2.2 51000 5672\r\nAMQP"), false, false, "192.0.2.1", "192.0.2.2",
+     51000, 5672, 4},
     {BYTES("PROXY TCP4 127.0.0.1 127.0.0.2 0 65535\r\n"), false, true, "127.0.0.1", "127.0.0.2", 0, 65535, 0},
     {BYTES("PROXY TCP6 2001:DB8:0::1 ::1 1 2\r\n"), false, false, "2001:db8::1", "::1", 1, 2, 0},
     {BYTES("PROXY TCP6 ::1 ::1 1 2\r\n"), false, true, "::1", "::1", 1, 2, 0},
     {BYTES("PROXY UNKNOWN\r\n"), true, false, "", "", 0, 0, 0},
     {BYTES("PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n"), true, false, "", "", 0, 0, 0},
-    {BYTES(V2 "\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\xc7\x38\x16\x28X"), false, false, "192.0.2.1", "192.0.2.2",
-     51000, 5672, 1},
-    {BYTES(V2 "\x21\x11\0\x10\x7f\0\0\x01\xc0\0\x02\x02\xc7\x38\x16\x28\x04\0\x01z"), false, true, "127.0.0.1",
-     "192.0.2.2", 51000, 5672, 0},
-    {BYTES(V2 "\x21\x21\0\x24\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\0\x01\0\x02"),
+    {BYTES(V2 "\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\xc7\x38\x16\x28X"), false, false, "192.0.2.1",
+     "192.0.2.2", 51000, 5672, 1},
+    {BYTES(V2 "\x21\x11\0\x10\x7f\0\0\x01\xc0\0\x02\x02\xc7\x38\x16\x28\x04\0\x01z"), false, true,
+     "127.0.0.1", "192.0.2.2", 51000, 5672, 0},
+    {BYTES(V2 "\x21\x21\0\x24\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\0"
+              "\x01\0\x02"),
      false, true, "::1", "2001:db8::1", 1, 2, 0},
     {BYTES(V2 "\x20\0\0\0"), true, false, "", "", 0, 0, 0},
     {BYTES(V2 "\x20\x11\0\x02zz"), true, false, "", "", 0, 0, 0},

@@ -33,8 +33,9 @@ static enum mqg_err tls_refuse(struct mqg_error *e, const struct mqg_conf *conf,
     if (code != 0)
         ERR_error_string_n(code, reason, sizeof reason);
     ERR_clear_error();
-    return mqg_error_set(e, MQG_INVALID, 0, "%s: tls.%s=%s cannot be used: %s", mqg_conf_where(conf, "tls", key), key,
-                         mqg_conf_str(conf, "tls", key), reason[0] != '\0' ? reason : "no reason given");
+    return mqg_error_set(e, MQG_INVALID, 0, "%s: tls.%s=%s cannot be used: %s",
+                         mqg_conf_where(conf, "tls", key), key, mqg_conf_str(conf, "tls", key),
+                         reason[0] != '\0' ? reason : "no reason given");
 }
 
 static bool tls_has(const struct mqg_conf *conf, const char *key)
@@ -81,8 +82,8 @@ static SSL_CTX *tls_context_new(void)
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
     MQG_ASSERT(ctx != NULL);
     SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
-    SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
-                                 SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
+                                 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(ctx, 1);
@@ -327,7 +328,8 @@ static void tls_common_name(X509_NAME *name, char *out, size_t room)
 static void tls_subject(X509_NAME *name, char *out, size_t room)
 {
     BIO *bio = BIO_new(BIO_s_mem());
-    if (bio != NULL && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253 & ~(unsigned long)ASN1_STRFLGS_ESC_MSB) >= 0) {
+    if (bio != NULL &&
+        X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253 & ~(unsigned long)ASN1_STRFLGS_ESC_MSB) >= 0) {
         int n = BIO_read(bio, out, (int)room - 1);
         out[n > 0 ? n : 0] = '\0';
     }

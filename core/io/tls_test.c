@@ -63,7 +63,8 @@ static X509 *cert_make(const char *cn, EVP_PKEY *key, X509 *issuer, EVP_PKEY *is
     X509_NAME_add_entry_by_txt(name, "O", MBSTRING_ASC, (const unsigned char *)"mqgate tests", -1, -1, 0);
     X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)cn, -1, -1, 0);
     X509_set_issuer_name(cert, issuer != NULL ? X509_get_subject_name(issuer) : name);
-    X509_EXTENSION *ca = X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, issuer == NULL ? "CA:TRUE" : "CA:FALSE");
+    X509_EXTENSION *ca = X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints,
+                                             issuer == NULL ? "CA:TRUE" : "CA:FALSE");
     X509_add_ext(cert, ca, -1);
     X509_EXTENSION_free(ca);
     assert_true(X509_sign(cert, issuer_key, EVP_sha256()) > 0);
@@ -97,7 +98,8 @@ static int certs_setup(void **state)
 static int certs_teardown(void **state)
 {
     (void)state;
-    static const char *const names[] = {"ca.pem", "one.pem", "one.key", "two.pem", "two.key", "client.pem", "client.key"};
+    static const char *const names[] = {"ca.pem",  "one.pem",    "one.key",   "two.pem",
+                                        "two.key", "client.pem", "client.key"};
     for (size_t i = 0; i < MQG_COUNTOF(names); i++)
         unlink(path_of(names[i]));
     rmdir(folder);
@@ -253,7 +255,8 @@ static void test_lines_over_tls(void **state)
     peer_expect(&p, "bye\n");
     char c;
     assert_int_equal(peer_read(&p, &c, 1), 0);
-    assert_int_equal(SSL_get_shutdown(p.ssl) & SSL_RECEIVED_SHUTDOWN, SSL_RECEIVED_SHUTDOWN); /* a proper end */
+    assert_int_equal(SSL_get_shutdown(p.ssl) & SSL_RECEIVED_SHUTDOWN,
+                     SSL_RECEIVED_SHUTDOWN); /* a proper end */
     peer_close(&p);
 }
 
@@ -378,9 +381,11 @@ static void test_bad_settings_are_refused_and_keep_the_old(void **state)
 
 static int dribble_mark;
 
-#define TLS_TEST(fn) \
-    cmocka_unit_test_setup_teardown(fn, worker_setup, worker_teardown), \
-    {#fn "_dribbled", fn, worker_setup, worker_teardown, &dribble_mark}
+#define TLS_TEST(fn)                                                      \
+    cmocka_unit_test_setup_teardown(fn, worker_setup, worker_teardown),   \
+    {                                                                     \
+#fn "_dribbled", fn, worker_setup, worker_teardown, &dribble_mark \
+    }
 
 int main(void)
 {

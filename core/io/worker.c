@@ -279,7 +279,8 @@ enum mqg_err mqg_workers_init(uint32_t n, struct mqg_error *e)
     for (uint32_t i = 0; i < n; i++) {
         workers[i] = worker_new(i);
         if (workers[i] == NULL) {
-            enum mqg_err err = mqg_error_set(e, MQG_IO, errno, "worker %u cannot be made: %s", i, strerror(errno));
+            enum mqg_err err = mqg_error_set(e, MQG_IO, errno, "worker %u cannot be made: %s", i,
+                                             strerror(errno));
             mqg_workers_fini();
             return err;
         }

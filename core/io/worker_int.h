@@ -26,8 +26,8 @@ struct io_worker {
 
     /* Written by other threads, so apart from what only the worker touches. */
     _Alignas(64) _Atomic(struct mqg_task *) inbox; /* newest first */
-    _Atomic bool wake;     /* somebody asked for a turn */
-    _Atomic bool sleeping; /* or about to: the eventfd must be written */
+    _Atomic bool wake;                             /* somebody asked for a turn */
+    _Atomic bool sleeping;                         /* or about to: the eventfd must be written */
     _Atomic bool stopping;
     pthread_mutex_t call_lock;
     bool closed; /* under call_lock: takes no more calls */

@@ -315,7 +315,8 @@ static void test_calls_run_there_and_end_with_the_worker(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_timers_fire_in_order_and_never_early, manual_setup, manual_teardown),
+        cmocka_unit_test_setup_teardown(test_timers_fire_in_order_and_never_early, manual_setup,
+                                        manual_teardown),
         cmocka_unit_test_setup_teardown(test_a_timer_that_arms_itself_does_not_hold_the_turn, manual_setup,
                                         manual_teardown),
         cmocka_unit_test_setup_teardown(test_sleep_ends_for_a_timer, manual_setup, manual_teardown),

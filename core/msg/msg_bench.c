@@ -12,9 +12,13 @@ enum { BENCH_ROUNDS = 5000000, BENCH_WINDOW = 1000 };
 
 static struct mqg_msg_parts bench_parts(void)
 {
-    return (struct mqg_msg_parts){.proto = MQG_PROTO_AMQP091, .key_sep = '.', .exchange = MQG_SLICE_LIT("orders"),
-                                  .key = MQG_SLICE_LIT("orders.eu.new"), .user = MQG_SLICE_LIT("guest"),
-                                  .origin = MQG_SLICE_LIT("\0\0\0\0"), .body_len = 100};
+    return (struct mqg_msg_parts){.proto = MQG_PROTO_AMQP091,
+                                  .key_sep = '.',
+                                  .exchange = MQG_SLICE_LIT("orders"),
+                                  .key = MQG_SLICE_LIT("orders.eu.new"),
+                                  .user = MQG_SLICE_LIT("guest"),
+                                  .origin = MQG_SLICE_LIT("\0\0\0\0"),
+                                  .body_len = 100};
 }
 
 static double bench_run(size_t window)

@@ -16,8 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct mqg_slice levels[MQG_KEY_LEVELS_MAX];
     size_t n = mqg_key_levels(mqg_msg_key(m), (char)m->st.key_sep, levels, MQG_KEY_LEVELS_MAX);
     MQG_ASSERT(n <= MQG_KEY_LEVELS_MAX);
-    struct mqg_msg *copy =
-        mqg_msg_derive(m, MQG_SLICE_LIT("x"), mqg_msg_key(m), mqg_msg_overlay(m), m->st.flags, 1);
+    struct mqg_msg *copy = mqg_msg_derive(m, MQG_SLICE_LIT("x"), mqg_msg_key(m), mqg_msg_overlay(m),
+                                          m->st.flags, 1);
     MQG_ASSERT(copy != NULL && mqg_slice_eq(mqg_msg_body(copy), mqg_msg_body(m)));
     mqg_msg_unref(&copy);
     mqg_msg_unref(&m);

@@ -156,8 +156,8 @@ static void test_derived_keeps_identity_and_body(void **state)
 {
     (void)state;
     struct mqg_msg *m = test_msg(20);
-    struct mqg_msg *d =
-        mqg_msg_derive(m, MQG_SLICE_LIT("dlx"), MQG_SLICE_LIT("dead"), MQG_SLICE_LIT("OV"), MQG_MSG_PERSISTENT, 7);
+    struct mqg_msg *d = mqg_msg_derive(m, MQG_SLICE_LIT("dlx"), MQG_SLICE_LIT("dead"), MQG_SLICE_LIT("OV"),
+                                       MQG_MSG_PERSISTENT, 7);
     assert_true(d->st.id_hi == m->st.id_hi && d->st.id_lo == m->st.id_lo);
     assert_slice(mqg_msg_exchange(d), "dlx");
     assert_slice(mqg_msg_key(d), "dead");

@@ -39,7 +39,8 @@ static void view_filter_headers(struct mqg_table *headers, const struct mqg_over
     headers->n = kept;
 }
 
-static enum mqg_err view_add_headers(struct mqg_table *headers, struct mqg_arena *a, const struct mqg_overlay *o)
+static enum mqg_err view_add_headers(struct mqg_table *headers, struct mqg_arena *a,
+                                     const struct mqg_overlay *o)
 {
     for (uint32_t i = 0; i < o->set.n; i++) {
         const struct mqg_field *set = &o->set.fields[i];

@@ -24,7 +24,8 @@ static int arena_teardown(void **state)
 
 static struct mqg_overlay overlay_sample(void)
 {
-    struct mqg_overlay o = {.drop = MQG_PROP_EXPIRATION, .has_reply_to = true, .reply_to = MQG_SLICE_LIT("amq.reply")};
+    struct mqg_overlay o = {
+        .drop = MQG_PROP_EXPIRATION, .has_reply_to = true, .reply_to = MQG_SLICE_LIT("amq.reply")};
     mqg_table_set_bool(&arena, &o.remove, "bcc", true);
     mqg_table_set_int(&arena, &o.set, "x-count", 2);
     mqg_table_set_str(&arena, &o.set, "x-new", MQG_SLICE_LIT("v"));
@@ -113,7 +114,9 @@ static struct mqg_msg *letters_msg(const char *origin, const struct mqg_overlay 
 {
     struct mqg_dynbuf out;
     overlay_bytes(o, &out);
-    struct mqg_msg_parts parts = {.proto = MQG_PROTO_INTERNAL, .key_sep = '.', .origin = mqg_slice_str(origin),
+    struct mqg_msg_parts parts = {.proto = MQG_PROTO_INTERNAL,
+                                  .key_sep = '.',
+                                  .origin = mqg_slice_str(origin),
                                   .overlay = mqg_dynbuf_view(&out)};
     struct mqg_msg *m = mqg_msg_new(&parts);
     mqg_dynbuf_fini(&out);
@@ -141,7 +144,8 @@ static void test_view_applies_the_overlay(void **state)
 {
     (void)state;
     letters_register();
-    struct mqg_overlay o = {.drop = MQG_PROP_EXPIRATION | MQG_PROP_CONTENT_TYPE, .has_reply_to = true,
+    struct mqg_overlay o = {.drop = MQG_PROP_EXPIRATION | MQG_PROP_CONTENT_TYPE,
+                            .has_reply_to = true,
                             .reply_to = MQG_SLICE_LIT("q")};
     mqg_table_set_bool(&arena, &o.remove, "b", true);
     mqg_table_set_int(&arena, &o.set, "c", 70);

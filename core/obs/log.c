@@ -15,7 +15,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LOG_LINE_BYTES = 4096, LOG_QUOTED_MAX = 256, LOG_QUOTED_BYTES = LOG_QUOTED_MAX * 4 + 8, LOG_QUOTED_SLOTS = 8 };
+enum {
+    LOG_LINE_BYTES = 4096,
+    LOG_QUOTED_MAX = 256,
+    LOG_QUOTED_BYTES = LOG_QUOTED_MAX * 4 + 8,
+    LOG_QUOTED_SLOTS = 8
+};
 
 static _Atomic int log_level = MQG_LOG_INFO;
 static _Atomic int log_fd = STDERR_FILENO;
@@ -69,7 +74,8 @@ static void log_line_end(char *line, size_t len)
 void mqg_log(enum mqg_log_level level, enum mqg_event event, const char *fmt, ...)
 {
     MQG_ASSERT((size_t)event < MQG_EVENT_COUNT);
-    bool wanted = event == MQG_EVENT_TRACE || (int)level >= atomic_load_explicit(&log_level, memory_order_relaxed);
+    bool wanted = event == MQG_EVENT_TRACE ||
+                  (int)level >= atomic_load_explicit(&log_level, memory_order_relaxed);
     if (!wanted)
         return;
     char line[LOG_LINE_BYTES];

@@ -146,8 +146,8 @@ static void test_the_echo_answers_over_its_listener(void **state)
 {
     (void)state;
     struct mqg_error e;
-    struct mqg_conf *conf = samples_conf((const char *const[]){"listeners.line_echo=127.0.0.1:0", "listeners.amqp=off",
-                                                               "line_echo.greeting=salve", NULL});
+    struct mqg_conf *conf = samples_conf((const char *const[]){
+        "listeners.line_echo=127.0.0.1:0", "listeners.amqp=off", "line_echo.greeting=salve", NULL});
     struct event_base *base = event_base_new();
     assert_int_equal(loader_load(conf, &e), MQG_OK);
     assert_int_equal(mqg_workers_init(2, &e), MQG_OK);
@@ -175,7 +175,8 @@ static void test_a_listener_without_module_is_refused_when_asked_for(void **stat
     struct mqg_error e;
     struct mqg_conf *conf = samples_conf((const char *const[]){"listeners.mqtt_ws=127.0.0.1:0", NULL});
     assert_int_equal(listen_check(conf, &e), MQG_NOT_FOUND);
-    assert_non_null(strstr(e.text, "--set: listeners.mqtt_ws needs the module mqtt, which is not in modules.path="));
+    assert_non_null(
+        strstr(e.text, "--set: listeners.mqtt_ws needs the module mqtt, which is not in modules.path="));
     mqg_conf_free(&conf);
     loader_close();
     conf = samples_conf((const char *const[]){"listeners.proxy_protocol=amqp,nobody", NULL});
@@ -218,7 +219,8 @@ static void scratch_meta(void *arg, struct mqg_slice key, struct mqg_slice value
 {
     (void)arg;
     size_t n = strlen(scratch_seen);
-    snprintf(scratch_seen + n, sizeof scratch_seen - n, "%.*s=%.*s;", MQG_SLICE_FMT(key), MQG_SLICE_FMT(value));
+    snprintf(scratch_seen + n, sizeof scratch_seen - n, "%.*s=%.*s;", MQG_SLICE_FMT(key),
+             MQG_SLICE_FMT(value));
 }
 
 static struct mqg_store_op scratch_op(const char *key, const char *value)

@@ -1,15 +1,15 @@
 /* odd.c - modules that the loader must refuse, and one that is merely old; ODD says which. */
 #include <mqgate/module.h>
 
-#define ODD_MAGIC     1 /* another program's plug-in */
-#define ODD_MAJOR     2 /* from a later mqgate */
-#define ODD_MINOR     3
-#define ODD_NEEDED    4 /* a required call is missing */
-#define ODD_KIND      5
-#define ODD_NAME      6
-#define ODD_TABLE     7 /* no table */
-#define ODD_SMALL     8 /* a descriptor too short to be one */
-#define ODD_SYMBOL    9 /* exports nothing */
+#define ODD_MAGIC    1 /* another program's plug-in */
+#define ODD_MAJOR    2 /* from a later mqgate */
+#define ODD_MINOR    3
+#define ODD_NEEDED   4 /* a required call is missing */
+#define ODD_KIND     5
+#define ODD_NAME     6
+#define ODD_TABLE    7  /* no table */
+#define ODD_SMALL    8  /* a descriptor too short to be one */
+#define ODD_SYMBOL   9  /* exports nothing */
 #define ODD_UNLOADED 10 /* its load() refuses */
 #define ODD_OLD      11 /* shorter descriptor and table: accepted */
 
@@ -55,7 +55,8 @@ MQG_MODULE(odd)
         .size = ODD == ODD_OLD     ? offsetof(struct mqg_module, load)
                 : ODD == ODD_SMALL ? 16
                                    : sizeof(struct mqg_module),
-        .ops_size = ODD == ODD_OLD ? offsetof(struct mqg_service_ops, describe) : sizeof(struct mqg_service_ops),
+        .ops_size = ODD == ODD_OLD ? offsetof(struct mqg_service_ops, describe)
+                                   : sizeof(struct mqg_service_ops),
         .kind = ODD == ODD_KIND ? (enum mqg_module_kind)9 : MQG_MODULE_SERVICE,
         .name = ODD == ODD_NAME ? "Odd name" : "odd",
         .version = "1",

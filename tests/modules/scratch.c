@@ -23,8 +23,9 @@ struct mqg_store {
     uint64_t commits, records;
 };
 
-static enum mqg_err scratch_open(struct mqg_store **out, const struct mqg_store_host *host, const struct mqg_conf *conf,
-                                 const char *section, uint32_t nlanes, struct mqg_error *e)
+static enum mqg_err scratch_open(struct mqg_store **out, const struct mqg_store_host *host,
+                                 const struct mqg_conf *conf, const char *section, uint32_t nlanes,
+                                 struct mqg_error *e)
 {
     (void)conf;
     (void)section;
@@ -95,8 +96,8 @@ static void scratch_meta(struct mqg_store *s, const struct mqg_store_op *op)
     mqg_vec_push(&s->pairs, p);
 }
 
-static enum mqg_err scratch_submit(struct mqg_store *s, uint32_t lane, const struct mqg_store_op *ops, size_t n,
-                                   uint64_t ticket, unsigned flags)
+static enum mqg_err scratch_submit(struct mqg_store *s, uint32_t lane, const struct mqg_store_op *ops,
+                                   size_t n, uint64_t ticket, unsigned flags)
 {
     (void)flags;
     pthread_mutex_lock(&s->lock);
