@@ -1,6 +1,7 @@
 /* fs_fault.c - fails the n-th call of a kind, transfers one byte only, forgets to sync, is slow, or tells of a full disk. */
 #include "fs_test.h"
 
+#include <errno.h>
 #include <time.h>
 
 /* Is this call the one that fails? */
@@ -50,6 +51,8 @@ static ssize_t fault_pwritev(void *ctx, int fd, const struct iovec *iov, int n, 
 static ssize_t fault_preadv(void *ctx, int fd, const struct iovec *iov, int n, uint64_t off, bool nowait)
 {
     struct jrn_fs_fault *f = ctx;
+    if (nowait && f->cold)
+        return -EAGAIN;
     if (!nowait && fault_hits(f, JRN_FS_READ)) {
         if (f->error)
             return f->error;

@@ -56,6 +56,7 @@ struct jrn_fs_fault {
     _Atomic long nth;       /* the n-th from now; 0 = none */
     _Atomic bool all_after; /* and all that follow */
     int error;              /* -EIO...; 0 with WRITE or READ: a short transfer of one byte */
+    bool cold;              /* nothing is in memory: reads with nowait answer -EAGAIN */
     bool drop_sync;         /* fdatasync answers 0 and does nothing */
     unsigned delay_us;      /* before each fdatasync */
     _Atomic long fired;

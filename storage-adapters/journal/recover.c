@@ -4,7 +4,7 @@
  * 1 Headers. Every *.seg is opened; its header names its use (uuid, nonce). A header of zeros is a file that was being
  *   made; a header that does not check is damage, for a header is one sector and is written before the file is used.
  * 2 First frames. A segment whose first frame checks is used and has a sequence; the highest is the tail. The others are
- *   blank (spares, or cut before their first frame was whole).
+ *   blank (spares, or cut before their first frame was whole), unless a witness in them says otherwise.
  * 3 The tail is walked to its end. Its first record, the manifest, says which segments count and where they end; FREE
  *   records behind it take some away. What is used but does not count was recycled.
  * 4 Torn or damaged? Behind the last good frame, number E, frames of ours that say "E+1 was durable when I was written"
@@ -42,6 +42,7 @@ struct scan {
     struct mqg_dynbuf manifest, freed;
     uint64_t term, all_bytes, done_bytes, told_us, damages;
     bool clean, sealed, torn;
+    bool lost; /* the manifest is damaged, and the order is to go on */
     struct jrn_found *found;
 };
 
@@ -311,6 +312,7 @@ static enum mqg_err scan_tail_records(struct scan *sc, struct mqg_slice bytes, b
         else if (rec.type == JRN_REC_FREE)
             (void)mqg_dynbuf_slice(&sc->freed, rec.main);
     }
+    sc->lost = sc->lost || (first && !manifest);
     return first && !manifest ? scan_damage(sc, sc->tail, JRN_HEADER_BYTES, "no manifest in the first frame")
                               : MQG_OK;
 }
@@ -341,23 +343,56 @@ static enum mqg_err scan_tail(struct scan *sc)
 
 /* ---- 4 torn or damaged ------------------------------------------------------------------------------------------------------ */
 
+/* A blank segment that was in use after all. Going on without its first frame, its manifest is lost: then every segment
+ * that is used counts. Facts in one that had been freed were said again, so reading it does no harm. */
+static enum mqg_err scan_lost_start(struct scan *sc, struct jrn_seg *seg, uint64_t at)
+{
+    struct jrn_frame f;
+    struct mqg_slice bytes;
+    enum mqg_err err = scan_damage(sc, seg, JRN_HEADER_BYTES,
+                                   "the first frame of a segment in use does not check");
+    if (err == MQG_OK)
+        err = scan_bytes(sc, seg, at, JRN_FRAME_HEAD, &bytes);
+    if (err != MQG_OK || jrn_frame_head(bytes, &seg->use, at, &f) != MQG_OK)
+        return err;
+    seg->seq = f.seq;
+    seg->last_number = 0;
+    if (sc->tail && sc->tail->seq > seg->seq)
+        return MQG_OK;
+    sc->tail = seg;
+    sc->lost = true;
+    sc->sealed = false;
+    return MQG_OK;
+}
+
+/* A blank segment with a witness for more than the tail has is no blank. Without any tail at all the journal is new (then
+ * nothing was durable when its first frames were written), or the first frame of its only segment is damaged: a segment is
+ * freed only by a record in its durable successor. */
+static enum mqg_err scan_blanks(struct scan *sc)
+{
+    uint64_t at, number = sc->tail ? sc->tail->last_number : 0;
+    for (size_t i = 0; i < sc->nall; i++) {
+        struct jrn_seg *seg = sc->all[i];
+        if (seg->seq)
+            continue;
+        enum mqg_err err = scan_witness(sc, seg, JRN_HEADER_BYTES, number, &at);
+        if (err == MQG_OK && at)
+            err = scan_lost_start(sc, seg, at);
+        if (err != MQG_OK)
+            return err;
+    }
+    return MQG_OK;
+}
+
 static enum mqg_err scan_end(struct scan *sc)
 {
     struct jrn_seg *tail = sc->tail;
-    uint64_t at, number = tail->last_number;
+    uint64_t at;
     if (sc->clean)
         return MQG_OK;
-    enum mqg_err err = scan_witness(sc, tail, tail->end, number, &at);
+    enum mqg_err err = scan_witness(sc, tail, tail->end, tail->last_number, &at);
     if (err == MQG_OK && at)
         return scan_damage(sc, tail, tail->end, "a frame that had been confirmed does not check");
-    for (size_t i = 0; i < sc->nall && err == MQG_OK; i++) {
-        if (sc->all[i]->seq)
-            continue;
-        err = scan_witness(sc, sc->all[i], JRN_HEADER_BYTES, number, &at);
-        if (err == MQG_OK && at)
-            return scan_damage(sc, sc->all[i], JRN_HEADER_BYTES,
-                               "the first frame of a segment in use does not check");
-    }
     if (err == MQG_OK)
         err = scan_witness(sc, tail, tail->end, SCAN_ANY, &at); /* something of ours is left: torn */
     sc->torn = err == MQG_OK && at != 0;
@@ -400,11 +435,41 @@ static struct jrn_seg *scan_by_nonce(const struct scan *sc, uint64_t nonce)
     return NULL;
 }
 
+static int scan_by_seq(const void *a, const void *b)
+{
+    const struct jrn_seg *x = *(struct jrn_seg *const *)a, *y = *(struct jrn_seg *const *)b;
+    return x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
+static void scan_counts(struct scan *sc, struct jrn_seg *seg)
+{
+    sc->all_bytes += seg->end;
+    sc->live[sc->nlive++] = seg;
+}
+
+/* Without a manifest: all that is used. */
+static void scan_all_count(struct scan *sc)
+{
+    for (size_t i = 0; i < sc->nall; i++) {
+        struct jrn_seg *seg = sc->all[i];
+        if (!seg->seq)
+            continue;
+        if (seg != sc->tail)
+            seg->end = seg->bytes;
+        scan_counts(sc, seg);
+    }
+    qsort(sc->live, sc->nlive, sizeof(struct jrn_seg *), scan_by_seq);
+}
+
 static enum mqg_err scan_manifest(struct scan *sc)
 {
     struct jrn_manifest_row row;
     struct mqg_slice rows = mqg_dynbuf_view(&sc->manifest);
-    sc->live = mqg_xcalloc(rows.len / JRN_MANIFEST_ROW + 1, sizeof(struct jrn_seg *));
+    sc->live = mqg_xcalloc(rows.len / JRN_MANIFEST_ROW + sc->nall + 1, sizeof(struct jrn_seg *));
+    if (sc->lost) {
+        scan_all_count(sc);
+        return MQG_OK;
+    }
     for (size_t i = 0; jrn_rec_manifest(rows, i, &row); i++) {
         if (scan_is_freed(sc, row.seq, row.nonce))
             continue;
@@ -423,11 +488,9 @@ static enum mqg_err scan_manifest(struct scan *sc)
         seg->seq = row.seq;
         seg->last_number = row.last_number;
         seg->end = row.end;
-        sc->all_bytes += row.end;
-        sc->live[sc->nlive++] = seg;
+        scan_counts(sc, seg);
     }
-    sc->live[sc->nlive++] = sc->tail;
-    sc->all_bytes += sc->tail->end;
+    scan_counts(sc, sc->tail);
     return MQG_OK;
 }
 
@@ -554,24 +617,32 @@ static void scan_release(struct scan *sc)
     }
 }
 
-static enum mqg_err scan_log(struct scan *sc)
+/* From the end of the log to what is to be read; the tail is durable when this returns. */
+static enum mqg_err scan_tail_settled(struct scan *sc)
 {
-    enum mqg_err err = scan_files(sc);
-    if (err == MQG_OK)
-        err = scan_sequences(sc);
-    if (err != MQG_OK || !sc->tail)
-        return err;
-    err = scan_tail(sc);
-    if (err == MQG_OK)
-        err = scan_end(sc);
-    if (err == MQG_OK && sc->damages)
+    enum mqg_err err = MQG_OK;
+    if (sc->damages)
         err = scan_stretch(sc);
-    if (err == MQG_OK && sc->torn && !sc->damages)
+    else if (sc->torn)
         err = scan_wipe(sc);
     if (err == MQG_OK)
         err = scan_manifest(sc);
     int r = err == MQG_OK && !sc->clean ? jrn_fs_sync(sc->s->fs, sc->tail->fd) : 0;
     return r < 0 ? scan_io(sc, "fdatasync", sc->tail->name, r) : err;
+}
+
+static enum mqg_err scan_log(struct scan *sc)
+{
+    enum mqg_err err = scan_files(sc);
+    if (err == MQG_OK)
+        err = scan_sequences(sc);
+    if (err == MQG_OK && sc->tail)
+        err = scan_tail(sc);
+    if (err == MQG_OK && sc->tail)
+        err = scan_end(sc);
+    if (err == MQG_OK && !sc->clean)
+        err = scan_blanks(sc);
+    return err == MQG_OK && sc->tail ? scan_tail_settled(sc) : err;
 }
 
 static enum mqg_err scan_tell(struct scan *sc)
