@@ -86,7 +86,6 @@ struct queue_entry *queue_create(struct definitions_edit *d, const struct mqg_qu
         queue_own(q, def->owner_conn);
     queue_record(d, q->queue, false);
     mqg_map_set(&d->vhost->queues, mqg_queue_name(q->queue), q);
-    topology_id_add(q->queue);
     topology_add_queue(&d->topology, q->queue);
     return q;
 }
@@ -106,7 +105,7 @@ void queue_entry_remove(struct definitions_edit *d, struct queue_entry *q)
     queue_record(d, q->queue, true);
     if (!d->dissolving)
         topology_remove_queue(&d->topology, mqg_queue_name(q->queue));
-    topology_id_remove(mqg_queue_id(q->queue));
+    topology_id_remove(&d->topology, mqg_queue_id(q->queue));
     mqg_map_del(&d->vhost->queues, mqg_queue_name(q->queue));
     queue_disown(q);
     topology_retire(q, queue_entry_free, NULL);

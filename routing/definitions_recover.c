@@ -99,7 +99,7 @@ static void recover_queue(struct definitions_edit *d, const struct meta_record *
         recover_report(key, e.text);
         return;
     }
-    if (r->number == 0 || topology_queue_by_id(r->number) != NULL) {
+    if (r->number == 0 || topology_id_get(&d->topology, r->number) != NULL) {
         recover_report(key, "the queue's id is taken");
         return;
     }

@@ -89,7 +89,7 @@ static void meta_key_args(struct mqg_dynbuf *out, const struct mqg_table *args)
     meta_args_canonical(&canonical, args);
     out->failed |= canonical.failed;
     uint8_t digest[SHA256_DIGEST_LENGTH];
-    SHA256(canonical.len > 0 ? canonical.ptr : digest, canonical.len, digest);
+    SHA256(canonical.ptr, canonical.len, digest);
     mqg_dynbuf_u8(out, '/');
     for (size_t i = 0; i < META_ARGS_DIGEST_BYTES; i++)
         mqg_dynbuf_printf(out, "%02x", digest[i]);

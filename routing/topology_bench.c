@@ -142,6 +142,7 @@ int main(int argc, char **argv)
     unsigned n = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : BENCH_BINDINGS;
     char name[16];
     uint64_t ticket;
+    MQG_ASSERT(n > 0);
     fake_start();
     for (unsigned i = 0; i < BENCH_QUEUES; i++) {
         struct mqg_queue_ok ok;

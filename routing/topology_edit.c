@@ -90,9 +90,14 @@ void topology_free(struct topology *root)
 
 /* ---- an edit ------------------------------------------------------------------------------------------- */
 
+static struct mqg_pmap *topology_ids_now(void)
+{
+    return atomic_load_explicit(&topology_ids, memory_order_acquire);
+}
+
 void topology_edit_begin(struct topology_edit *t, struct mqg_vhost *v)
 {
-    *t = (struct topology_edit){.vhost = v, .root = *vhost_root(v)};
+    *t = (struct topology_edit){.vhost = v, .root = *vhost_root(v), .ids = topology_ids_now()};
     mqg_pmap_edit_begin(&t->pmap, topology_retire);
 }
 
@@ -103,6 +108,7 @@ void topology_edit_commit(struct topology_edit *t)
         *root = t->root;
         root->generation++;
         struct topology *old = atomic_load_explicit(&t->vhost->root, memory_order_relaxed);
+        atomic_store_explicit(&topology_ids, t->ids, memory_order_release);
         atomic_store_explicit(&t->vhost->root, root, memory_order_release);
         topology_retire_plain(old);
     }
@@ -111,7 +117,9 @@ void topology_edit_commit(struct topology_edit *t)
 
 void topology_add_queue(struct topology_edit *t, struct mqg_queue *q)
 {
+    uint64_t id = mqg_queue_id(q);
     t->root.queues = mqg_pmap_set(&t->pmap, t->root.queues, mqg_queue_name(q), q);
+    t->ids = mqg_pmap_set(&t->pmap, t->ids, mqg_slice_of(&id, sizeof id), q);
     t->changed = true;
 }
 
@@ -226,30 +234,15 @@ void topology_unbind(struct topology_edit *t, const struct topology_binding *b)
 
 /* ---- ids ----------------------------------------------------------------------------------------------- */
 
-static struct mqg_pmap *topology_ids_now(void)
+void topology_id_remove(struct topology_edit *t, uint64_t id)
 {
-    return atomic_load_explicit(&topology_ids, memory_order_acquire);
+    t->ids = mqg_pmap_del(&t->pmap, t->ids, mqg_slice_of(&id, sizeof id));
+    t->changed = true;
 }
 
-static void topology_ids_publish(struct mqg_pmap *root)
+struct mqg_queue *topology_id_get(const struct topology_edit *t, uint64_t id)
 {
-    atomic_store_explicit(&topology_ids, root,
-                          memory_order_release); /* garbage goes with the edit at hand, or the next */
-}
-
-void topology_id_add(struct mqg_queue *q)
-{
-    struct mqg_pmap_edit edit;
-    mqg_pmap_edit_begin(&edit, topology_retire);
-    uint64_t id = mqg_queue_id(q);
-    topology_ids_publish(mqg_pmap_set(&edit, topology_ids_now(), mqg_slice_of(&id, sizeof id), q));
-}
-
-void topology_id_remove(uint64_t id)
-{
-    struct mqg_pmap_edit edit;
-    mqg_pmap_edit_begin(&edit, topology_retire);
-    topology_ids_publish(mqg_pmap_del(&edit, topology_ids_now(), mqg_slice_of(&id, sizeof id)));
+    return mqg_pmap_get(t->ids, mqg_slice_of(&id, sizeof id));
 }
 
 struct mqg_queue *topology_queue_by_id(uint64_t id)
