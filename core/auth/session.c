@@ -144,6 +144,8 @@ enum mqg_err mqg_auth_check(struct mqg_slice user, struct mqg_slice password, bo
 {
     const char *why;
     struct auth_user *u = session_check(user, password, loopback, &why);
+    if (u == NULL && user.len == 0 && password.len == 0)
+        return MQG_UNAUTHENTICATED; /* nobody tried: a browser's first request */
     if (u == NULL) {
         mqg_count(MQG_COUNT_LOGINS_FAILED, 1);
         mqg_log(MQG_LOG_INFO, MQG_EVENT_CONN_LOGIN, "result=refused user=%s why=%s", mqg_logq(user),

@@ -22,7 +22,7 @@ static const struct ctl_command commands[] = {
     {"list_consumers", "[COLUMN...]", "consumers", 0, -1, CTL_BOTH, list_consumers},
     {"list_users", "[COLUMN...]", "users and their tags", 0, -1, CTL_BOTH, list_users},
     {"list_vhosts", "[COLUMN...]", "vhosts", 0, -1, CTL_BOTH, list_vhosts},
-    {"list_permissions", "", "permissions in a vhost", 0, -1, CTL_BOTH, list_permissions},
+    {"list_permissions", "[COLUMN...]", "permissions", 0, -1, CTL_BOTH, list_permissions},
     {"list_user_permissions", "USER", "a user's permissions", 1, 1, CTL_BOTH, list_user_permissions},
     {"add_user", "USER [PASSWORD]", "make a user; the password from standard input when it is not given", 1,
      2, CTL_BOTH, change_add_user},

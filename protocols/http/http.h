@@ -32,15 +32,17 @@ struct http_request {
     enum http_method method;
     bool head; /* answered as GET, without the body */
     struct mqg_dynbuf body;
+    uint64_t received; /* bytes of the body, those dropped included */
     bool too_large;
+    /* set by http_login; no user: nobody, or none is needed */
+    char user[256];
+    unsigned tags;
+    bool loopback;
     /* set when it is handled */
     struct mqg_slice parts[HTTP_PARTS_MAX]; /* decoded parts of the path behind /api/ */
     size_t nparts;
     struct mqg_slice arg[HTTP_ARGS_MAX]; /* what stood where the route has a ":" */
     json_t *json;                        /* the body of PUT and POST; an object */
-    char user[256];
-    unsigned tags;
-    bool loopback;
     struct mqg_epoch_reader *reader;
     /* the answer */
     unsigned status;
@@ -86,7 +88,9 @@ bool js_get_table(struct http_request *r, const char *key, struct mqg_arena *a, 
 enum mqg_err http_start(const struct mqg_conf *conf, struct mqg_error *e);
 void http_stop(void);
 void http_describe(struct mqg_dynbuf *out);
-/* Checks the caller, finds the route, handles, fills the answer. Once per request, its body complete. */
+/* Who calls, from the head of the request. */
+void http_login(struct http_request *r);
+/* Finds the route, handles, fills the answer. Once per request, its body complete. */
 void http_handle(struct http_request *r);
 /* A value of the query string, decoded by the arena-less rule: valid until the request ends; NULL when absent. */
 const char *http_query(const struct http_request *r, const char *key);

@@ -211,20 +211,18 @@ bool http_is_monitor(const struct http_request *r)
     return (r->tags & (MQG_TAG_ADMINISTRATOR | MQG_TAG_MONITORING)) != 0;
 }
 
-static bool route_login(struct http_request *r)
+void http_login(struct http_request *r)
 {
     char *password = NULL;
+    if (strncmp(r->url, "/api/", 5) != 0)
+        return;
     char *user = MHD_basic_auth_get_username_password(r->mhd, &password);
     struct mqg_slice name = mqg_slice_str(user != NULL ? user : "");
     struct mqg_slice secret = mqg_slice_str(password != NULL ? password : "");
-    bool good = mqg_auth_check(name, secret, r->loopback, &r->tags) == MQG_OK && r->tags != 0;
-    if (good)
-        snprintf(r->user, sizeof r->user, "%s", user != NULL && user[0] != '\0' ? user : "guest");
+    if (mqg_auth_check(name, secret, r->loopback, &r->tags) == MQG_OK && r->tags != 0)
+        snprintf(r->user, sizeof r->user, "%s", name.len > 0 ? user : "guest");
     MHD_free(user);
     MHD_free(password);
-    if (!good)
-        http_reply_error(r, 401, "not_authorized", "Login failed");
-    return good;
 }
 
 static bool route_may(struct http_request *r, enum http_need need)
@@ -284,12 +282,14 @@ static void route_log(const struct http_request *r, const struct route *route)
 
 static void route_api(struct http_request *r)
 {
+    if (r->user[0] == '\0') {
+        http_reply_error(r, 401, "not_authorized", "Login failed");
+        return;
+    }
     if (!route_split(r) || !route_query(r)) {
         http_reply_error(r, 400, "bad_request", "malformed path or query");
         return;
     }
-    if (!route_login(r))
-        return;
     const struct route *route = route_find(r);
     if (route == NULL || !route_may(r, route->need) || !route_same_origin(r) || !route_body(r))
         return;

@@ -20,6 +20,7 @@ enum {
     SERVER_CONNECTIONS = 256,
     SERVER_IDLE_S = 60,
     SERVER_HEAD_BYTES = 64 << 10,
+    SERVER_DRAIN_BYTES = 16 << 20,
     SERVER_PEM_MAX_BYTES = 1 << 20,
 };
 
@@ -145,7 +146,8 @@ static bool server_method(struct http_request *r, const char *word)
     return r->method != 0;
 }
 
-/* Faults that the head already shows are answered before the body is read; the library then closes. */
+/* Faults of the request line are answered before the body is read; the library then closes. A body that is too large is read
+ * and dropped instead, up to a bound: a client that still writes would not see the answer. */
 static enum MHD_Result server_head(struct http_request *r, const char *method)
 {
     const char *length = MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, "content-length");
@@ -153,8 +155,9 @@ static enum MHD_Result server_head(struct http_request *r, const char *method)
         return response_refuse(r, 414, "uri_too_long", "the path is longer than 8192 bytes");
     if (!server_method(r, method))
         return response_refuse(r, 501, "not_implemented", "method not implemented");
-    if (length != NULL && strtoull(length, NULL, 10) > HTTP_BODY_MAX_BYTES)
-        return response_refuse(r, 413, "payload_too_large", "the body is larger than 1 MiB");
+    r->loopback = request_from_loopback(r->mhd);
+    r->too_large = length != NULL && strtoull(length, NULL, 10) > HTTP_BODY_MAX_BYTES;
+    http_login(r); /* whoever is nobody makes us keep nothing */
     return MHD_YES;
 }
 
@@ -170,15 +173,16 @@ static enum MHD_Result server_access(void *cls, struct MHD_Connection *mhd, cons
         return server_head(r, method);
     }
     if (*data_bytes > 0) {
-        r->too_large = r->too_large || !mqg_dynbuf_put(&r->body, data, *data_bytes);
+        r->received += *data_bytes;
+        if (!r->too_large && r->user[0] != '\0')
+            r->too_large = !mqg_dynbuf_put(&r->body, data, *data_bytes);
         *data_bytes = 0;
-        return MHD_YES;
+        return r->received <= SERVER_DRAIN_BYTES ? MHD_YES : MHD_NO;
     }
     if (r->status != 0)
         return MHD_YES; /* answered already */
-    if (r->too_large)
+    if (r->too_large && r->user[0] != '\0')
         return response_refuse(r, 413, "payload_too_large", "the body is larger than 1 MiB");
-    r->loopback = request_from_loopback(mhd);
     http_handle(r);
     return response_send(r);
 }
