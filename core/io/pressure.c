@@ -117,8 +117,8 @@ static void pressure_tell(struct conn_worker *cw, struct mqg_slice why)
     enum mqg_conn_event ev = cw->blocked ? MQG_EV_BLOCKED : MQG_EV_UNBLOCKED;
     for (struct conn_link *l = cw->all.next; l != &cw->all; l = l->next) {
         struct mqg_conn *c = MQG_CONTAINER_OF(l, struct mqg_conn, link);
-        if (c->state != CONN_OPEN)
-            continue;
+        if (c->state != CONN_OPEN || !c->publishes)
+            continue; /* who only consumes is not concerned, and might give up its connection if it were told */
         if (c->ops->event != NULL)
             c->ops->event(c, ev, why);
         conn_read_update(c);
@@ -151,7 +151,17 @@ void mqg_conn_has_unsettled(struct mqg_conn *c, bool yes)
     c->unsettled = yes;
 }
 
+/* The first publish of a connection that comes while publishers are blocked: it is told now. */
 void mqg_conn_publishes(struct mqg_conn *c)
 {
+    if (MQG_LIKELY(c->publishes))
+        return;
     c->publishes = true;
+    if (!conn_worker_of(c->w)->blocked || c->ops->event == NULL)
+        return;
+    char why[sizeof pressure_why];
+    pthread_mutex_lock(&pressure_lock);
+    memcpy(why, pressure_why, sizeof why);
+    pthread_mutex_unlock(&pressure_lock);
+    c->ops->event(c, MQG_EV_BLOCKED, mqg_slice_str(why));
 }

@@ -171,7 +171,7 @@ void amqp_conn_stall(struct amqp_conn *ac, bool on);
 
 /* ---- login.c ----------------------------------------------------------------------------------------------- */
 
-extern const char amqp_mechanisms[];
+const char *amqp_mechanisms(const struct mqg_conn_info *from);
 enum mqg_err amqp_login(struct amqp_conn *ac, struct mqg_slice mechanism, struct mqg_slice response,
                         struct mqg_error *e);
 

@@ -114,7 +114,8 @@ static void conn_send_start(struct amqp_conn *ac)
     enum mqg_err err = amqp_table_encode(&out, &props, NULL);
     MQG_ASSERT(err == MQG_OK);
     AMQP_SEND(ac->conn, 0, connection_start, .version_major = 0, .version_minor = 9,
-              .server_properties = mqg_dynbuf_view(&out), .mechanisms = mqg_slice_str(amqp_mechanisms),
+              .server_properties = mqg_dynbuf_view(&out),
+              .mechanisms = mqg_slice_str(amqp_mechanisms(mqg_conn_info(ac->conn))),
               .locales = MQG_SLICE_LIT("en_US"));
     mqg_dynbuf_fini(&out);
     mqg_arena_fini(&a);
@@ -219,8 +220,6 @@ static enum mqg_err conn_open(struct amqp_conn *ac, struct mqg_slice args, struc
             "conn=%llu result=ok user=%s vhost=%s mechanism=%s peer=%s:%u", (unsigned long long)i->id,
             mqg_logqs(ac->session->user), mqg_logq(m.virtual_host), mqg_logqs(ac->mechanism), i->peer_host,
             i->peer_port);
-    if (mqg_node_blocked())
-        amqp_conn_event(ac->conn, MQG_EV_BLOCKED, MQG_SLICE_LIT("low on resources"));
     return MQG_OK;
 }
 
@@ -322,7 +321,7 @@ static enum mqg_err conn_channel_method(struct amqp_conn *ac, const struct amqp_
 }
 
 static void conn_method_frame(struct amqp_conn *ac, const struct amqp_frame *f, bool *again,
-                                      struct mqg_error *e)
+                              struct mqg_error *e)
 {
     uint32_t id;
     struct mqg_slice args;

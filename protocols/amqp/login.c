@@ -5,7 +5,11 @@
 
 #include <stdio.h>
 
-const char amqp_mechanisms[] = "PLAIN AMQPLAIN EXTERNAL";
+/* EXTERNAL only where a client certificate was verified: some clients take the first that they know. */
+const char *amqp_mechanisms(const struct mqg_conn_info *from)
+{
+    return from->cert_subject_cn[0] != '\0' ? "PLAIN AMQPLAIN EXTERNAL" : "PLAIN AMQPLAIN";
+}
 
 /* [authzid] NUL authcid NUL password; the authorisation id is ignored, as RabbitMQ does. */
 static bool login_plain(struct mqg_slice r, struct mqg_slice *user, struct mqg_slice *password)
