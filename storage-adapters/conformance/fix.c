@@ -235,6 +235,8 @@ static void fix_configure(struct fix *f)
 {
     static const struct mqg_conf_row type_row[] = {
         {"store.*", "type", MQG_CONF_STR, NULL, 0, 0, NULL, "storage module"},
+        {"store", "default", MQG_CONF_STR, "another", 0, 0, NULL,
+         "the store under test is not the default one"},
         {NULL, NULL, MQG_CONF_STR, NULL, 0, 0, NULL, NULL},
     };
     char text[512];
