@@ -318,7 +318,7 @@ static uint64_t publish_slot(struct publisher *p, struct queue_slot *slot)
     queue_dispatch(&w);
     if (was_empty && q->ready > 0)
         queue_arm(q);
-    if (q->storage && q->in_memory > 4096)
+    if (q->storage)
         queue_page_out(q);
     queue_unlock(&w);
     mqg_queue_unref(&q);

@@ -10,8 +10,10 @@
 
 #include <mqgate/obs.h>
 
-#define QUEUE_PAGE_KEEP  2048u /* entries next to the head that stay in memory */
-#define QUEUE_PAGE_SLICE 4096u /* entries looked at per call */
+#define QUEUE_PAGE_KEEP      8192u /* entries next to the head that stay in memory */
+#define QUEUE_PAGE_KEEP_LOW  256u  /* the same when much of the node's message memory is used */
+#define QUEUE_PAGE_LOW_BYTES (64 << 20)
+#define QUEUE_PAGE_SLICE     4096u /* entries looked at per call */
 
 struct load {
     struct mqg_load_req req;
@@ -119,10 +121,11 @@ void queue_load_submit(struct queue_work *w)
 
 void queue_page_out(struct mqg_queue *q)
 {
-    if (q->nfifos != 1 || q->in_memory < 2 * QUEUE_PAGE_KEEP)
+    uint32_t keep = mqg_msg_memory_used() > QUEUE_PAGE_LOW_BYTES ? QUEUE_PAGE_KEEP_LOW : QUEUE_PAGE_KEEP;
+    if (q->nfifos != 1 || q->in_memory < 2 * keep)
         return;
     struct fifo *f = &q->fifos[0];
-    uint64_t pos = f->scan + QUEUE_PAGE_KEEP;
+    uint64_t pos = f->scan + keep;
     if (q->page_scan > pos)
         pos = q->page_scan;
     struct entry *e;
