@@ -17,15 +17,13 @@ struct model {
 
 static uint64_t seed = 1;
 
-static uint32_t
-below(uint32_t n)
+static uint32_t below(uint32_t n)
 {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     return (uint32_t)(seed >> 33) % n;
 }
 
-static void
-model_append(struct model *m)
+static void model_append(struct model *m)
 {
     uint64_t pos;
     m->qseq[m->n] = 1000 + m->n * 3u;
@@ -37,8 +35,7 @@ model_append(struct model *m)
     m->live++;
 }
 
-static void
-model_check_head(struct model *m)
+static void model_check_head(struct model *m)
 {
     uint64_t pos = 0;
     struct entry *e = fifo_head(&m->fifo, &pos);
@@ -54,8 +51,7 @@ model_check_head(struct model *m)
     assert_int_equal(fifo_qseq(&m->fifo, pos), m->qseq[want]);
 }
 
-static void
-model_change(struct model *m, uint32_t at)
+static void model_change(struct model *m, uint32_t at)
 {
     struct entry *e = fifo_at(&m->fifo, at);
     if (m->state[at] == ENTRY_FREE) {
@@ -80,8 +76,7 @@ model_change(struct model *m, uint32_t at)
     }
 }
 
-static void
-test_against_model(void **unused)
+static void test_against_model(void **unused)
 {
     (void)unused;
     struct model *m = calloc(1, sizeof(*m));
@@ -108,8 +103,7 @@ test_against_model(void **unused)
     free(m);
 }
 
-static void
-test_memory_comes_back(void **unused)
+static void test_memory_comes_back(void **unused)
 {
     (void)unused;
     struct fifo f;
@@ -133,11 +127,15 @@ test_memory_comes_back(void **unused)
     fifo_fini(&f);
 }
 
-static void
-test_qseq_jumps(void **unused)
+static void test_qseq_jumps(void **unused)
 {
     (void)unused;
-    static const uint64_t qseqs[] = {1, 2, 1ull << 40, (1ull << 40) + 1, 5ull << 48, (5ull << 48) + UINT32_MAX,
+    static const uint64_t qseqs[] = {1,
+                                     2,
+                                     1ull << 40,
+                                     (1ull << 40) + 1,
+                                     5ull << 48,
+                                     (5ull << 48) + UINT32_MAX,
                                      (5ull << 48) + UINT32_MAX + 1ull};
     struct fifo f;
     uint64_t pos[MQG_COUNTOF(qseqs)];
@@ -158,8 +156,7 @@ test_qseq_jumps(void **unused)
 }
 
 /* An emptied tail chunk that a jump leaves behind is given back too. */
-static void
-test_jump_after_empty(void **unused)
+static void test_jump_after_empty(void **unused)
 {
     (void)unused;
     struct fifo f;
@@ -173,8 +170,7 @@ test_jump_after_empty(void **unused)
     fifo_fini(&f);
 }
 
-static void
-test_requeue_goes_to_its_place(void **unused)
+static void test_requeue_goes_to_its_place(void **unused)
 {
     (void)unused;
     struct fifo f;
@@ -197,12 +193,13 @@ test_requeue_goes_to_its_place(void **unused)
     fifo_fini(&f);
 }
 
-int
-main(void)
+int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_model),    cmocka_unit_test(test_memory_comes_back),
-        cmocka_unit_test(test_qseq_jumps),       cmocka_unit_test(test_jump_after_empty),
+        cmocka_unit_test(test_against_model),
+        cmocka_unit_test(test_memory_comes_back),
+        cmocka_unit_test(test_qseq_jumps),
+        cmocka_unit_test(test_jump_after_empty),
         cmocka_unit_test(test_requeue_goes_to_its_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

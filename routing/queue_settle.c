@@ -22,9 +22,8 @@ static void queue_note_count(struct queue_work *w, uint32_t prio, uint64_t pos, 
     struct mqg_queue *q = w->queue;
     if (!(e->flags & ENTRY_STORED))
         return;
-    struct mqg_store_op op = {
-        .kind = MQG_OP_COUNT,
-        .count = {q->id, fifo_qseq(&q->fifos[prio], pos), e->deliveries, 1}};
+    struct mqg_store_op op = {.kind = MQG_OP_COUNT,
+                              .count = {q->id, fifo_qseq(&q->fifos[prio], pos), e->deliveries, 1}};
     mqg_lane_add(q->storage, &op, false);
 }
 
