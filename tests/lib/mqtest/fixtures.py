@@ -14,6 +14,7 @@ import pytest
 from . import broker as brokers
 
 _shared = {}
+_own = []   # brokers of single tests and modules, for the logs of failures
 _serial = itertools.count(1)
 TEST_TIMEOUT_S = 30
 
@@ -53,8 +54,7 @@ def broker(broker_kind):
 @pytest.fixture
 def own_broker(broker_kind):
     """A broker for this test alone, which it may restart or kill."""
-    made = broker_kind()
-    with made.start():
+    with keep_alive_broker(broker_kind) as made:
         yield made
 
 
@@ -81,8 +81,8 @@ def pytest_runtest_makereport(item, call):
     """A failure carries the end of the broker's log."""
     outcome = yield
     report = outcome.get_result()
-    if report.failed and _shared:
-        for made in _shared.values():
+    if report.failed:
+        for made in _own or _shared.values():
             report.sections.append((f"{made.name} log", made.log_text(3000)))
 
 
@@ -98,7 +98,9 @@ def pytest_collection_modifyitems(items):
 def keep_alive_broker(kind):
     """A started broker of its own, for a fixture of module scope."""
     made = kind()
+    _own.append(made)
     try:
         yield made.start()
     finally:
+        _own.remove(made)
         made.close()

@@ -176,10 +176,11 @@ class Conn:
             raise Closed("socket")
         self.buf += data
 
-    def read_frame(self, timeout_s=None):
-        """The next frame decoded by pika; heartbeats are skipped."""
+    def read_frame(self, timeout_s=None, deadline=None):
+        """The next frame decoded by pika; heartbeats are skipped, and do not make it wait longer."""
+        deadline = deadline or time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
         while True:
-            kind, channel, payload = self.read_raw_frame(timeout_s)
+            kind, channel, payload = self.read_raw_frame(max(0.001, deadline - time.monotonic()))
             if kind != HEARTBEAT:
                 return pika_frame.decode_frame(raw_frame(kind, channel, payload))[1]
 
@@ -202,8 +203,9 @@ class Conn:
             if isinstance(notice, expected):
                 self.notices.remove(notice)
                 return notice
+        deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
         while True:
-            frame = self.read_frame(timeout_s)
+            frame = self.read_frame(deadline=deadline)
             method = getattr(frame, "method", None)
             if isinstance(method, expected):
                 return method
