@@ -419,13 +419,14 @@ static void test_pressure_stops_publishers_only(void **state)
     mqg_clock_set(&(struct mqg_time){1000, 0});
     int pub = peer_open(&source), sub = peer_open(&source);
     peer_send(pub, "publish\n");
+    turns(20);
     peer_send(sub, "x\n");
     peer_expect(sub, "x\n");
     int blocked = echo_blocked;
     mqg_node_pressure(MQG_PRESSURE_STORE, true, "no space");
     assert_true(mqg_node_blocked());
     turns(2);
-    assert_int_equal(echo_blocked, blocked + 2);
+    assert_int_equal(echo_blocked, blocked + 1); /* who only consumes is not told */
     peer_send(pub, "late\n");
     peer_send(sub, "y\n");
     peer_expect(sub, "y\n");
@@ -433,10 +434,27 @@ static void test_pressure_stops_publishers_only(void **state)
     assert_true(peer_is_silent(pub));
     mqg_node_pressure(MQG_PRESSURE_STORE, false, "space");
     turns(2);
-    assert_int_equal(echo_unblocked, blocked + 2);
+    assert_int_equal(echo_unblocked, blocked + 1);
     peer_expect(pub, "late\n");
     close(pub);
     close(sub);
+    turns(20);
+}
+
+static void test_late_publisher_is_told_at_its_first_publish(void **state)
+{
+    (void)state;
+    int fd = peer_open(&source);
+    int blocked = echo_blocked;
+    mqg_node_pressure(MQG_PRESSURE_STORE, true, "no space");
+    turns(3);
+    assert_int_equal(echo_blocked, blocked);
+    peer_send(fd, "publish\npublish\n");
+    turns(50);
+    assert_int_equal(echo_blocked, blocked + 1);
+    mqg_node_pressure(MQG_PRESSURE_STORE, false, "space");
+    turns(3);
+    close(fd);
     turns(20);
 }
 
@@ -473,6 +491,8 @@ static void test_memory_blocks_and_unblocks_by_itself(void **state)
     settings.memory_high_bytes = mqg_msg_memory_used() + (1 << 20);
     conn_configure(&settings);
     int fd = peer_open(&source);
+    peer_send(fd, "publish\nx\n");
+    peer_expect(fd, "x\n");
     int blocked = echo_blocked, unblocked = echo_unblocked;
     struct mqg_msg_parts parts = {.proto = MQG_PROTO_INTERNAL, .key_sep = '.', .body_len = 2 << 20};
     struct mqg_msg *m = mqg_msg_new(&parts);
@@ -575,6 +595,7 @@ int main(void)
         CONN_TEST(test_references_are_dropped_with_the_connection),
         CONN_TEST(test_output_of_a_dead_connection_goes_nowhere),
         CONN_TEST(test_pressure_stops_publishers_only),
+        CONN_TEST(test_late_publisher_is_told_at_its_first_publish),
         CONN_TEST(test_holder_of_deliveries_is_read_at_a_trickle),
         CONN_TEST(test_memory_blocks_and_unblocks_by_itself),
         CONN_TEST(test_too_many_connections_are_refused),
