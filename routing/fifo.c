@@ -29,7 +29,7 @@ static struct chunk *fifo_chunk(const struct fifo *f, uint64_t pos)
 static void fifo_ring_grow(struct fifo *f)
 {
     uint32_t cap = f->cap ? f->cap * 2 : FIFO_RING_FIRST;
-    struct chunk **ring = mqg_xcalloc(cap, sizeof(*ring));
+    struct chunk **ring = mqg_xcalloc(cap, sizeof(struct chunk *));
     for (uint64_t n = f->first; n < f->next; n++)
         ring[n & (cap - 1)] = f->ring[n & (f->cap - 1)];
     free(f->ring);

@@ -170,6 +170,15 @@ static void test_jump_after_empty(void **unused)
     fifo_fini(&f);
 }
 
+static uint64_t take_head(struct fifo *f)
+{
+    uint64_t pos = 0;
+    struct entry *e = fifo_head(f, &pos);
+    assert_non_null(e);
+    fifo_set_unacked(f, e, pos);
+    return pos;
+}
+
 static void test_requeue_goes_to_its_place(void **unused)
 {
     (void)unused;
@@ -179,7 +188,7 @@ static void test_requeue_goes_to_its_place(void **unused)
     for (uint32_t i = 0; i < 200; i++)
         fifo_append(&f, i + 1, &pos);
     for (uint32_t i = 0; i < 150; i++)
-        fifo_set_unacked(&f, fifo_head(&f, &head), head);
+        head = take_head(&f);
     assert_non_null(fifo_head(&f, &head));
     assert_int_equal(head, 150);
     fifo_set_ready(&f, fifo_at(&f, 70), 70);
@@ -187,7 +196,7 @@ static void test_requeue_goes_to_its_place(void **unused)
     fifo_set_ready(&f, fifo_at(&f, 90), 90);
     static const uint64_t order[] = {20, 70, 90, 150};
     for (size_t i = 0; i < MQG_COUNTOF(order); i++) {
-        fifo_set_unacked(&f, fifo_head(&f, &head), head);
+        head = take_head(&f);
         assert_int_equal(head, order[i]);
     }
     fifo_fini(&f);

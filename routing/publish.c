@@ -37,7 +37,8 @@ struct mqg_pub_state {
     uint64_t generation;
     struct mqg_vhost *vhost;
     struct route_set routes;
-    bool cached, allowed;
+    bool cached;
+    char key_sep;
     uint8_t exchange_len;
     uint16_t key_len;
     uint8_t exchange[256];
@@ -172,7 +173,8 @@ void publish_internal(struct publisher *p, struct mqg_msg *m, const struct route
 static bool pub_cache_hit(const struct mqg_pub_state *ps, const struct mqg_msg *m, uint64_t generation)
 {
     return ps->cached && ps->generation == generation && ps->exchange_len == m->st.exchange_len &&
-           ps->key_len == m->st.key_len && memcmp(ps->exchange, m->data, ps->exchange_len) == 0 &&
+           ps->key_len == m->st.key_len && ps->key_sep == m->st.key_sep &&
+           memcmp(ps->exchange, m->data, ps->exchange_len) == 0 &&
            memcmp(ps->key, mqg_msg_at_key(m), ps->key_len) == 0;
 }
 
@@ -230,6 +232,7 @@ static enum mqg_err pub_route(struct mqg_pub *pub, struct mqg_msg *m, const stru
         ps->generation = generation;
         ps->exchange_len = (uint8_t)m->st.exchange_len;
         ps->key_len = m->st.key_len;
+        ps->key_sep = (char)m->st.key_sep;
         memcpy(ps->exchange, m->data, m->st.exchange_len);
         memcpy(ps->key, one.ptr, one.len);
     }

@@ -3,6 +3,7 @@
  * One mutex per queue guards entries and consumers. What must not happen under it (waking workers, dead letters, telling the
  * definitions that an auto-delete queue is over) is collected in a queue_work and done by queue_unlock. A queue never takes
  * another queue's lock: a dead letter is published like any message, in the PUBLISH phase, after the lock was given back. */
+#include "definitions_int.h"
 #include "queue_int.h"
 
 #include <stdlib.h>
@@ -13,17 +14,22 @@
 
 /* ---- birth ------------------------------------------------------------------------------------------------------- */
 
+static struct mqg_slice queue_arg(const struct mqg_queue *q, const char *name)
+{
+    const struct mqg_value *v = mqg_table_get(q->args, mqg_slice_str(name));
+    return v && v->type == MQG_VALUE_STRING ? v->bytes : MQG_SLICE_NONE;
+}
+
 static void queue_copy_def(struct mqg_queue *q, const struct mqg_queue_def *d, const struct queue_opts *opts)
 {
-    mqg_arena_init(&q->copies, 0);
+    q->name = mqg_slice_dup(d->name);
+    q->args = args_new(&d->args);
     q->def = *d;
-    q->def.name = mqg_arena_dup(&q->copies, d->name);
-    q->def.args = mqg_table_copy(&q->copies, &d->args);
+    q->def.name = mqg_slice_of(q->name, d->name.len);
+    q->def.args = *q->args;
     q->opts = *opts;
-    if (opts->has_dlx)
-        q->opts.dlx = mqg_arena_dup(&q->copies, opts->dlx);
-    if (opts->has_dlk)
-        q->opts.dlk = mqg_arena_dup(&q->copies, opts->dlk);
+    q->opts.dlx = queue_arg(q, "x-dead-letter-exchange");
+    q->opts.dlk = queue_arg(q, "x-dead-letter-routing-key");
 }
 
 struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_queue_def *d,
@@ -59,15 +65,27 @@ struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_q
     return q;
 }
 
+/* At the end of the process: what is stored stays so, memory is given back. */
+static void queue_let_go(struct fifo *f)
+{
+    uint64_t pos = 0;
+    struct entry *e;
+    for (; (e = fifo_next_live(f, &pos)) != NULL; pos++)
+        if (!(e->flags & ENTRY_PAGED))
+            mqg_msg_unref(&e->msg);
+    fifo_fini(f);
+}
+
 static void queue_free(struct mqg_queue *q)
 {
     MQG_ASSERT(q->nsubs == 0 && q->gets == NULL);
     for (uint32_t i = 0; i < q->nfifos; i++)
-        fifo_fini(&q->fifos[i]);
+        queue_let_go(&q->fifos[i]);
     free(q->fifos);
     free(q->slots);
     pthread_mutex_destroy(&q->lock);
-    mqg_arena_fini(&q->copies);
+    free(q->args);
+    free(q->name);
     q->magic = 0;
     free(q);
 }

@@ -8,6 +8,7 @@
  *
  * Entries of no_ack consumers stay unacked until that swap, so that what was on its way can go back to its place when the
  * consumer leaves before. */
+#include "definitions_int.h"
 #include "queue_int.h"
 
 #include <stdlib.h>
@@ -192,7 +193,8 @@ static void sub_free(struct mqg_sub *s)
     free(s->out);
     free(s->inbox);
     mqg_queue_unref(&s->queue);
-    mqg_arena_fini(&s->copies);
+    free(s->args);
+    free(s->tag);
     s->magic = 0;
     free(s);
 }
@@ -285,9 +287,10 @@ static struct mqg_sub *sub_new(struct mqg_queue *q, const struct mqg_sub_def *d,
     s->ops = ops;
     s->owner = owner;
     s->def = *d;
-    mqg_arena_init(&s->copies, 0);
-    s->def.tag = mqg_arena_dup(&s->copies, d->tag);
-    s->def.args = mqg_table_copy(&s->copies, &d->args);
+    s->tag = mqg_slice_dup(d->tag);
+    s->def.tag = mqg_slice_of(s->tag, d->tag.len);
+    s->args = args_new(&d->args);
+    s->def.args = *s->args;
     return s;
 }
 

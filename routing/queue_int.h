@@ -21,8 +21,9 @@ struct mqg_sub {
     struct mqg_worker *worker;
     const struct mqg_sub_ops *ops;
     void *owner;
-    struct mqg_sub_def def; /* tag and args are copies in `copies` */
-    struct mqg_arena copies;
+    struct mqg_sub_def def; /* tag: `tag`; args: *args */
+    struct mqg_table *args; /* own copy, one block */
+    char *tag;
     TAILQ_ENTRY(mqg_sub) all;   /* queue->subs, in order of arrival */
     TAILQ_ENTRY(mqg_sub) avail; /* its group's list, while it can take */
     struct sub_group *group;
@@ -61,9 +62,10 @@ struct mqg_queue {
     _Atomic uint32_t refs;
     uint64_t id;
     struct mqg_vhost *vhost;
-    struct mqg_queue_def def; /* copies in `copies` */
-    struct queue_opts opts;
-    struct mqg_arena copies;
+    struct mqg_queue_def def; /* name: `name`; args: *args */
+    struct queue_opts opts;   /* its slices point into *args */
+    struct mqg_table *args;   /* own copy, one block */
+    char *name;
     struct mqg_storage *storage; /* NULL: nothing is stored */
     uint64_t born_ms;
     uint32_t home;            /* the worker that runs its timers */

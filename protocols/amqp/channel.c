@@ -21,8 +21,8 @@ static void channels_room(struct amqp_conn *ac, uint16_t number)
         cap *= 2;
     if (cap == ac->channels_cap)
         return;
-    ac->channels = mqg_xrealloc(ac->channels, cap * sizeof(*ac->channels));
-    memset(ac->channels + ac->channels_cap, 0, (cap - ac->channels_cap) * sizeof(*ac->channels));
+    ac->channels = mqg_xrealloc(ac->channels, cap * sizeof(struct amqp_channel *));
+    memset(ac->channels + ac->channels_cap, 0, (cap - ac->channels_cap) * sizeof(struct amqp_channel *));
     ac->channels_cap = cap;
 }
 
