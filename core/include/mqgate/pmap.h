@@ -7,7 +7,7 @@
  * NULL, not freed here.
  *
  *   struct mqg_pmap_edit edit;
- *   mqg_pmap_edit_begin(&edit, keep);  /* collect; retire by epochs after the new root is published */
+ *   mqg_pmap_edit_begin(&edit, keep);      (collects; retire by epochs after the new root is published)
  *   for each declaration: root = mqg_pmap_set(&edit, root, name, thing);
  *   atomic_store_explicit(&published, root, memory_order_release);
  *
