@@ -502,6 +502,8 @@ int jrn_committer_start(struct mqg_store *s)
     com->last_us = mqg_clock_mono_us();
     if (!com->tail && commit_roll(s, 0) < 0)
         return -EIO;
+    if (commit_seal(s, false) < 0) /* from here on the last stop was not a clean one */
+        return -EIO;
     int r = pthread_create(&com->thread, NULL, commit_run, s);
     com->running = r == 0;
     return -r;

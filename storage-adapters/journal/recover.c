@@ -23,8 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SCAN_WINDOW = 4 << 20, SCAN_PROGRESS_US = 1000 * 1000 };
-#define SCAN_ANY UINT64_MAX
+enum { SCAN_WINDOW = 4 << 20, SCAN_NEAR = 1 << 20, SCAN_PROGRESS_US = 1000 * 1000 };
 
 struct scan {
     struct mqg_store *s;
@@ -93,21 +92,27 @@ static enum mqg_err scan_frame(struct scan *sc, const struct jrn_seg *seg, uint6
     return err == MQG_OK ? jrn_frame_check(*bytes, &seg->use, f) : err;
 }
 
-/* From off on: the first head of ours that says something after `number` was durable; with SCAN_ANY the first head of ours
- * at all. 0 in *at: none. */
-static enum mqg_err scan_witness(struct scan *sc, const struct jrn_seg *seg, uint64_t off, uint64_t number,
-                                 uint64_t *at)
+/* What is left of ours in [off, end): the first head at all, and the first that says something after `number` was
+ * durable; 0: none. */
+struct scan_rest {
+    uint64_t any, witness;
+};
+
+static enum mqg_err scan_rest(struct scan *sc, const struct jrn_seg *seg, uint64_t off, uint64_t end,
+                              uint64_t number, struct scan_rest *rest)
 {
     struct mqg_slice bytes;
     struct jrn_frame f;
-    *at = 0;
-    for (; off + JRN_BLOCK <= seg->bytes; off += JRN_BLOCK) {
+    *rest = (struct scan_rest){0, 0};
+    for (; off + JRN_BLOCK <= end; off += JRN_BLOCK) {
         enum mqg_err err = scan_bytes(sc, seg, off, JRN_BLOCK, &bytes);
         if (err != MQG_OK)
             return err;
-        if (jrn_frame_head(bytes, &seg->use, off, &f) == MQG_OK &&
-            (number == SCAN_ANY || f.durable_at_write > number)) {
-            *at = off;
+        if (jrn_frame_head(bytes, &seg->use, off, &f) != MQG_OK)
+            continue;
+        rest->any = rest->any ? rest->any : off;
+        if (f.durable_at_write > number) {
+            rest->witness = off;
             return MQG_OK;
         }
     }
@@ -361,7 +366,7 @@ static enum mqg_err scan_lost_start(struct scan *sc, struct jrn_seg *seg, uint64
         return MQG_OK;
     sc->tail = seg;
     sc->lost = true;
-    sc->sealed = false;
+    sc->clean = sc->sealed = false;
     return MQG_OK;
 }
 
@@ -370,14 +375,17 @@ static enum mqg_err scan_lost_start(struct scan *sc, struct jrn_seg *seg, uint64
  * freed only by a record in its durable successor. */
 static enum mqg_err scan_blanks(struct scan *sc)
 {
-    uint64_t at, number = sc->tail ? sc->tail->last_number : 0;
+    uint64_t number = sc->tail ? sc->tail->last_number : 0;
     for (size_t i = 0; i < sc->nall; i++) {
         struct jrn_seg *seg = sc->all[i];
+        struct scan_rest rest;
         if (seg->seq)
             continue;
-        enum mqg_err err = scan_witness(sc, seg, JRN_HEADER_BYTES, number, &at);
-        if (err == MQG_OK && at)
-            err = scan_lost_start(sc, seg, at);
+        /* After a clean stop only damage can hide a frame, and damage to a first frame leaves the second near by. */
+        uint64_t end = sc->clean && seg->bytes > SCAN_NEAR ? SCAN_NEAR : seg->bytes;
+        enum mqg_err err = scan_rest(sc, seg, JRN_HEADER_BYTES, end, number, &rest);
+        if (err == MQG_OK && rest.witness)
+            err = scan_lost_start(sc, seg, rest.witness);
         if (err != MQG_OK)
             return err;
     }
@@ -387,16 +395,14 @@ static enum mqg_err scan_blanks(struct scan *sc)
 static enum mqg_err scan_end(struct scan *sc)
 {
     struct jrn_seg *tail = sc->tail;
-    uint64_t at;
-    if (sc->clean)
-        return MQG_OK;
-    enum mqg_err err = scan_witness(sc, tail, tail->end, tail->last_number, &at);
-    if (err == MQG_OK && at)
-        return scan_damage(sc, tail, tail->end, "a frame that had been confirmed does not check");
-    if (err == MQG_OK)
-        err = scan_witness(sc, tail, tail->end, SCAN_ANY, &at); /* something of ours is left: torn */
-    sc->torn = err == MQG_OK && at != 0;
-    return err;
+    struct scan_rest rest;
+    enum mqg_err err = scan_rest(sc, tail, tail->end, tail->bytes, tail->last_number, &rest);
+    if (err != MQG_OK)
+        return err;
+    sc->torn = rest.any != 0;
+    sc->clean = sc->clean && !sc->torn;
+    return rest.witness ? scan_damage(sc, tail, tail->end, "a frame that had been confirmed does not check")
+                        : MQG_OK;
 }
 
 /* Zeros behind the cut: frames that were cut must never continue the log that is written over them. */
@@ -640,7 +646,7 @@ static enum mqg_err scan_log(struct scan *sc)
         err = scan_tail(sc);
     if (err == MQG_OK && sc->tail)
         err = scan_end(sc);
-    if (err == MQG_OK && !sc->clean)
+    if (err == MQG_OK)
         err = scan_blanks(sc);
     return err == MQG_OK && sc->tail ? scan_tail_settled(sc) : err;
 }

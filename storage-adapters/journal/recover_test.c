@@ -80,6 +80,27 @@ static void recover_order_is_qseq(void **state)
     kit_fini(&k);
 }
 
+/* A start alone makes the next stop unclean: what was delivered since then may have been delivered. */
+static void recover_start_is_unclean(void **state)
+{
+    struct kit k;
+    (void)state;
+    kit_init(&k, "unclean", "1MiB");
+    kit_open(&k);
+    recover_fill(&k, 1, 1);
+    kit_close(&k);
+    kit_open(&k);
+    assert_false(k.unclean);
+    kit_crash(&k);
+    kit_open(&k);
+    assert_true(k.unclean);
+    kit_close(&k);
+    kit_open(&k);
+    assert_false(k.unclean);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
 /* A lazy batch is written within 100 ms or so, without anybody waiting. */
 static void recover_lazy(void **state)
 {
@@ -115,6 +136,16 @@ static size_t recover_last_frame(const uint8_t *seg, size_t len)
     for (size_t i = 0; kit_frame(seg, len, i, &f); i++)
         if (!(f.flags & JRN_FRAME_SEAL))
             last = i;
+    return last;
+}
+
+/* Takes the seals behind the last frame with messages away; the index of that frame. */
+static size_t recover_unseal(uint8_t *seg, size_t len)
+{
+    struct jrn_frame f;
+    size_t last = recover_last_frame(seg, len), off;
+    while ((off = kit_frame(seg, len, last + 1, &f)) != 0)
+        memset(seg + off, 0, f.length);
     return last;
 }
 
@@ -154,10 +185,7 @@ static void recover_torn_tail(void **state)
         recover_fill(&k, 1, 10);
         kit_crash(&k); /* well within 100 ms of the last commit in most runs; a seal is looked for below */
         uint8_t *seg = recover_only_file(&k, path, &len);
-        size_t last = recover_last_frame(seg, len);
-        struct jrn_frame f;
-        for (size_t seal = last + 1, off; (off = kit_frame(seg, len, seal, &f)) != 0;)
-            memset(seg + off, 0, f.length);
+        size_t last = recover_unseal(seg, len);
         recover_harm(seg, len, last, &recover_damages[i]);
         kit_write(path, seg, len);
         free(seg);
@@ -187,7 +215,8 @@ static void recover_corrupt_middle(void **state)
         recover_fill(&k, 1, 10);
         kit_close(&k);
         uint8_t *seg = recover_only_file(&k, path, &len);
-        recover_harm(seg, len, 4, &recover_damages[i]); /* 0 is the manifest; 4 holds message 4 */
+        recover_harm(seg, len, 5,
+                     &recover_damages[i]); /* 0 is the manifest, 1 the start; 5 holds message 4 */
         kit_write(path, seg, len);
         free(seg);
         assert_int_equal(kit_try(&k), MQG_CORRUPT);
@@ -245,28 +274,35 @@ static void recover_seal_is_a_witness(void **state)
     kit_fini(&k);
 }
 
-/* A client's body that is a copy of one of our own frames, nonce and all, at a 512-byte bound: nobody takes it for one,
- * neither as a continuation of the log nor as a witness. */
+/* Fills the body, at every 512-byte bound that it may come to lie on, with a head that is ours in all but its place: the
+ * right journal, nonce and sums, and it vouches for everything. */
+static void recover_forge(uint8_t *body, size_t bytes, const uint8_t *seg, size_t len)
+{
+    struct jrn_seg_head h;
+    struct mqg_error e;
+    struct jrn_frame f = {
+        .seq = 1, .number = 1000, .durable_at_write = 1u << 30, .offset = 1 << 19, .length = 128};
+    assert_int_equal(jrn_seg_head_decode(mqg_slice_of(seg, len), &h, &e), MQG_OK);
+    memset(body, 0, bytes);
+    for (size_t at = 0; at + JRN_FRAME_HEAD <= bytes; at += 104)
+        jrn_frame_encode(body + at, &h.use, &f);
+}
+
+/* A client's body that looks like frames of ours: nobody takes it for one, neither to continue the log nor as a witness. */
 static void recover_forged_frame(void **state)
 {
     struct kit k;
     char path[512];
     size_t len;
-    struct jrn_frame f;
     (void)state;
     kit_init(&k, "forged", "1MiB");
     kit_open(&k);
     recover_fill(&k, 1, 5);
     kit_close(&k);
     uint8_t *seg = recover_only_file(&k, path, &len);
-    size_t from = kit_frame(seg, len, 3, &f);
     kit_open(&k);
-    struct mqg_msg *m = kit_msg_new(MQG_SLICE_LIT("k"), 8192, 6);
-    uint8_t *body = mqg_msg_body_mut(m);
-    for (size_t at = 0; at + f.length < 8192; at += 8) /* at every possible alignment */
-        memcpy(body + at, seg + from, f.length < 8192 - at ? f.length : 8192 - at);
-    for (size_t at = 0; at + 512 <= 8192; at += 512)
-        memcpy(body + at, seg + from, 512);
+    struct mqg_msg *m = kit_msg_new(MQG_SLICE_LIT("some.key"), 100000, 6); /* the body at a multiple of 8 */
+    recover_forge(mqg_msg_body_mut(m), 100000, seg, len);
     struct mqg_dest d = {1, 6};
     struct mqg_store_op op = {.kind = MQG_OP_MSG, .msg = {m, &d, 1}};
     m->extent = jrn_ops.extent_open(k.s, 0);
@@ -276,15 +312,48 @@ static void recover_forged_frame(void **state)
     kit_crash(&k);
     free(seg);
     seg = recover_only_file(&k, path, &len);
-    size_t last = recover_last_frame(seg, len), off;
-    for (size_t seal = last + 1; (off = kit_frame(seg, len, seal, &f)) != 0;)
-        memset(seg + off, 0, f.length);
+    size_t last = recover_unseal(seg, len);
     recover_harm(seg, len, last,
                  &recover_damages[0]); /* its head: recovery now looks into the body for frames */
     kit_write(path, seg, len);
     free(seg);
     kit_open(&k);
     assert_int_equal(kit_count(&k, 1), 5);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* Two frames of one commit; the first is torn, the second whole. Both are cut, and the second stays so when a new frame of
+ * the same size and number takes the place of the first. */
+static void recover_cut_stays_cut(void **state)
+{
+    struct kit k;
+    char path[512];
+    size_t len;
+    struct jrn_frame f;
+    struct jrn_seg_head h;
+    struct mqg_error e;
+    (void)state;
+    kit_init(&k, "staycut", "1MiB");
+    kit_open(&k);
+    recover_fill(&k, 1, 10);
+    kit_crash(&k);
+    uint8_t *seg = recover_only_file(&k, path, &len);
+    size_t last = recover_unseal(seg, len), off = kit_frame(seg, len, last, &f);
+    assert_int_equal(jrn_seg_head_decode(mqg_slice_of(seg, len), &h, &e), MQG_OK);
+    f.durable_at_write -= 1; /* as if both had been written by one round */
+    jrn_frame_encode(seg + off, &h.use, &f);
+    recover_harm(seg, len, last - 1, &recover_damages[4]);
+    kit_write(path, seg, len);
+    free(seg);
+    kit_open(&k);
+    assert_int_equal(kit_count(&k, 1), 8);
+    recover_fill(&k, 109, 1);
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(kit_count(&k, 1), 9);
+    assert_non_null(kit_find(&k, 1, 109));
+    assert_null(kit_find(&k, 1, 10));
     kit_close(&k);
     kit_fini(&k);
 }
@@ -304,8 +373,6 @@ static void recover_stale_bytes(void **state)
     uint8_t *seg = recover_only_file(&k, path, &len);
     size_t one = kit_frame(seg, len, 2, &f), two = kit_frame(seg, len, 5, &g);
     assert_int_equal(f.length, g.length);
-    memcpy(seg + two + 512, seg + one + 512,
-           f.length - 512 < 512 ? f.length - 512 : 512); /* records of another chunk */
     memcpy(seg + two + JRN_FRAME_HEAD + JRN_CHUNK_HEAD, seg + one + JRN_FRAME_HEAD + JRN_CHUNK_HEAD,
            f.length - JRN_FRAME_HEAD - JRN_CHUNK_HEAD);
     kit_write(path, seg, len);
@@ -391,10 +458,10 @@ static void recover_folder_refused(void **state)
 }
 
 /* Larger than a segment: a file of its own, removed when the message is settled. */
-static bool recover_one_file(struct kit *k, uint64_t arg)
+static bool recover_is_gone(struct kit *k, uint64_t arg)
 {
     (void)arg;
-    return kit_files(k, ".seg") <= 2 && kit_stats(k).segments <= 2;
+    return kit_stats(k).disk_bytes < 5u << 20 && kit_stats(k).segments <= 2;
 }
 
 static void recover_oversized(void **state)
@@ -414,7 +481,7 @@ static void recover_oversized(void **state)
     kit_wait(&k, 1, kit_settle(&k, 1, 1, 1, 3));
     for (size_t i = 0; i < k.nmsg; i++)
         mqg_extent_give(k.msgs[i].extent, 1);
-    assert_true(kit_wait_for(recover_one_file, &k, 0));
+    assert_true(kit_wait_for(recover_is_gone, &k, 0));
     kit_crash(&k);
     kit_open(&k);
     assert_int_equal(k.nmsg, 0);
@@ -442,20 +509,14 @@ static void recover_unknown_queue(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(recover_clean_stop),
-        cmocka_unit_test(recover_crash_keeps_confirmed),
-        cmocka_unit_test(recover_order_is_qseq),
-        cmocka_unit_test(recover_lazy),
-        cmocka_unit_test(recover_torn_tail),
-        cmocka_unit_test(recover_corrupt_middle),
-        cmocka_unit_test(recover_seal_is_a_witness),
-        cmocka_unit_test(recover_forged_frame),
-        cmocka_unit_test(recover_stale_bytes),
-        cmocka_unit_test(recover_missing_segment),
-        cmocka_unit_test(recover_header),
-        cmocka_unit_test(recover_second_process),
-        cmocka_unit_test(recover_folder_refused),
-        cmocka_unit_test(recover_oversized),
+        cmocka_unit_test(recover_clean_stop),       cmocka_unit_test(recover_crash_keeps_confirmed),
+        cmocka_unit_test(recover_order_is_qseq),    cmocka_unit_test(recover_lazy),
+        cmocka_unit_test(recover_start_is_unclean), cmocka_unit_test(recover_torn_tail),
+        cmocka_unit_test(recover_corrupt_middle),   cmocka_unit_test(recover_seal_is_a_witness),
+        cmocka_unit_test(recover_forged_frame),     cmocka_unit_test(recover_stale_bytes),
+        cmocka_unit_test(recover_cut_stays_cut),    cmocka_unit_test(recover_missing_segment),
+        cmocka_unit_test(recover_header),           cmocka_unit_test(recover_second_process),
+        cmocka_unit_test(recover_folder_refused),   cmocka_unit_test(recover_oversized),
         cmocka_unit_test(recover_unknown_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -181,7 +181,7 @@ static void stream_checks_what_it_reads(void **state)
     assert_true(kit_wait(&k, 0, stream_append(&k, 0, PART, 0, 10, 1000, 1)));
     kit_file(&k, ".seg", 0, path);
     uint8_t *seg = kit_read(path, &len);
-    size_t off = kit_frame(seg, len, 2, &f);
+    size_t off = kit_frame(seg, len, 3, &f); /* manifest, start, definition */
     FILE *file = fopen(path, "r+b");
     assert_non_null(file);
     fseek(file, (long)off + 700, SEEK_SET);
