@@ -470,7 +470,7 @@ static void test_holder_of_deliveries_is_read_at_a_trickle(void **state)
     uint64_t before = mqg_conn_bytes_in(c);
     mqg_node_pressure(MQG_PRESSURE_STORE, true, "no space");
     turns(2);
-    static char lines[40000];
+    static char lines[5 * CONN_TRICKLE_BYTES];
     memset(lines, '\n', sizeof lines);
     assert_int_equal(send(fd, lines, sizeof lines, 0), sizeof lines);
     for (int tick = 1; tick <= 4; tick++) {
