@@ -3,8 +3,8 @@
     python3 tests/peers [--broker rabbitmq,mqgate] [--list] [suite ...]
 
 Each run has a network namespace of its own (the suites know only port 5672), a broker of its own in it, a scratch
-folder and a time limit. The last lines name what fails here and passes on RabbitMQ; then the exit code is 1.
-RabbitMQ's results are kept in ~/.cache/mqgate/peers with --keep and used again with --reuse.
+folder and a time limit. Below a row stands what fails here and passes on RabbitMQ; then the exit code is 1.
+RabbitMQ's results are kept in ~/.cache/mqgate/peers and used again with --reuse.
 """
 import argparse
 import json
@@ -22,6 +22,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "lib")]
 from mqtest import broker as brokers  # noqa: E402
 from sources import PEERS, Unreachable, source_of  # noqa: E402
 from suites import FAILED, PASSED, SKIPPED, SUITES  # noqa: E402
+
+MOST_NAMES = 40
 
 
 def namespace_command():
@@ -152,11 +154,11 @@ def main():
         row, notes, only_here = judge(suite, source, args)
         print(f"{row[0]:<12} {row[1]:<18} {row[2]:<16} {row[3]}", flush=True)
         print("".join(note + "\n" for note in notes), end="", flush=True)
-        bad += [f"{suite.name}: {test}" for test in only_here]
-    for test in bad:
-        print(f"fails here and passes on RabbitMQ: {test}")
-    print(f"{ran - len({test.split(': ')[0] for test in bad})} passed, {len({test.split(': ')[0] for test in bad})} "
-          f"failed, {skipped} skipped")
+        bad += [suite.name] if only_here else []
+        print("".join(f"  fails here and passes on RabbitMQ: {test}\n" for test in only_here[:MOST_NAMES]), end="")
+        if len(only_here) > MOST_NAMES:
+            print(f"  ... and {len(only_here) - MOST_NAMES} more of {suite.name}")
+    print(f"{ran - len(bad)} passed, {len(bad)} failed, {skipped} skipped")
     return 1 if bad else 0
 
 
