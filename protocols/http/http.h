@@ -207,7 +207,7 @@ json_t *http_properties_json(const struct mqg_msg *m);
     X(queue_get)                \
     X(queue_put)                \
     X(queue_delete)             \
-    X(queue_purge)              \
+    X(queue_contents_delete)    \
     X(queue_bindings_get)       \
     X(queue_messages)           \
     X(bindings_get)             \

@@ -1,6 +1,8 @@
 /* js.c - between JSON, slices and tables. */
 #include "http.h"
 
+#include <stdlib.h>
+
 enum { JS_DEPTH_MAX = 16, JS_TEXT_MAX_BYTES = 4 << 20 };
 
 /* ---- making ---------------------------------------------------------------------------------------------------------- */
@@ -190,10 +192,15 @@ bool js_get_int(struct http_request *r, const char *key, int64_t *out)
     const json_t *value = js_get(r, key);
     if (value == NULL)
         return true;
-    if (json_is_integer(value)) {
+    const char *text = json_string_value(value);
+    char *end = NULL;
+    if (json_is_integer(value))
         *out = json_integer_value(value);
+    else if (text != NULL && *text >= '0' && *text <= '9' &&
+             strlen(text) < 18) /* scripts quote numbers, too */
+        *out = strtoll(text, &end, 10);
+    if (json_is_integer(value) || (end != NULL && *end == '\0'))
         return true;
-    }
     http_reply_error(r, 400, "bad_request", "%s: not_integer", key);
     return false;
 }

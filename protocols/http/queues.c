@@ -286,7 +286,7 @@ void queue_delete(struct http_request *r)
     queue_do(r, &c);
 }
 
-void queue_purge(struct http_request *r)
+void queue_contents_delete(struct http_request *r)
 {
     struct queue_command c = {.base.run = queue_run_purge};
     queue_do(r, &c);

@@ -60,7 +60,7 @@ static const struct route routes[] = {
     {HTTP_GET, "queues/:/:", HTTP_NEED_TAG, queue_get},
     {HTTP_PUT, "queues/:/:", HTTP_NEED_TAG, queue_put},
     {HTTP_DELETE, "queues/:/:", HTTP_NEED_TAG, queue_delete},
-    {HTTP_DELETE, "queues/:/:/contents", HTTP_NEED_TAG, queue_purge},
+    {HTTP_DELETE, "queues/:/:/contents", HTTP_NEED_TAG, queue_contents_delete},
     {HTTP_GET, "queues/:/:/bindings", HTTP_NEED_TAG, queue_bindings_get},
     {HTTP_POST, "queues/:/:/get", HTTP_NEED_TAG, queue_messages},
 

@@ -271,6 +271,33 @@ def test_tls(broker_kind, tmp_path):
         conn.close()
 
 
+def test_stop_while_asked(own_broker):
+    """A stop under requests: each is answered or its connection closed, and the end is a clean one."""
+    api = Api(own_broker)
+    odd, stop = [], threading.Event()
+
+    def ask(number):
+        while not stop.is_set():
+            try:
+                status = api.put("queues", "/", f"q{number}", body={}).status
+                got = api.get("connections").status
+            except (OSError, http.client.HTTPException):
+                return
+            if not {status, got} <= {200, 201, 204, 503}:
+                odd.append((status, got))
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(api.get("queues").json) == 6, 5, "all ask")
+    assert own_broker.stop() == 0
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert odd == []
+    own_broker.start()
+    assert len(api.get("queues").json) == 6
+
+
 def test_address_in_use(broker, broker_kind):
     refused = Gateway(http=f"127.0.0.1:{broker.http_port}")
     try:
