@@ -28,7 +28,8 @@ bool fix_local(const struct fix *f)
 
 /* ---- rules that always hold ------------------------------------------------------------------------------------------ */
 
-static void fix_broke_locked(struct fix *f, const char *fmt, va_list args)
+__attribute__((format(printf, 2, 0))) static void fix_broke_locked(struct fix *f, const char *fmt,
+                                                                   va_list args)
 {
     if (!f->broken[0])
         vsnprintf(f->broken, sizeof(f->broken), fmt, args);
