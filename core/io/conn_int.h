@@ -10,16 +10,18 @@
 #include <event2/event_struct.h>
 #include <sys/socket.h>
 
-#define CONN_MAGIC         0x636f6e6eu
-#define CONN_READ_BYTES    65536u /* one read, at most */
-#define CONN_INPUT_MAX     16384u /* unread input before login */
-#define CONN_CHUNK_BYTES   16384u /* of output */
-#define CONN_RESERVE_MAX   65536u
-#define CONN_OUT_HIGH      (256u << 10) /* deliveries stop */
-#define CONN_OUT_LOW       (64u << 10)  /* and go on */
-#define CONN_OUT_PAUSE     (8u << 20)   /* answers alone piled up: read no more requests */
-#define CONN_OUT_HARD      (64u << 20)  /* copied bytes; then the connection is aborted */
-#define CONN_REF_MIN       8192u        /* bodies from here on are sent without a copy */
+#define CONN_MAGIC       0x636f6e6eu
+#define CONN_READ_BYTES  65536u /* one read, at most */
+#define CONN_INPUT_MAX   16384u /* unread input before login */
+#define CONN_CHUNK_BYTES 16384u /* of output */
+#define CONN_RESERVE_MAX 65536u
+#define CONN_OUT_HIGH    (256u << 10) /* deliveries stop */
+#define CONN_OUT_LOW     (64u << 10)  /* and go on */
+#define CONN_OUT_PAUSE   (8u << 20)   /* answers alone piled up: read no more requests */
+#define CONN_OUT_HARD    (64u << 20)  /* copied bytes; then the connection is aborted */
+#define CONN_OUT_SHARE \
+    (64u << 20) /* copied bytes of a worker\'s connections together; above it the marks fall */
+#define CONN_REF_MIN       8192u /* bodies from here on are sent without a copy */
 #define CONN_LINGER_MS     2000u
 #define CONN_CLOSE_MS      10000u /* for a peer that does not take our goodbye */
 #define CONN_TRICKLE_BYTES 16384u
@@ -88,6 +90,7 @@ struct conn_worker {
     uint8_t *input;                  /* shared by all: an idle connection owns no buffer */
     size_t input_cap;
     uint8_t *scratch; /* where output goes that nobody will send */
+    size_t out_bytes; /* copied and not yet sent, of all connections */
     struct conn_node *chunks;
     uint32_t nchunks;
     uint32_t pressure_seen;
@@ -122,6 +125,9 @@ bool conn_write_phase(struct mqg_worker *w);
 void conn_dirty_later(struct mqg_conn *c);
 void conn_output_fini(struct mqg_conn *c);
 void conn_output_worker_free(struct conn_worker *cw);
+
+/* conn_dump.c: what a crash says of this worker's connections */
+void conn_dump(int fd, void *arg);
 
 /* pressure.c */
 void pressure_turn(struct io_worker *w);

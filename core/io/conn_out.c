@@ -5,7 +5,8 @@
  * Handlers write into the tail chunk without knowing of sockets. In the WRITE phase each dirty connection makes one
  * writev of its chain. A peer that does not read makes the chain grow: above the high mark deliveries stop (the
  * handler asks mqg_conn_out_full), far above it no more requests are read, and at the hard limit, which only answers
- * can reach, the connection is aborted. Chunks come from a pool of the worker, so idle connections hold none. */
+ * can reach, the connection is aborted. Many such peers together are worse than one, so the marks fall when a worker's
+ * connections hold more than its share. Chunks come from a pool of the worker, so idle connections hold none. */
 #include "conn_int.h"
 
 #include <mqgate/obs.h>
@@ -77,8 +78,10 @@ static void conn_pop(struct mqg_conn *c)
     c->out_head = node->next;
     if (c->out_head == NULL)
         c->out_tail = NULL;
-    if (node->msg == NULL)
+    if (node->msg == NULL) {
         c->out_copied -= node->end;
+        conn_worker_of(c->w)->out_bytes -= node->end;
+    }
     conn_node_free(conn_worker_of(c->w), node);
 }
 
@@ -138,10 +141,13 @@ static void conn_grown(struct mqg_conn *c, size_t n)
     c->out_pending += n;
     if (!c->dirty_queued)
         conn_dirty_later(c);
-    if (MQG_LIKELY(c->out_pending <= CONN_OUT_HIGH))
+    if (MQG_LIKELY(c->out_pending <= CONN_OUT_LOW))
+        return;
+    bool crowded = conn_worker_of(c->w)->out_bytes > CONN_OUT_SHARE;
+    if (MQG_LIKELY(c->out_pending <= CONN_OUT_HIGH && !crowded))
         return;
     c->out_full = true;
-    if (c->out_pending > CONN_OUT_PAUSE && !c->out_paused) {
+    if (c->out_pending > (crowded ? CONN_OUT_HIGH : CONN_OUT_PAUSE) && !c->out_paused) {
         c->out_paused = true;
         mqg_conn_pause(c, MQG_PAUSE_OUTPUT, true);
     }
@@ -157,6 +163,7 @@ void mqg_conn_commit(struct mqg_conn *c, size_t n)
     MQG_ASSERT(tail != NULL && n <= tail->cap - tail->end);
     tail->end += (uint32_t)n;
     c->out_copied += n;
+    conn_worker_of(c->w)->out_bytes += n;
     conn_grown(c, n);
 }
 

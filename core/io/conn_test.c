@@ -359,6 +359,24 @@ static void test_peer_that_never_reads_is_bounded(void **state)
     turns(20);
 }
 
+static void test_many_that_never_read_get_less_each(void **state)
+{
+    (void)state;
+    enum { PEERS = 50 };
+    int fds[PEERS];
+    for (int i = 0; i < PEERS; i++) {
+        fds[i] = peer_open(&source);
+        peer_send(fds[i], "flood 2000\n");
+        turns(3);
+        if (i < PEERS / 2 || i == PEERS - 1) /* the list begins with the newest */
+            assert_int_equal(the_conn()->pauses[MQG_PAUSE_OUTPUT], i == PEERS - 1 ? 1 : 0);
+    }
+    for (int i = 0; i < PEERS; i++)
+        close(fds[i]);
+    turns(50);
+    assert_int_equal(conn_worker_of(io_worker_of(worker))->out_bytes, 0);
+}
+
 static void test_hard_limit_aborts(void **state)
 {
     (void)state;
@@ -590,6 +608,8 @@ int main(void)
         CONN_TEST(test_login_timeout_is_not_moved_by_dribbling),
         CONN_TEST(test_idle_rule),
         cmocka_unit_test_setup_teardown(test_peer_that_never_reads_is_bounded, worker_setup, worker_teardown),
+        cmocka_unit_test_setup_teardown(test_many_that_never_read_get_less_each, worker_setup,
+                                        worker_teardown),
         CONN_TEST(test_hard_limit_aborts),
         cmocka_unit_test_setup_teardown(test_big_bodies_are_sent_by_reference, worker_setup, worker_teardown),
         CONN_TEST(test_references_are_dropped_with_the_connection),

@@ -271,8 +271,15 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
+static void worker_dump_once(void)
+{
+    mqg_assert_on_fail(conn_dump, NULL);
+}
+
 enum mqg_err mqg_workers_init(uint32_t n, struct mqg_error *e)
 {
+    static pthread_once_t dump_once = PTHREAD_ONCE_INIT;
+    pthread_once(&dump_once, worker_dump_once);
     MQG_ASSERT(worker_number == 0 && n > 0 && n <= MQG_WORKERS_MAX);
     signal(SIGPIPE, SIG_IGN); /* OpenSSL writes by write(2) */
     mqg_worker_on_phase(MQG_PHASE_WRITE, conn_write_phase);
