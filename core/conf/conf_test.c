@@ -262,6 +262,29 @@ static void test_tls_listeners_are_off_without_a_certificate(void **state)
     }
 }
 
+static void diff_note(void *arg, const char *section, const char *key)
+{
+    char *text = arg;
+    size_t n = strlen(text);
+    snprintf(text + n, 256 - n, "%s.%s ", section, key);
+}
+
+static void test_differences(void **state)
+{
+    (void)state;
+    struct mqg_error e;
+    char text[256] = "";
+    struct mqg_conf *a = conf_new(), *b = conf_new();
+    assert_int_equal(mqg_conf_set(a, "node.workers=0", &e), MQG_OK); /* as the default */
+    assert_int_equal(mqg_conf_set(a, "log.level=warn", &e), MQG_OK);
+    assert_int_equal(mqg_conf_set(a, "store.one.flush=os", &e), MQG_OK);
+    assert_int_equal(mqg_conf_set(b, "store.two.segment_size=2MiB", &e), MQG_OK);
+    mqg_conf_diff(a, b, diff_note, text);
+    assert_string_equal(text, "log.level store.two.segment_size store.one.flush ");
+    mqg_conf_free(&a);
+    mqg_conf_free(&b);
+}
+
 static void test_addresses(void **state)
 {
     (void)state;
@@ -303,6 +326,7 @@ int main(void)
         cmocka_unit_test(test_print_goes_round),
         cmocka_unit_test(test_stores_get_their_types),
         cmocka_unit_test(test_tls_listeners_are_off_without_a_certificate),
+        cmocka_unit_test(test_differences),
         cmocka_unit_test(test_addresses),
     };
     return cmocka_run_group_tests(tests, path_setup, path_teardown);

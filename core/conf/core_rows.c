@@ -51,6 +51,8 @@ const struct mqg_conf_row mqg_core_rows[] = {
     {"auth", "guest_loopback_only", MQG_CONF_BOOL, "on", 0, 0, NULL,
      "the user guest may only come from this machine"},
     {"log", "level", MQG_CONF_ENUM, "info", 0, 0, "debug|info|warn|error", "least level that is logged"},
+    {"log", "trace", MQG_CONF_STR, "", 0, 0, NULL,
+     "components whose trace is logged, separated by commas; all: every one"},
     {"log", "file", MQG_CONF_STR, "", 0, 0, NULL,
      "log file, opened again at SIGHUP; empty is standard error"},
     {"store", "default", MQG_CONF_STR, "journal", 0, 0, NULL,

@@ -18,6 +18,9 @@ extern const struct mqg_core_listener mqg_core_listeners[];
 /* After all sources, before the check: what follows from what was said (types of stores, TLS or not). */
 void mqg_conf_complete(struct mqg_conf *c);
 
+/* Both checked, with the same rows: every key whose value differs. */
+void mqg_conf_diff(const struct mqg_conf *a, const struct mqg_conf *b,
+                   void (*fn)(void *arg, const char *section, const char *key), void *arg);
 /* Like free, but what was handed out stays valid until the end of the process (a reload). *c becomes NULL. */
 void mqg_conf_retire(struct mqg_conf **c);
 

@@ -93,6 +93,22 @@ static void main_on_stop(evutil_socket_t fd, short what, void *arg)
 
 /* ---- reload ------------------------------------------------------------------------------------------------------------------ */
 
+/* Whether a reload can change it: what was opened at the start stays. */
+static bool main_is_fixed(const char *section, const char *key)
+{
+    bool listener = strcmp(section, "listeners") == 0;
+    bool store = strncmp(section, "store", 5) == 0;
+    bool node = strcmp(section, "node") == 0 && (strcmp(key, "workers") == 0 || strcmp(key, "name") == 0);
+    return listener || store || node || strcmp(section, "modules") == 0;
+}
+
+static void main_changed(void *arg, const char *section, const char *key)
+{
+    (void)arg;
+    mqg_log(MQG_LOG_INFO, MQG_EVENT_RELOAD, "changed=%s.%s effect=%s", section, key,
+            main_is_fixed(section, key) ? "after_a_restart" : "now");
+}
+
 static void main_on_hup(evutil_socket_t number, short what, void *arg)
 {
     (void)number;
@@ -111,6 +127,7 @@ static void main_on_hup(evutil_socket_t number, short what, void *arg)
         return;
     }
     loader_reload(fresh);
+    mqg_conf_diff(d->conf, fresh, main_changed, NULL);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_RELOAD, "result=ok");
     mqg_conf_retire(&d->conf); /* modules may keep strings of it */
     d->conf = fresh;

@@ -10,6 +10,7 @@
 
 #include <mqgate/obs.h>
 
+#include <stdlib.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -66,6 +67,28 @@ static void settings_limits(const struct mqg_conf *conf)
     });
 }
 
+/* Switches the words of a list on or off. */
+static void settings_trace_list(const char *list, bool on)
+{
+    for (list += strspn(list, " ,"); *list != '\0'; list += strspn(list, " ,")) {
+        size_t n = strcspn(list, " ,");
+        char *word = mqg_slice_dup(mqg_slice_of(list, n));
+        mqg_trace_set(word, 0, on);
+        free(word);
+        list += n;
+    }
+}
+
+static void settings_trace(const struct mqg_conf *conf)
+{
+    static char *before;
+    if (before != NULL)
+        settings_trace_list(before, false);
+    free(before);
+    before = mqg_xstrdup(mqg_conf_str(conf, "log", "trace"));
+    settings_trace_list(before, true);
+}
+
 enum mqg_err settings_apply(const struct mqg_conf *conf, struct mqg_error *e)
 {
     enum mqg_log_level level;
@@ -74,9 +97,11 @@ enum mqg_err settings_apply(const struct mqg_conf *conf, struct mqg_error *e)
     enum mqg_err err = mqg_log_file(mqg_conf_str(conf, "log", "file"), e);
     if (err == MQG_OK)
         err = io_tls_load(conf, e);
-    if (err == MQG_OK)
-        settings_limits(conf);
-    return err;
+    if (err != MQG_OK)
+        return err;
+    settings_trace(conf);
+    settings_limits(conf);
+    return MQG_OK;
 }
 
 uint32_t settings_workers(const struct mqg_conf *conf)

@@ -211,7 +211,7 @@ def test_sighup_reads_the_configuration_again(gateway):
     one.start()
     rotated = one.folder / "rotated.log"
     log.rename(rotated)
-    one.conf.write_text(one.conf.read_text() + "level = debug\n")
+    one.conf.write_text(one.conf.read_text() + "level = debug\n[modules]\npath = /elsewhere\n[log]\n")
     one.proc.send_signal(signal.SIGHUP)
     wait_until(lambda: log.exists() and "event=reload result=ok" in log.read_text(), what="reload")
     one.conf.write_text(one.conf.read_text() + "nonsense = 1\n")
