@@ -39,7 +39,12 @@ class Build:
 
     def environment(self, root):
         """What a test needs to find these binaries, and they their modules, without an installation."""
-        return {"MQGATE_BUILD": self.folder, "MQGATE__MODULES__PATH": os.path.join(root, self.folder, "modules")}
+        return {"MQGATE_BUILD": self.folder, "MQGATE__MODULES__PATH": os.path.join(root, self.folder, "modules"),
+                "TSAN_OPTIONS": "halt_on_error=1 second_deadlock_stack=1"}
+
+    def patience(self):
+        """How much longer than usual a test may take here."""
+        return {"address,undefined": 2, "thread": 5}.get(self.options.get("b_sanitize"), 1)
 
 
 @dataclass
@@ -119,15 +124,15 @@ def meson(build):
     """Builds, then runs every test that the build knows; those of the suite 'long' in the long run only."""
     def run(ctx):
         bad = bring_up(ctx, build)
-        return bad or meson_test(ctx, build.folder)
+        return bad or meson_test(ctx, build)
     return run
 
 
-def meson_test(ctx, folder):
-    argv = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs"]
+def meson_test(ctx, build):
+    argv = ["meson", "test", "-C", build.folder, "--no-rebuild", "--print-errorlogs", f"-t{build.patience()}"]
     argv += [] if ctx.long else ["--no-suite", "long"]
     log = ctx.path("test.log")
-    records = os.path.join(ctx.root, folder, "meson-logs", "testlog.json")
+    records = os.path.join(ctx.root, build.folder, "meson-logs", "testlog.json")
     if os.path.exists(records):
         os.unlink(records)
     result = judge(run_limited(argv, log, ctx), "meson test", log, read_meson_log, records)
@@ -169,7 +174,7 @@ def last_words(row):
 
 
 # --- pytest --------------------------------------------------------------------------------------------
-def pytest_folder(folder, on=None):
+def pytest_folder(folder, on=None, never_long=False):
     """The tests of a folder, with the binaries of a build in MQGATE_BUILD."""
     def run(ctx):
         if not ctx.here(folder):
@@ -179,7 +184,7 @@ def pytest_folder(folder, on=None):
             return bad
         junit, log = ctx.path("junit.xml"), ctx.path("test.log")
         argv = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}",
-                "--durations=5", "--timeout=120", *([] if ctx.long else ["-m", "not long"]), folder]
+                "--durations=5", "--timeout=120", *(["-m", "not long"] if never_long or not ctx.long else []), folder]
         outcome = run_limited(argv, log, ctx, on and on.environment(ctx.root))
         return judge(outcome, f"pytest {folder}", log, read_junit, junit)
     return run

@@ -23,7 +23,7 @@ SUITES = [
     Suite("release",       420, meson(RELEASE)),
     Suite("asan",          480, meson(ASAN)),
     Suite("clang",         240, build_only(CLANG)),
-    Suite("lint",          240, command("tools/lint")),
+    Suite("lint",          300, command("tools/lint")),
     Suite("lint-test",      60, command("tools/lint_test")),
     Suite("tools",          60, pytest_folder("tools/testrun")),
     Suite("ledger",         60, pytest_folder("tests/kill9")),
@@ -35,6 +35,9 @@ SUITES = [
     Suite("kill9-100",    1500, command(f"{PYTHON} tests/kill9 --rounds 100", on=RELEASE), short=False),
     Suite("static",        240, build_only(STATIC), short=False),
     Suite("tsan",          900, meson(TSAN), short=False),
+    Suite("clients-asan",  600, pytest_folder("tests/clients", on=ASAN, never_long=True), short=False),
+    Suite("clients-tsan",  900, pytest_folder("tests/clients", on=TSAN, never_long=True), short=False),
+    Suite("hostile-tsan",  900, pytest_folder("tests/hostile", on=TSAN, never_long=True), short=False),
     Suite("fuzz",         1200, command("tools/fuzz 60"), short=False),
     Suite("peers",        2400, command(f"{PYTHON} tests/peers", on=RELEASE), short=False),
 ]
