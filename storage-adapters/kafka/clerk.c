@@ -90,6 +90,8 @@ static rd_kafka_resp_err_t clerk_create(struct mqg_store *s, const char *topic, 
     rd_kafka_NewTopic_t *want = rd_kafka_NewTopic_new(topic, partitions, -1, text, sizeof(text));
     if (!want)
         return RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION;
+    rd_kafka_NewTopic_set_config(want, "retention.ms",
+                                 "-1"); /* what goes when is said here, not by the cluster's default */
     rd_kafka_queue_t *q = rd_kafka_queue_new(s->producer);
     rd_kafka_CreateTopics(s->producer, &want, 1, NULL, q);
     rd_kafka_resp_err_t err = clerk_answer(q);
@@ -160,6 +162,7 @@ static void clerk_stream_new(struct mqg_store *s, struct kfk_part *p)
     p->high = p->next_out = (uint64_t)high;
     p->ready = true;
     pthread_mutex_unlock(&s->lock);
+    atomic_store(&s->parts_changed, true);
     kfk_part_advance(s, p, (uint64_t)high);
 }
 
@@ -182,6 +185,7 @@ static char *clerk_forget(struct mqg_store *s, uint64_t partition)
         }
     }
     pthread_mutex_unlock(&s->lock);
+    atomic_store(&s->parts_changed, true);
     return last;
 }
 

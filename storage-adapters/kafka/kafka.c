@@ -98,6 +98,7 @@ static enum mqg_err kafka_handles(struct mqg_store *s, struct mqg_error *e)
                                  {"check.crcs", "true"},
                                  {"queued.max.messages.kbytes", "8192"},
                                  {"fetch.error.backoff.ms", "50"},
+                                 {"fetch.wait.max.ms", "10"},
                                  {NULL, NULL}};
     s->producer = kafka_handle(s, RD_KAFKA_PRODUCER, out, e);
     if (s->producer)

@@ -85,7 +85,9 @@ struct mqg_store {
     int wake_fd;
     pthread_t writer, clerk, reader;
     bool running;
-    _Atomic bool closing, stopping, failed, blocked;
+    _Atomic bool stopping, failed, blocked;
+    _Atomic bool
+        parts_changed; /* one has become ready, or is gone: the writer looks for what it holds back */
     _Atomic int64_t queued_bytes;
     _Atomic uint64_t stat_batches, stat_records;
 

@@ -2,8 +2,8 @@
  *
  * A read asks for what lies below the high watermark, so it is answered soon: nothing here is a long poll (the host waits
  * with stream_wait). Each partition that is read has one fetch under way; a read that goes on where the last one ended
- * takes what is already there, any other one begins the fetch anew. At most FETCHES_MAX are open; the one not used longest
- * is closed for the next.
+ * takes what is already there, any other one begins the fetch anew. At most FETCHES_MAX are open, the one not used longest
+ * is closed for the next; and all are closed when nobody has read for a second.
  *
  * Offsets that the engine left out (transaction markers, compaction) are gaps in the batches given out, which the format
  * allows. Where nothing else is left below the high watermark the answer has no data and a next_offset beyond the gap. */
@@ -11,8 +11,9 @@
 #include "record.h"
 
 #include <stdlib.h>
+#include <time.h>
 
-enum { FETCHES_MAX = 16, READ_BYTES_MAX = 128 << 20, POLL_MS = 100 };
+enum { FETCHES_MAX = 16, READ_BYTES_MAX = 128 << 20, POLL_MS = 100, IDLE_MS = 1000 };
 
 void kfk_stream_read(struct mqg_store *s, struct mqg_stream_read *r)
 {
@@ -153,8 +154,9 @@ static bool reading_take(struct reading *g, const rd_kafka_message_t *m)
     return true;
 }
 
-/* The log's front has moved: what is asked for is gone. */
-static enum mqg_err reading_gone(struct reading *g)
+/* The engine refused the offset. Either the log's front has moved over it, or this was an answer to a fetch that began
+ * before (a leader that changed): then the fetch is begun anew. */
+static enum mqg_err reading_refused(struct reading *g)
 {
     int64_t low, high;
     reader_stop_fetch(g->p);
@@ -164,10 +166,12 @@ static enum mqg_err reading_gone(struct reading *g)
     pthread_mutex_lock(&g->s->lock);
     g->p->start = g->r->log_start = (uint64_t)low;
     pthread_mutex_unlock(&g->s->lock);
-    return MQG_NOT_FOUND;
+    if (g->r->offset < (uint64_t)low)
+        return MQG_NOT_FOUND;
+    return reader_begin(g->s, g->p, g->r->offset) ? MQG_OK : MQG_IO;
 }
 
-enum reading_step { STEP_ON, STEP_END, STEP_GONE };
+enum reading_step { STEP_ON, STEP_END, STEP_REFUSED };
 
 static enum reading_step reading_message(struct reading *g, rd_kafka_message_t *m)
 {
@@ -184,7 +188,7 @@ static enum reading_step reading_message(struct reading *g, rd_kafka_message_t *
         }
     } else if (m->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE ||
                m->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET) {
-        step = STEP_GONE;
+        step = STEP_REFUSED;
     }
     rd_kafka_message_destroy(m);
     return step;
@@ -194,7 +198,7 @@ static enum mqg_err reading_run(struct reading *g)
 {
     uint64_t until = mqg_clock_mono_us() + (uint64_t)g->s->timeout_ms * 1000;
     enum reading_step step = STEP_ON;
-    while (step == STEP_ON && !kfk_over(g->s)) {
+    while (step != STEP_END && !kfk_over(g->s)) {
         rd_kafka_message_t *m = g->p->kept;
         g->p->kept = NULL;
         if (!m)
@@ -203,13 +207,18 @@ static enum mqg_err reading_run(struct reading *g)
             step = reading_message(g, m);
         else if (g->e.count)
             break;
-        if (!m && mqg_clock_mono_us() > until)
+        else
+            step = STEP_ON;
+        if (step == STEP_REFUSED && g->e.count > 0)
+            break;
+        enum mqg_err err = step == STEP_REFUSED ? reading_refused(g) : MQG_OK;
+        if (err != MQG_OK)
+            return err;
+        if ((!m || step == STEP_REFUSED) && mqg_clock_mono_us() > until)
             return MQG_AGAIN; /* the engine is away */
         if (g->p->at >= g->r->high_watermark)
             break;
     }
-    if (step == STEP_GONE && g->e.count == 0)
-        return reading_gone(g);
     g->r->data = kfk_encoder_end(&g->e);
     g->r->next_offset = g->p->at;
     return MQG_OK;
@@ -244,12 +253,31 @@ static enum mqg_err reader_answer(struct mqg_store *s, struct mqg_stream_read *r
 
 /* ---- the thread -------------------------------------------------------------------------------------------------------- */
 
-static struct mqg_stream_read *reader_next(struct mqg_store *s, bool *over)
+static void reader_idle(struct mqg_store *s)
 {
+    for (size_t i = 0;; i++) {
+        pthread_mutex_lock(&s->lock);
+        struct kfk_part *p = i < s->all.n ? s->all.items[i] : NULL;
+        pthread_mutex_unlock(&s->lock);
+        if (!p)
+            return;
+        reader_stop_fetch(p);
+    }
+}
+
+/* The next read; NULL at the store's end, or with *idle when none has come for a while. */
+static struct mqg_stream_read *reader_next(struct mqg_store *s, bool *over, bool *idle)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += IDLE_MS / 1000;
+    int waited = 0;
     pthread_mutex_lock(&s->lock);
-    while (!s->reads && !atomic_load(&s->stopping))
-        pthread_cond_wait(&s->reader_has, &s->lock);
+    while (!s->reads && !atomic_load(&s->stopping) && waited == 0)
+        waited = *idle ? pthread_cond_wait(&s->reader_has, &s->lock)
+                       : pthread_cond_timedwait(&s->reader_has, &s->lock, &until);
     *over = atomic_load(&s->stopping);
+    *idle = waited != 0;
     struct mqg_stream_read *r = s->reads;
     if (r) {
         s->reads = r->next;
@@ -263,10 +291,16 @@ static struct mqg_stream_read *reader_next(struct mqg_store *s, bool *over)
 void *kfk_reader_run(void *store)
 {
     struct mqg_store *s = store;
-    bool over = false;
-    for (struct mqg_stream_read *r; (r = reader_next(s, &over)) != NULL;) {
-        r->err = over ? MQG_CLOSED : reader_answer(s, r);
-        r->done(r);
+    bool over = false, idle = true;
+    while (!over) {
+        struct mqg_stream_read *r = reader_next(s, &over, &idle);
+        if (r) {
+            r->err = over ? MQG_CLOSED : reader_answer(s, r);
+            r->done(r);
+            over = false; /* until no read is left */
+        } else if (idle) {
+            reader_idle(s);
+        }
     }
     return NULL;
 }

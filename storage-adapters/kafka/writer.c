@@ -215,6 +215,8 @@ static void writer_inbox(struct mqg_store *s)
 /* Partitions that the clerk has made ready, and those that were deleted with appends on hand. */
 static void writer_parts(struct mqg_store *s)
 {
+    if (!atomic_exchange(&s->parts_changed, false))
+        return;
     for (size_t i = 0;; i++) {
         pthread_mutex_lock(&s->lock);
         struct kfk_part *p = i < s->all.n ? s->all.items[i] : NULL;
