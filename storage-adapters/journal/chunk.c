@@ -1,8 +1,9 @@
 /* chunk.c - framing: operations of the host become records in a lane's arena, on the worker's own core.
  *
- * This is the part of the journal that every message pays for, so: one bounds check per record, one memcpy of the stored
- * form (which is laid out in memory as it is on disk), one pass of the checksum, no allocation once the arena has its
- * size. Foreign bytes of 16 KiB and more are referenced instead: the kernel copies them once, straight from the message. */
+ * This is the part of the journal that every message pays for, so: one bounds check per record, one memcpy of
+ * the stored form (which is laid out in memory as it is on disk), one pass of the checksum, no allocation
+ * once the arena has its size. Foreign bytes of 16 KiB and more are referenced instead: the kernel copies
+ * them once, straight from the message. */
 #include "chunk.h"
 
 #include <stdlib.h>
@@ -85,9 +86,10 @@ void jrn_chunk_end(struct jrn_chunk *c)
     mqg_put_le16(p + 14, 0);
 }
 
-/* ---- records ---------------------------------------------------------------------------------------------------------- */
+/* ---- records ------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static uint8_t *chunk_varint(uint8_t *p, uint64_t v)
+    static uint8_t *chunk_varint(uint8_t *p, uint64_t v)
 {
     while (v >= 0x80) {
         *p++ = (uint8_t)(v | 0x80);
@@ -262,7 +264,8 @@ void jrn_chunk_ranges(struct jrn_chunk *c, enum jrn_rec_type type, uint64_t queu
     (void)chunk_close(c, (uint8_t)type, 0, p);
 }
 
-/* The host's ranges come in any order; a record holds ascending ones. Unordered input becomes several records. */
+/* The host's ranges come in any order; a record holds ascending ones. Unordered input becomes several
+ * records. */
 static void chunk_settle(struct jrn_chunk *c, uint64_t queue_id, const struct mqg_range *r, uint32_t n)
 {
     for (uint32_t i = 0, run; i < n; i += run) {
@@ -482,54 +485,4 @@ int jrn_chunk_iov(const struct jrn_chunk *c, struct iovec *iov)
     if (c->len > at)
         iov[n++] = (struct iovec){c->arena + at, c->len - at};
     return n;
-}
-
-/* ---- keys ------------------------------------------------------------------------------------------------------------- */
-
-/* The bytes that say whose last word a record is; the type is part of the key. */
-static bool key_bytes(uint8_t type, struct mqg_slice main, struct mqg_slice parts[2], bool *gone)
-{
-    struct jrn_meta meta;
-    struct jrn_position pos;
-    struct jrn_stream_def def;
-    parts[1] = MQG_SLICE_NONE;
-    *gone = false;
-    switch (type) {
-    case JRN_REC_META:
-        if (!jrn_rec_meta(main, &meta))
-            return false;
-        parts[0] = meta.key;
-        *gone = meta.remove;
-        return true;
-    case JRN_REC_STREAM:
-        if (!jrn_rec_stream(main, &def))
-            return false;
-        *gone = !def.exists;
-        parts[0] = mqg_slice_of(main.ptr, 8);
-        return true;
-    case JRN_REC_TRIM:
-    case JRN_REC_CUT:
-    case JRN_REC_PRODUCER:
-        parts[0] = mqg_slice_of(main.ptr, type == JRN_REC_TRIM ? 8 : 16);
-        return main.len >= 16;
-    case JRN_REC_POSITION:
-        parts[0] = mqg_slice_of(main.ptr, 8);
-        if (!jrn_rec_position(main, &pos))
-            return false;
-        parts[1] = pos.group;
-        return true;
-    default: return false;
-    }
-}
-
-bool jrn_key_of(uint8_t type, struct mqg_slice main, struct jrn_keyed *key)
-{
-    struct mqg_slice parts[2];
-    if (!key_bytes(type, main, parts, &key->gone))
-        return false;
-    key->hash = mqg_hash(parts[0]) + type * 0x9e3779b97f4a7c15ull;
-    if (parts[1].len)
-        key->hash ^= mqg_hash(parts[1]) * 0xff51afd7ed558ccdull;
-    key->hash2 = jrn_crc32c(jrn_crc32c(type, parts[0].ptr, parts[0].len), parts[1].ptr, parts[1].len);
-    return true;
 }

@@ -1,27 +1,24 @@
-/* commit.c - the one thread that writes: it takes what all lanes have handed over, puts a head over it, writes it, syncs
- * it, and only then tells.
+/* commit.c - the one thread that writes: it takes what all lanes have handed over, puts a head over it,
+ * writes it, syncs it, and only then tells.
  *
- * Group commit needs no timer: while one fdatasync runs, the next batch gathers itself in the inbox, so a busy disk makes
- * larger commits and an idle one commits at once. The order of the four steps is the promise of the whole store:
+ * Group commit needs no timer: while one fdatasync runs, the next batch gathers itself in the inbox, so a
+ * busy disk makes larger commits and an idle one commits at once. The order of the four steps is the promise
+ * of the whole store:
  *
- *     pwritev (all frames of the round) -> fdatasync -> extents get their place, streams their batches -> done(lane, ticket)
+ *   pwritev (all frames of the round) -> fdatasync -> extents get places, streams batches -> done(lane, ticket)
  *
- * A segment is written only after its predecessor was synced whole: so a torn tail can be in the last segment only, and
- * whatever does not check before it is corruption. Every segment begins with a manifest of the segments that count; what
- * is on disk and not in it (a recycled file, a cut tail) does not exist.
+ * A segment is written only after its predecessor was synced whole: so a torn tail can be in the last segment
+ * only, and whatever does not check before it is corruption. Every segment begins with a manifest of the
+ * segments that count; what is on disk and not in it (a recycled file, a cut tail) does not exist.
  *
- * When nothing came for 100 ms a SEAL follows: its durable_at_write is the witness for the last frame that was confirmed.
- *
- * Sleeping: the committer says how deeply it sleeps (futex word), then looks into the inbox once more; a submitter pushes,
- * then looks at the word. Both are sequentially consistent, so one of them sees the other. */
+ * When nothing came for 100 ms a SEAL follows: its durable_at_write is the witness for the last frame that
+ * was confirmed. */
 #include "journal.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,68 +30,10 @@ enum {
     COMMIT_LANE = 0xffff, /* the committer's own chunks: manifest, seal */
 };
 
-/* ---- the inbox ---------------------------------------------------------------------------------------------------------- */
+/* ---- failure ------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-static void commit_futex_wake(struct mqg_store *s)
-{
-    syscall(SYS_futex, &s->sleep, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-}
-
-void jrn_committer_wake(struct mqg_store *s)
-{
-    atomic_store(&s->sleep, JRN_AWAKE);
-    commit_futex_wake(s);
-}
-
-void jrn_submit(struct mqg_store *s, struct jrn_chunk *c)
-{
-    bool urgent = (c->flags & MQG_SUBMIT_URGENT) != 0; /* the committer owns c after the push */
-    atomic_fetch_add_explicit(&s->queued_bytes, (int64_t)c->total, memory_order_relaxed);
-    struct jrn_chunk *head = atomic_load_explicit(&s->inbox, memory_order_relaxed);
-    do {
-        c->next = head;
-    } while (!atomic_compare_exchange_weak(&s->inbox, &head, c));
-    uint32_t sleep = atomic_load(&s->sleep);
-    if (sleep == JRN_DEEP || (sleep == JRN_LIGHT && urgent))
-        if (atomic_compare_exchange_strong(&s->sleep, &sleep, JRN_AWAKE))
-            commit_futex_wake(s);
-}
-
-/* Moves the inbox behind the waiting list, oldest first. */
-static void commit_gather(struct mqg_store *s)
-{
-    struct jrn_committer *com = &s->com;
-    struct jrn_chunk *c = atomic_exchange(&s->inbox, NULL), *fifo = NULL, **last = NULL;
-    if (!c)
-        return;
-    while (c) {
-        struct jrn_chunk *next = c->next;
-        if (!fifo)
-            last = &c->next;
-        c->next = fifo;
-        fifo = c;
-        c = next;
-    }
-    if (!com->first) /* slept through: as old as the sleep; else as old as the last commit */
-        com->lazy_since_us = com->slept_us ? com->slept_us : mqg_clock_mono_us();
-    *com->last_next = fifo;
-    com->last_next = last;
-}
-
-static void commit_sleep(struct mqg_store *s, enum jrn_sleep how, uint64_t us)
-{
-    s->com.slept_us = mqg_clock_mono_us();
-    atomic_store(&s->sleep, how);
-    if (!atomic_load(&s->inbox) && !atomic_load(&s->stopping) && !atomic_load(&s->closing)) {
-        struct timespec ts = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
-        syscall(SYS_futex, &s->sleep, FUTEX_WAIT_PRIVATE, how, how == JRN_DEEP ? NULL : &ts, NULL, 0);
-    }
-    atomic_store(&s->sleep, JRN_AWAKE);
-}
-
-/* ---- failure --------------------------------------------------------------------------------------------------------------- */
-
-void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text)
+    void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text)
 {
     if (atomic_exchange(&s->failed, true))
         return;
@@ -112,9 +51,10 @@ static int commit_fail(struct mqg_store *s, const char *call, int r)
     return r;
 }
 
-/* ---- writing --------------------------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-static int commit_sync(struct mqg_store *s)
+    static int commit_sync(struct mqg_store *s)
 {
     struct jrn_committer *com = &s->com;
     uint64_t begin = mqg_clock_mono_us();
@@ -187,9 +127,10 @@ static int commit_frame(struct mqg_store *s, struct jrn_chunk *first, const stru
     return 0;
 }
 
-/* ---- segments -------------------------------------------------------------------------------------------------------------- */
+/* ---- segments ------------------------------------------------------------------------------------------ */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static struct jrn_chunk *commit_own_chunk(struct mqg_store *s)
+    static struct jrn_chunk *commit_own_chunk(struct mqg_store *s)
 {
     struct jrn_chunk *c = jrn_chunk_new();
     jrn_chunk_begin(c, COMMIT_LANE, 0, 0, atomic_fetch_add(&s->salt, 1));
@@ -237,7 +178,8 @@ static int commit_next_file(struct mqg_store *s, uint64_t bytes, struct jrn_seg 
     }
 }
 
-/* Ends the tail and begins the next segment with its manifest; `need` are the bytes that must fit in one frame. */
+/* Ends the tail and begins the next segment with its manifest; `need` are the bytes that must fit in one
+ * frame. */
 static int commit_roll(struct mqg_store *s, uint64_t need)
 {
     struct jrn_committer *com = &s->com;
@@ -264,10 +206,11 @@ static int commit_roll(struct mqg_store *s, uint64_t need)
     return r;
 }
 
-/* ---- a round --------------------------------------------------------------------------------------------------------------- */
+/* ---- a round ------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-/* A record that was written again is void when its key got a newer one meanwhile. */
-static void commit_void_stale(struct mqg_store *s, struct jrn_chunk *c)
+    /* A record that was written again is void when its key got a newer one meanwhile. */
+    static void commit_void_stale(struct mqg_store *s, struct jrn_chunk *c)
 {
     if (!c->restates)
         return;
@@ -322,8 +265,9 @@ static uint64_t commit_room(const struct mqg_store *s)
     return s->com.tail ? s->com.tail->bytes - s->com.tail->end : 0;
 }
 
-/* May the chunk stand in the frame that begins with `from` and is `length` long? One that says old facts again comes alone:
- * what it may repeat depends on the keys of everything before it, and those are noted when a frame is written. */
+/* May the chunk stand in the frame that begins with `from` and is `length` long? One that says old facts
+ * again comes alone: what it may repeat depends on the keys of everything before it, and those are noted when
+ * a frame is written. */
 static bool commit_joins(const struct mqg_store *s, const struct jrn_chunk *from, const struct jrn_chunk *c,
                          uint64_t length)
 {
@@ -416,9 +360,10 @@ static int commit_seal(struct mqg_store *s, bool clean)
     return r == 0 ? commit_sync(s) : r;
 }
 
-/* ---- the thread ------------------------------------------------------------------------------------------------------------ */
+/* ---- the thread ---------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static bool commit_urgent(const struct mqg_store *s)
+    static bool commit_urgent(const struct mqg_store *s)
 {
     if (atomic_load(&s->closing))
         return true;
@@ -445,26 +390,26 @@ static void commit_idle(struct mqg_store *s)
 {
     struct jrn_committer *com = &s->com;
     if (com->sealed || !com->tail) {
-        commit_sleep(s, JRN_DEEP, 0);
+        jrn_inbox_sleep(s, JRN_DEEP, 0);
         return;
     }
     uint64_t since = mqg_clock_mono_us() - com->last_us;
     if (since >= COMMIT_LAZY_US)
         (void)commit_seal(s, false);
     else
-        commit_sleep(s, JRN_LIGHT, COMMIT_LAZY_US - since);
+        jrn_inbox_sleep(s, JRN_LIGHT, COMMIT_LAZY_US - since);
 }
 
 static bool commit_turn(struct mqg_store *s)
 {
     struct jrn_committer *com = &s->com;
-    commit_gather(s);
+    jrn_inbox_gather(s);
     com->slept_us = 0;
     if (atomic_load(&s->failed)) {
         commit_drop(s);
         if (atomic_load(&s->stopping) || atomic_load(&s->closing))
             return false;
-        commit_sleep(s, JRN_DEEP, 0);
+        jrn_inbox_sleep(s, JRN_DEEP, 0);
         return true;
     }
     if (atomic_load(&s->stopping))
@@ -481,7 +426,7 @@ static bool commit_turn(struct mqg_store *s)
     if (commit_urgent(s) || age >= COMMIT_LAZY_US)
         commit_round(s);
     else
-        commit_sleep(s, JRN_LIGHT, COMMIT_LAZY_US - age);
+        jrn_inbox_sleep(s, JRN_LIGHT, COMMIT_LAZY_US - age);
     return true;
 }
 
@@ -512,7 +457,7 @@ int jrn_committer_start(struct mqg_store *s)
 void jrn_committer_stop(struct mqg_store *s)
 {
     if (s->com.running) {
-        jrn_committer_wake(s);
+        jrn_inbox_wake(s);
         pthread_join(s->com.thread, NULL);
         s->com.running = false;
     }
@@ -520,7 +465,7 @@ void jrn_committer_stop(struct mqg_store *s)
 
 void jrn_committer_fini(struct mqg_store *s)
 {
-    commit_gather(s);
+    jrn_inbox_gather(s);
     commit_drop(s);
     free(s->com.told);
     free(s->com.iov);

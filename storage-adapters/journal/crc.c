@@ -1,8 +1,9 @@
 /* crc.c - CRC-32C for short runs.
  *
- * Nearly every record is 30 to 300 bytes, and there the folding code of mqg_crc32c pays its fixed cost (measured: 63 ns at
- * 200 bytes, 25 at 12) for nothing: the processor's own instruction, 8 bytes at a time, takes 25 and 6 ns. From 256 bytes
- * on folding wins. Both give the same sum; the tests compare them with the table. */
+ * Nearly every record is 30 to 300 bytes, and there the folding code of mqg_crc32c pays its fixed cost
+ * (measured: 63 ns at 200 bytes, 25 at 12) for nothing: the processor's own instruction, 8 bytes at a time,
+ * takes 25 and 6 ns. From 256 bytes on folding wins. Both give the same sum; the tests compare them with the
+ * table. */
 #include "format.h"
 
 #if defined(__x86_64__)

@@ -1,5 +1,6 @@
-/* fault_test.c - every kind of call fails at its n-th time, for every n until none is left: what was confirmed before is
- * there afterwards, nothing is confirmed after a failure, and what is no failure (EINTR, a short transfer) is none. */
+/* fault_test.c - every kind of call fails at its n-th time, for every n until none is left: what was
+ * confirmed before is there afterwards, nothing is confirmed after a failure, and what is no failure (EINTR,
+ * a short transfer) is none. */
 #include "test_kit.h"
 
 #include <errno.h>
@@ -35,7 +36,7 @@ static const struct fault_case fault_cases[] = {
     {"ftruncate EIO", JRN_FS_TRUNCATE, -EIO, false},
 };
 
-enum { FAULT_MSGS = 24, FAULT_ROUNDS = 400 };
+enum { FAULT_MSGS = 14, FAULT_ROUNDS = 400 };
 
 /* Starts and publishes; the number of messages that were confirmed. */
 static uint64_t fault_work(struct kit *k, bool *started)
@@ -138,7 +139,8 @@ static bool fault_is_blocked(struct kit *k, uint64_t arg)
     return (atomic_load(&k->blocked) != 0) == (arg != 0);
 }
 
-/* Little room: publishers are blocked, and let go again; what is submitted meanwhile is still taken and confirmed. */
+/* Little room: publishers are blocked, and let go again; what is submitted meanwhile is still taken and
+ * confirmed. */
 static void fault_disk_full(void **state)
 {
     struct kit k;

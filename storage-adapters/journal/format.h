@@ -1,7 +1,9 @@
-/* format.h - the bytes of the journal: segment header, batch frame, chunk, record. All numbers are little-endian.
+/* format.h - the bytes of the journal: segment header, batch frame, chunk, record. All numbers are
+ * little-endian.
  *
- * A segment is a file of fixed size. Its first 4,096 bytes are the header, then batch frames follow, each at a bound of
- * 512 bytes, to the end of use; what stands behind is zeros or the bytes of an earlier use, which never pass (below).
+ * A segment is a file of fixed size. Its first 4,096 bytes are the header, then batch frames follow, each at
+ * a bound of 512 bytes, to the end of use; what stands behind is zeros or the bytes of an earlier use, which
+ * never pass (below).
  *
  *   segment   +--------+---------+---------+---------+--------------------+
  *             | header | frame 1 | frame 2 | frame 3 | zeros, stale bytes |
@@ -9,13 +11,13 @@
  *             0        4096      each at a bound of 512
  *
  *   header     0  8 "MQGJSEG1"         24 16 journal uuid        56  8 made at, us since 1970
- *   (512)      8  2 format version     40  8 nonce of this use   64  4 flags: 1 = oversized (unlinked after use)
+ *   (512)      8  2 format version     40  8 nonce of this use   64  4 flags: 1 = oversized, unlinked
  *             12  4 incompatible bits  48  8 bytes in the file  508  4 crc32c of the first 508
  *             16  4 read-only bits
  *             20  4 compatible bits
  *
  *   frame     +-----------+---------+---------+-----+-----------------+
- *             | head (96) | chunk 1 | chunk 2 | ... | zeros up to 512 |      one frame = one or more submissions (chunks)
+ *             | head (96) | chunk 1 | chunk 2 | ... | zeros up to 512 |   a chunk is one submission of a worker
  *             +-----------+---------+---------+-----+-----------------+
  *   head       0  4 "MQGB"             32  8 sequence of segment 68  4 length: head + chunks
  *   (96)       4  2 version            40  8 number of frame     72  4 chunks
@@ -32,16 +34,17 @@
  *              8  1 type    9  1 flags: 1 = ignorable   10  2 length of tail   12  4 length of main
  *             16  main, tail (with a crc32c of its own in its last 4 bytes), zeros up to a multiple of 8
  *
- * Why two levels. A worker frames its records into a chunk and computes all their checksums on its own core; the one
- * committer only adds a head over the chunk heads. Nothing is summed twice, and the committer's work does not grow with
- * the messages. Why a salt: a segment is used again and again, and messages of one size fall on the same places in each
- * use. So a stale record could stand, whole and with a good checksum, where a torn write left a hole. The nonce (random,
- * one per use of the segment) keeps stale frame heads out, the salt (one per chunk, never twice in a run) stale records;
- * the salt is bound to its frame because the frame's checksum covers the chunk heads, and both are random to outsiders,
- * so that no body that a client forges looks like a frame of ours.
+ * Why two levels. A worker frames its records into a chunk and computes all their checksums on its own core;
+ * the one committer only adds a head over the chunk heads. Nothing is summed twice, and the committer's work
+ * does not grow with the messages. Why a salt: a segment is used again and again, and messages of one size
+ * fall on the same places in each use. So a stale record could stand, whole and with a good checksum, where a
+ * torn write left a hole. The nonce (random, one per use of the segment) keeps stale frame heads out, the
+ * salt (one per chunk, never twice in a run) stale records; the salt is bound to its frame because the
+ * frame's checksum covers the chunk heads, and both are random to outsiders, so that no body that a client
+ * forges looks like a frame of ours.
  *
- * A record's checksum covers head and main but not the tail, so that a message is read back and checked with one read of
- * what its index entry names, whatever the number of queues that stand in the tail. */
+ * A record's checksum covers head and main but not the tail, so that a message is read back and checked with
+ * one read of what its index entry names, whatever the number of queues that stand in the tail. */
 #ifndef JRN_FORMAT_H
 #define JRN_FORMAT_H
 
@@ -68,29 +71,25 @@ enum jrn_seg_flag { JRN_SEG_OVERSIZED = 1u << 0 };
 enum jrn_frame_flag { JRN_FRAME_SEAL = 1u << 0, JRN_FRAME_CLEAN = 1u << 1 };
 enum jrn_rec_flag { JRN_REC_IGNORABLE = 1u << 0 };
 
-enum jrn_rec_type { /* numbers are for ever */
-                    JRN_REC_NOP = 0,
-                    JRN_REC_MSG = 1,    /* main: stored form; tail: destinations */
-                    JRN_REC_DESTS = 2,  /* tail: more destinations of the MSG before it in this chunk */
-                    JRN_REC_SETTLE = 3, /* queue 8, ranges */
-                    JRN_REC_COUNT = 4,  /* queue 8, qseq 8, delivery count 4, acquired count 4 */
-                    JRN_REC_META = 5,   /* key length varint, remove 1, key, value */
-                    JRN_REC_BATCH =
-                        6, /* partition 8, base offset 8, latest time 8, count 4, zero 4, the batch */
-                    JRN_REC_TRIM = 7,     /* partition 8, start offset 8 */
-                    JRN_REC_STREAM = 8,   /* partition 8, index 4, exists 1, name */
-                    JRN_REC_POSITION = 9, /* partition 8, offset 8, length of group 4, group, metadata */
-                    JRN_REC_PRODUCER =
-                        10, /* partition 8, producer 8, epoch 2, zero 2, base seq 4, last seq 4, offset 8 */
-                    JRN_REC_SEAL = 11, /* number of the last frame before it 8; ignorable */
-                    JRN_REC_QSTATE =
-                        12, /* as SETTLE: settled ranges, said again because their segment goes */
-                    JRN_REC_MANIFEST =
-                        13, /* the segments that count: sequence 8, nonce 8, last frame 8, end 8 each */
-                    JRN_REC_FREE = 14, /* segments that no longer count: sequence 8, nonce 8 each */
-                    JRN_REC_CUT =
-                        15, /* partition 8, term 8, end 8: batches of earlier terms from this offset on are void */
-                    JRN_REC_TYPES
+/* Numbers are for ever. */
+enum jrn_rec_type {
+    JRN_REC_NOP = 0,
+    JRN_REC_MSG = 1,       /* main: stored form; tail: destinations */
+    JRN_REC_DESTS = 2,     /* tail: more destinations of the MSG before it in this chunk */
+    JRN_REC_SETTLE = 3,    /* queue 8, ranges */
+    JRN_REC_COUNT = 4,     /* queue 8, qseq 8, delivery count 4, acquired count 4 */
+    JRN_REC_META = 5,      /* key length varint, remove 1, key, value */
+    JRN_REC_BATCH = 6,     /* partition 8, base offset 8, latest time 8, count 4, zero 4, the batch */
+    JRN_REC_TRIM = 7,      /* partition 8, start offset 8 */
+    JRN_REC_STREAM = 8,    /* partition 8, index 4, exists 1, name */
+    JRN_REC_POSITION = 9,  /* partition 8, offset 8, length of group 4, group, metadata */
+    JRN_REC_PRODUCER = 10, /* partition 8, producer 8, epoch 2, zero 2, base 4, last 4, offset 8 */
+    JRN_REC_SEAL = 11,     /* number of the last frame before it 8; ignorable */
+    JRN_REC_QSTATE = 12,   /* as SETTLE: settled ranges, said again because their segment goes */
+    JRN_REC_MANIFEST = 13, /* the segments that count: sequence 8, nonce 8, last frame 8, end 8 each */
+    JRN_REC_FREE = 14,     /* segments that no longer count: sequence 8, nonce 8 each */
+    JRN_REC_CUT = 15,      /* partition 8, term 8, end 8: earlier terms' batches from there on are void */
+    JRN_REC_TYPES
 };
 
 /* What names one use of a segment: part of every frame, and of every check. */
@@ -122,7 +121,7 @@ struct jrn_rec {
     uint32_t frame_off;          /* of main, from the frame's first byte */
 };
 
-/* ---- segment header and frames (frame.c): pure ---------------------------------------------------------------------- */
+/* ---- segment header and frames (frame.c): pure --------------------------------------------------------- */
 
 void jrn_seg_head_encode(uint8_t out[JRN_SEG_HEAD], const struct jrn_seg_head *h);
 /* NOT_FOUND: no magic; UNSUPPORTED: newer or with incompatible bits; CORRUPT: the checksum. */
@@ -130,8 +129,8 @@ enum mqg_err jrn_seg_head_decode(struct mqg_slice in, struct jrn_seg_head *h,
                                  struct mqg_error *e) MQG_MUST_CHECK;
 
 void jrn_frame_encode(uint8_t out[JRN_FRAME_HEAD], const struct jrn_use *use, const struct jrn_frame *f);
-/* Reads and checks a head that stands at `offset` of a segment in this use. CORRUPT: none of ours. A head that passes is a
- * witness (durable_at_write) even when its chunks do not. */
+/* Reads and checks a head that stands at `offset` of a segment in this use. CORRUPT: none of ours. A head
+ * that passes is a witness (durable_at_write) even when its chunks do not. */
 enum mqg_err jrn_frame_head(struct mqg_slice in, const struct jrn_use *use, uint64_t offset,
                             struct jrn_frame *f) MQG_MUST_CHECK;
 /* Checks all chunks and records of a whole frame (f->length bytes, head included). */
@@ -154,7 +153,8 @@ static inline uint32_t jrn_round_8(uint32_t n)
 /* The checksum that binds the frame to its chunk heads; begun from the nonce, continued head by head. */
 uint32_t jrn_chunks_crc_begin(const struct jrn_use *use);
 
-/* Walks the records of a frame that was checked (or is to be: every step is bounded and sums are verified with `verify`). */
+/* Walks the records of a frame that was checked (or is to be: every step is bounded and sums are verified
+ * with `verify`). */
 struct jrn_walk {
     struct mqg_slice frame;
     size_t pos, chunk, chunk_end;

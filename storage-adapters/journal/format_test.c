@@ -52,7 +52,8 @@ static enum mqg_err format_try(const uint8_t *bytes, size_t len)
     return err;
 }
 
-/* A second walk that believes nothing and is not stopped by sums: must only stay inside (the sanitizer looks on). */
+/* A second walk that believes nothing and is not stopped by sums: must only stay inside (the sanitizer looks
+ * on). */
 static void format_wander(const uint8_t *bytes, size_t len)
 {
     struct jrn_walk w;

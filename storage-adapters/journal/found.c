@@ -1,16 +1,18 @@
-/* found.c - the journal's records, collected in log order and told in the host's: metadata, then each queue by qseq.
+/* found.c - the journal's records, collected in log order and told in the host's: metadata, then each queue
+ * by qseq.
  *
- * A backlog of ten million is read here, so an entry is 48 bytes in a vector per queue, with what an index entry needs of
- * the stored form's head; settled ranges are merged when they come in order, which they mostly do. Order in the log says
- * nothing: a SETTLE may stand before its MSG, queues are sorted by qseq (already nearly so) and swept against the merged
- * ranges. Counts only grow, so the larger one holds; settled facts are never taken back; of keyed records the last in the
- * log holds. So reading a record twice, or an old one again, changes nothing. */
+ * A backlog of ten million is read here, so an entry is 48 bytes in a vector per queue, with what an index
+ * entry needs of the stored form's head; settled ranges are merged when they come in order, which they mostly
+ * do. Order in the log says nothing: a SETTLE may stand before its MSG, queues are sorted by qseq (already
+ * nearly so) and swept against the merged ranges. Counts only grow, so the larger one holds; settled facts
+ * are never taken back; of keyed records the last in the log holds. So reading a record twice, or an old one
+ * again, changes nothing. */
 #include "found.h"
 
 #include <stdlib.h>
 
-/* The head of a message as recovery tells it: what an index needs; lengths but the body's, identity and times but
- * append_us are read with the message itself. */
+/* The head of a message as recovery tells it: what an index needs; lengths but the body's, identity and times
+ * but append_us are read with the message itself. */
 struct found_msg {
     uint64_t qseq, append_us, ttl_ms;
     uint32_t seg, off, len, body_len;
@@ -100,9 +102,11 @@ static struct found_queue *found_queue(struct jrn_found *f, uint64_t id)
     return &f->queues[*at];
 }
 
-/* ---- records ---------------------------------------------------------------------------------------------------------- */
+/* ---- records ------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static void found_dests(struct jrn_found *f, struct jrn_seg *seg, struct mqg_slice tail, struct found_msg m)
+    static void found_dests(struct jrn_found *f, struct jrn_seg *seg, struct mqg_slice tail,
+                            struct found_msg m)
 {
     struct jrn_dests it;
     struct mqg_dest d;
@@ -250,9 +254,10 @@ enum mqg_err jrn_found_frame(struct jrn_found *f, struct jrn_seg *seg, struct mq
     return MQG_OK;
 }
 
-/* ---- telling ------------------------------------------------------------------------------------------------------------ */
+/* ---- telling ------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static int found_msg_order(const void *a, const void *b)
+    static int found_msg_order(const void *a, const void *b)
 {
     const struct found_msg *x = a, *y = b;
     return x->qseq < y->qseq ? -1 : x->qseq > y->qseq;

@@ -1,4 +1,5 @@
-/* found.h - what recovery collects while it reads the journal in log order, and gives out in the host's order. */
+/* found.h - what recovery collects while it reads the journal in log order, and gives out in the host's
+ * order. */
 #ifndef JRN_FOUND_H
 #define JRN_FOUND_H
 

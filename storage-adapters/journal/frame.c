@@ -1,7 +1,8 @@
 /* frame.c - segment headers and batch frames to bytes and back; format.h draws them.
  *
- * Pure functions over slices: the same code serves recovery, tools, tests and the fuzzer. What is read here may be the
- * leftovers of a power cut or of another use of the file, so nothing is believed before it was bounded and summed. */
+ * Pure functions over slices: the same code serves recovery, tools, tests and the fuzzer. What is read here
+ * may be the leftovers of a power cut or of another use of the file, so nothing is believed before it was
+ * bounded and summed. */
 #include "format.h"
 
 void jrn_seg_head_encode(uint8_t out[JRN_SEG_HEAD], const struct jrn_seg_head *h)

@@ -1,8 +1,9 @@
 /* fs.h - the file-system table: every byte the journal reads or writes goes through these calls.
  *
- * The promise of the journal is an order of system calls (write, sync, only then tell). An order can be tested when the
- * calls can be watched, failed, delayed and left out; so they stand in a table that a test may replace: fs_record notes
- * the order, fs_fault fails the n-th call. Nothing else in this folder calls the kernel about files (a lint keeps it so).
+ * The promise of the journal is an order of system calls (write, sync, only then tell). An order can be
+ * tested when the calls can be watched, failed, delayed and left out; so they stand in a table that a test
+ * may replace: fs_record notes the order, fs_fault fails the n-th call. Nothing else in this folder calls the
+ * kernel about files (a lint keeps it so).
  *
  * All calls answer >= 0 or -errno. Paths are complete; fds are the kernel's. Any thread. */
 #ifndef JRN_FS_H
@@ -43,7 +44,8 @@ const struct jrn_fs *jrn_fs_current(void);
 
 /* Writes all, over EINTR and short writes; 0 or -errno. iov is consumed (changed). */
 int jrn_fs_write(const struct jrn_fs *fs, int fd, struct iovec *iov, int n, uint64_t off);
-/* Reads up to n bytes, over EINTR and short reads; the number read (less at the end of the file) or -errno. */
+/* Reads up to n bytes, over EINTR and short reads; the number read (less at the end of the file) or -errno.
+ * */
 ssize_t jrn_fs_read(const struct jrn_fs *fs, int fd, void *buf, size_t n, uint64_t off);
 
 int jrn_fs_sync(const struct jrn_fs *fs, int fd); /* fdatasync, over EINTR */

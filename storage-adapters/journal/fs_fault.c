@@ -1,4 +1,5 @@
-/* fs_fault.c - fails the n-th call of a kind, transfers one byte only, forgets to sync, is slow, or tells of a full disk. */
+/* fs_fault.c - fails the n-th call of a kind, transfers one byte only, forgets to sync, is slow, or tells of
+ * a full disk. */
 #include "fs_test.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* fs_real.c - the table's calls as Linux answers them, and the two loops everybody needs around them.
  *
- * EINTR and short transfers are no errors, they are the contract of the kernel: they are handled here once, above the
- * table, so that a test table can produce them. */
+ * EINTR and short transfers are no errors, they are the contract of the kernel: they are handled here once,
+ * above the table, so that a test table can produce them. */
 #include "fs.h"
 
 #include <dirent.h>

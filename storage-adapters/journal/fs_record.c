@@ -1,4 +1,5 @@
-/* fs_record.c - writes down every call in the order in which it happened, with the bytes that were written. */
+/* fs_record.c - writes down every call in the order in which it happened, with the bytes that were written.
+ * */
 #include "fs_test.h"
 
 #include <stdlib.h>

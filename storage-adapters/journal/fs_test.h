@@ -1,7 +1,9 @@
-/* fs_test.h - file-system tables for tests: one that writes down what was called in which order, one that misbehaves.
+/* fs_test.h - file-system tables for tests: one that writes down what was called in which order, one that
+ * misbehaves.
  *
- * They stack: the store calls the fault table, that calls the record table, that calls the kernel. What the fault table
- * leaves out (a dropped fdatasync) the record therefore never shows, as if the journal had not called it. */
+ * They stack: the store calls the fault table, that calls the record table, that calls the kernel. What the
+ * fault table leaves out (a dropped fdatasync) the record therefore never shows, as if the journal had not
+ * called it. */
 #ifndef JRN_FS_TEST_H
 #define JRN_FS_TEST_H
 

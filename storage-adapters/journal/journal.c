@@ -1,8 +1,8 @@
 /* journal.c - the module: its table, its configuration, and the life of a store from open to fini.
  *
- * The other files each own one noun: fs (system calls), format/frame/record (bytes), chunk (framing), lane (a worker's
- * side), commit (the writer), segment (files), keys (last writer wins), recover/found (reading back), keeper (spares,
- * recycling, disk space), stream (partitions), load (reading bodies). */
+ * The other files each own one noun: fs (system calls), format/frame/record (bytes), chunk (framing), lane (a
+ * worker's side), commit (the writer), segment (files), keys (last writer wins), recover/found (reading
+ * back), keeper (spares, recycling, disk space), stream (partitions), load (reading bodies). */
 #include "journal.h"
 
 #include <mqgate/module.h>

@@ -4,9 +4,9 @@
  *   frame into chunks -> inbox (lock-free) ->          prepares the spare,         answer loads and stream
  *   chunks come back  <- write, sync, tell             recycles, watches the disk  reads that are not in memory
  *
- * The tail segment, the numbers of frames and the order of records belong to the committer alone. The lists of segments
- * are under `seg_lock`, keyed records (last writer wins) under `key_lock`, streams under `stream_lock`; locks are held for
- * list work only, never around I/O, and never two of them together. */
+ * The tail segment, the numbers of frames and the order of records belong to the committer alone. The lists
+ * of segments are under `seg_lock`, keyed records (last writer wins) under `key_lock`, streams under
+ * `stream_lock`; locks are held for list work only, never around I/O, and never two of them together. */
 #ifndef JRN_JOURNAL_H
 #define JRN_JOURNAL_H
 
@@ -155,10 +155,12 @@ static inline const char *jrn_errno(int negative)
     return strerror(-negative);
 }
 
-/* ---- segment.c --------------------------------------------------------------------------------------------------------- */
+/* ---- segment.c ----------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-void jrn_path(const struct mqg_store *s, const char *name, char out[4096]);
-/* Makes a new file with a durable header and name. zero: written once with zeros, else only allocated. 0 or -errno. */
+    void jrn_path(const struct mqg_store *s, const char *name, char out[4096]);
+/* Makes a new file with a durable header and name. zero: written once with zeros, else only allocated. 0 or
+ * -errno. */
 int jrn_seg_create(struct mqg_store *s, uint64_t bytes, bool oversized, bool zero, struct jrn_seg **out);
 /* Gives the file a new use: fresh nonce, durable header. */
 int jrn_seg_renew(struct mqg_store *s, struct jrn_seg *seg);
@@ -175,9 +177,10 @@ void jrn_lists_free(struct mqg_store *s); /* at the end: all segments, closed */
 /* One live thing less; the last one makes the segment a candidate. */
 void jrn_seg_give(struct mqg_store *s, struct jrn_seg *seg);
 
-/* ---- lane.c -------------------------------------------------------------------------------------------------------------- */
+/* ---- lane.c -------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-void jrn_lane_fini(struct jrn_lane *lane);
+    void jrn_lane_fini(struct jrn_lane *lane);
 struct mqg_extent *jrn_extent_new(struct mqg_store *s, struct jrn_lane *lane);
 struct mqg_extent *jrn_extent_open(struct mqg_store *s, uint32_t lane);
 void jrn_extent_dead(struct mqg_store *s, struct mqg_extent *x);
@@ -185,19 +188,28 @@ enum mqg_err jrn_lane_submit(struct mqg_store *s, uint32_t lane, const struct mq
                              uint64_t ticket, unsigned flags);
 void jrn_lane_back(struct mqg_store *s, struct jrn_chunk *c); /* committer: the chunk is done with */
 
-/* ---- commit.c ------------------------------------------------------------------------------------------------------------ */
+/* ---- inbox.c ------------------------------------------------------------------------------------------- */
 
 void jrn_submit(struct mqg_store *s, struct jrn_chunk *c); /* any thread: hands it to the committer */
-void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text);
+void jrn_inbox_wake(struct mqg_store *s);                  /* any thread: the committer takes a turn */
+/* Committer: moves what came behind its waiting list, oldest first; sleeps until woken or for us (DEEP: for
+ * ever). */
+void jrn_inbox_gather(struct mqg_store *s);
+void jrn_inbox_sleep(struct mqg_store *s, enum jrn_sleep how, uint64_t us);
+
+/* ---- commit.c ------------------------------------------------------------------------------------------ */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
+
+    void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text);
 int jrn_committer_start(struct mqg_store *s);
 void jrn_committer_stop(
     struct mqg_store *s); /* ends the thread; with s->closing it empties the inbox and seals first */
-void jrn_committer_wake(struct mqg_store *s);
 void jrn_committer_fini(struct mqg_store *s);
 
-/* ---- keys.c -------------------------------------------------------------------------------------------------------------- */
+/* ---- keys.c -------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-void jrn_keys_init(struct jrn_keys *k);
+    void jrn_keys_init(struct jrn_keys *k);
 void jrn_keys_fini(struct jrn_keys *k);
 /* Notes the latest place of a key. */
 void jrn_keys_set(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq, uint32_t off);
@@ -205,22 +217,25 @@ void jrn_keys_set(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq,
 bool jrn_keys_is(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq, uint32_t off);
 void jrn_keys_drop(struct jrn_keys *k, const struct jrn_keyed *key);
 
-/* ---- recover.c ------------------------------------------------------------------------------------------------------------- */
+/* ---- recover.c ----------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-enum mqg_err jrn_recover(struct mqg_store *s, struct mqg_recover *r, struct mqg_error *e);
+    enum mqg_err jrn_recover(struct mqg_store *s, struct mqg_recover *r, struct mqg_error *e);
 
-/* ---- load.c ---------------------------------------------------------------------------------------------------------------- */
+/* ---- load.c -------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-struct jrn_readers *jrn_readers_new(struct mqg_store *s);
+    struct jrn_readers *jrn_readers_new(struct mqg_store *s);
 int jrn_readers_start(struct jrn_readers *r);
 void jrn_readers_stop(struct jrn_readers *r);
 void jrn_readers_free(struct jrn_readers **r);
 void jrn_load(struct mqg_store *s, struct mqg_load_req *req);
 void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r);
 
-/* ---- stream.c --------------------------------------------------------------------------------------------------------------- */
+/* ---- stream.c ------------------------------------------------------------------------------------------ */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-struct jrn_streams *jrn_streams_new(struct mqg_store *s);
+    struct jrn_streams *jrn_streams_new(struct mqg_store *s);
 void jrn_streams_free(struct jrn_streams **st);
 /* The chunk is durable: its notes take effect. Committer. */
 void jrn_streams_apply(struct mqg_store *s, const struct jrn_chunk *c);
@@ -241,7 +256,8 @@ struct jrn_batch_ref {
     uint32_t count, len, off; /* off: of the record's main in the segment's file; len: of the batch */
     struct jrn_seg *seg;
 };
-/* Picks the batches for a read: pins their segments, fills the bounds of r. NOT_FOUND beyond the bounds; n = 0: none yet. */
+/* Picks the batches for a read: pins their segments, fills the bounds of r. NOT_FOUND beyond the bounds; n =
+ * 0: none yet. */
 enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, struct jrn_batch_ref *refs,
                               size_t max, size_t *n);
 enum mqg_err jrn_stream_bounds(struct mqg_store *s, uint64_t partition, struct mqg_stream_bounds *out);
@@ -250,9 +266,10 @@ enum mqg_err jrn_stream_time(struct mqg_store *s, uint64_t partition, uint64_t t
 enum mqg_err jrn_position_get(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
                               uint64_t *offset);
 
-/* ---- keeper.c ---------------------------------------------------------------------------------------------------------------- */
+/* ---- keeper.c ------------------------------------------------------------------------------------------ */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-struct jrn_keeper *jrn_keeper_new(struct mqg_store *s);
+    struct jrn_keeper *jrn_keeper_new(struct mqg_store *s);
 int jrn_keeper_start(struct jrn_keeper *k);
 void jrn_keeper_stop(struct jrn_keeper *k);
 void jrn_keeper_free(struct jrn_keeper **k);

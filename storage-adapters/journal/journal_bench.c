@@ -1,12 +1,15 @@
-/* journal_bench.c - what a durable message costs inside the journal: on the worker that submits it, and on the committer.
+/* journal_bench.c - what a durable message costs inside the journal: on the worker that submits it, and on
+ * the committer.
  *
- * One lane submits turns of B messages (100 B bodies, one queue each) and settles them two turns later; at most W messages
- * wait for their done. CPU is taken from the threads' own clocks, so the disk's waiting time is not in it. With --window 1
- * the latency of one commit is seen, beside the disk's bare fdatasync of 4 KiB in an already written file.
+ * One lane submits turns of B messages (100 B bodies, one queue each) and settles them two turns later; at
+ * most W messages wait for their done. CPU is taken from the threads' own clocks, so the disk's waiting time
+ * is not in it. With --window 1 the latency of one commit is seen, beside the disk's bare fdatasync of 4 KiB
+ * in an already written file.
  *
  * With --keep 1 nothing is settled: the backlog stays. A later start prints what it took to recover it.
  *
- * usage: journal_bench [--keep 1] [--path DIR] [--messages N] [--turn B] [--window W] [--body BYTES] [--flush sync|os] */
+ * usage: journal_bench [--keep 1] [--path DIR] [--messages N] [--turn B] [--window W] [--body BYTES] [--flush
+ * sync|os] */
 #include "journal.h"
 
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* journal_fuzz.c - the decoders of the journal, fed with anything.
  *
- * The input is taken three ways: as a segment header; as a frame in the use that its own head names, sums and all; and as
- * a frame whose sums nobody looks at, so that the search gets past them and into the records. */
+ * The input is taken three ways: as a segment header; as a frame in the use that its own head names, sums and
+ * all; and as a frame whose sums nobody looks at, so that the search gets past them and into the records. */
 #include "record.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

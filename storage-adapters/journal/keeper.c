@@ -1,21 +1,25 @@
 /* keeper.c - the thread beside the committer: has a spare ready, lets segments go, watches the disk.
  *
- * Letting a segment go. When the last message of a closed segment was settled (and its last stream batch trimmed), its file
- * can be used again, but three kinds of records in it may still matter: the last word on a key (META, positions...), and
- * facts (SETTLE, QSTATE, COUNT) about messages that stand in other segments. restate.c writes those once more at the tail,
- * together with a FREE record, in one chunk: one frame, atomic. Once that is durable the file may be overwritten.
+ * Letting a segment go. When the last message of a closed segment was settled (and its last stream batch
+ * trimmed), its file can be used again, but three kinds of records in it may still matter: the last word on a
+ * key (META, positions...), and facts (SETTLE, QSTATE, COUNT) about messages that stand in other segments.
+ * restate.c writes those once more at the tail, together with a FREE record, in one chunk: one frame, atomic.
+ * Once that is durable the file may be overwritten.
  *
- * Why nothing can go wrong in between: facts are monotone (settled stays settled, counts only grow), so a fact that stands
- * twice in the log, or in another order, says the same. Keyed records are not monotone, so the committer, who alone knows
- * the order, drops a restated one when its key got a newer record before it. And only facts that the journal itself has
- * read back are restated, never the queue's present state: a settle that belongs to a group (a transaction, a dead letter
- * with its copy) may be true in memory before its group is durable, and saying it early would lose the message.
+ * Why nothing can go wrong in between: facts are monotone (settled stays settled, counts only grow), so a
+ * fact that stands twice in the log, or in another order, says the same. Keyed records are not monotone, so
+ * the committer, who alone knows the order, drops a restated one when its key got a newer record before it.
+ * And only facts that the journal itself has read back are restated, never the queue's present state: a
+ * settle that belongs to a group (a transaction, a dead letter with its copy) may be true in memory before
+ * its group is durable, and saying it early would lose the message.
  *
- * FREE stands in the frame, and the committer takes the segment off the list when it writes that frame: so every manifest
- * written later is without it, and every one written earlier is followed by the FREE in the same tail.
+ * FREE stands in the frame, and the committer takes the segment off the list when it writes that frame: so
+ * every manifest written later is without it, and every one written earlier is followed by the FREE in the
+ * same tail.
  *
- * The disk. Publishers are blocked while less is free than what is not yet durable + two segments + the reserve: whatever
- * was accepted can then be written, and settles, deletes and control go on from the reserve. */
+ * The disk. Publishers are blocked while less is free than what is not yet durable + two segments + the
+ * reserve: whatever was accepted can then be written, and settles, deletes and control go on from the
+ * reserve. */
 #include "restate.h"
 
 #include <errno.h>
@@ -48,9 +52,10 @@ struct jrn_keeper {
     uint64_t commits_seen;
 };
 
-/* ---- spares -------------------------------------------------------------------------------------------------------------- */
+/* ---- spares -------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-struct jrn_seg *jrn_spare_take(struct mqg_store *s)
+    struct jrn_seg *jrn_spare_take(struct mqg_store *s)
 {
     pthread_mutex_lock(&s->seg_lock);
     struct jrn_seg *seg = s->spares;
@@ -93,7 +98,8 @@ bool jrn_spare_wait(struct mqg_store *s, int ms)
     return there;
 }
 
-/* Is it time to have the next file? Not before a quarter of the tail is used: a quiet broker keeps a small folder. */
+/* Is it time to have the next file? Not before a quarter of the tail is used: a quiet broker keeps a small
+ * folder. */
 static bool keeper_wants_spare(struct mqg_store *s)
 {
     pthread_mutex_lock(&s->seg_lock);
@@ -116,9 +122,10 @@ static void keeper_spare(struct mqg_store *s)
                 mqg_logqs(jrn_errno(r)));
 }
 
-/* ---- letting go ------------------------------------------------------------------------------------------------------------- */
+/* ---- letting go ---------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-static void keeper_told(struct jrn_chunk *c, void *arg)
+    static void keeper_told(struct jrn_chunk *c, void *arg)
 {
     struct jrn_keeper *k = arg;
     (void)c;
@@ -202,9 +209,10 @@ static bool keeper_recycle(struct jrn_keeper *k)
     return true;
 }
 
-/* ---- the disk -------------------------------------------------------------------------------------------------------------- */
+/* ---- the disk ------------------------------------------------------------------------------------------ */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static uint64_t keeper_need(struct mqg_store *s)
+    static uint64_t keeper_need(struct mqg_store *s)
 {
     int64_t queued = atomic_load(&s->queued_bytes);
     pthread_mutex_lock(&s->seg_lock);
@@ -235,9 +243,10 @@ static void keeper_disk(struct mqg_store *s)
     }
 }
 
-/* ---- the thread ------------------------------------------------------------------------------------------------------------ */
+/* ---- the thread ---------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static void keeper_sleep(struct jrn_keeper *k)
+    static void keeper_sleep(struct jrn_keeper *k)
 {
     uint64_t commits = atomic_load(&k->s->stat_commits);
     int ms = commits == k->commits_seen ? KEEPER_IDLE_MS : KEEPER_TURN_MS;

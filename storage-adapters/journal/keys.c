@@ -1,9 +1,9 @@
 /* keys.c - where the latest record of each key stands.
  *
- * META, stream definitions, trims, producers, positions: of each key only the last record counts. A segment may go when
- * none of its records is the last of its key, or after those were written again at the tail. The table keeps hashes and
- * places only (the values are read from the segment that goes, once), so 100k bindings cost 4 MB. Two hashes, 96 bits
- * together, both unknown to outsiders, stand for the key. */
+ * META, stream definitions, trims, producers, positions: of each key only the last record counts. A segment
+ * may go when none of its records is the last of its key, or after those were written again at the tail. The
+ * table keeps hashes and places only (the values are read from the segment that goes, once), so 100k bindings
+ * cost 4 MB. Two hashes, 96 bits together, both unknown to outsiders, stand for the key. */
 #include "journal.h"
 
 #include <stdlib.h>
@@ -72,4 +72,54 @@ void jrn_keys_drop(struct jrn_keys *k, const struct jrn_keyed *key)
         k->free_row = at;
     }
     pthread_mutex_unlock(&k->lock);
+}
+
+/* ---- whose last word a record is ----------------------------------------------------------------------- */
+
+/* The bytes that say whose last word a record is; the type is part of the key. */
+static bool key_bytes(uint8_t type, struct mqg_slice main, struct mqg_slice parts[2], bool *gone)
+{
+    struct jrn_meta meta;
+    struct jrn_position pos;
+    struct jrn_stream_def def;
+    parts[1] = MQG_SLICE_NONE;
+    *gone = false;
+    switch (type) {
+    case JRN_REC_META:
+        if (!jrn_rec_meta(main, &meta))
+            return false;
+        parts[0] = meta.key;
+        *gone = meta.remove;
+        return true;
+    case JRN_REC_STREAM:
+        if (!jrn_rec_stream(main, &def))
+            return false;
+        *gone = !def.exists;
+        parts[0] = mqg_slice_of(main.ptr, 8);
+        return true;
+    case JRN_REC_TRIM:
+    case JRN_REC_CUT:
+    case JRN_REC_PRODUCER:
+        parts[0] = mqg_slice_of(main.ptr, type == JRN_REC_TRIM ? 8 : 16);
+        return main.len >= 16;
+    case JRN_REC_POSITION:
+        parts[0] = mqg_slice_of(main.ptr, 8);
+        if (!jrn_rec_position(main, &pos))
+            return false;
+        parts[1] = pos.group;
+        return true;
+    default: return false;
+    }
+}
+
+bool jrn_key_of(uint8_t type, struct mqg_slice main, struct jrn_keyed *key)
+{
+    struct mqg_slice parts[2];
+    if (!key_bytes(type, main, parts, &key->gone))
+        return false;
+    key->hash = mqg_hash(parts[0]) + type * 0x9e3779b97f4a7c15ull;
+    if (parts[1].len)
+        key->hash ^= mqg_hash(parts[1]) * 0xff51afd7ed558ccdull;
+    key->hash2 = jrn_crc32c(jrn_crc32c(type, parts[0].ptr, parts[0].len), parts[1].ptr, parts[1].len);
+    return true;
 }

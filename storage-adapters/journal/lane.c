@@ -1,8 +1,10 @@
-/* lane.c - what a worker does: frames its turn's operations and hands them over, without a lock and without a call.
+/* lane.c - what a worker does: frames its turn's operations and hands them over, without a lock and without a
+ * call.
  *
- * A lane belongs to one thread. Chunks and extents circle: the lane takes one, the committer (chunks) or whoever settles
- * the last message (extents) puts it on a stack of the lane, and the lane empties that stack whole when its own list is
- * empty. Taking all at once is what makes a plain lock-free stack safe here: nothing is ever popped singly. */
+ * A lane belongs to one thread. Chunks and extents circle: the lane takes one, the committer (chunks) or
+ * whoever settles the last message (extents) puts it on a stack of the lane, and the lane empties that stack
+ * whole when its own list is empty. Taking all at once is what makes a plain lock-free stack safe here:
+ * nothing is ever popped singly. */
 #include "journal.h"
 
 #include <stdlib.h>

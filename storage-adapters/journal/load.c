@@ -1,13 +1,13 @@
 /* load.c - reading back: messages by place, stream batches by offset.
  *
- * The worker tries first, with preadv2(RWF_NOWAIT): what the page cache has is read on the spot. The rest goes to two
- * reader threads, so that no worker ever waits for a disk. Items are sorted by place and neighbours are read together, up
- * to 1 MiB at a time and over gaps of 64 KiB, which is the read-ahead of a queue that is drained: its next messages mostly
- * stand side by side.
+ * The worker tries first, with preadv2(RWF_NOWAIT): what the page cache has is read on the spot. The rest
+ * goes to two reader threads, so that no worker ever waits for a disk. Items are sorted by place and
+ * neighbours are read together, up to 1 MiB at a time and over gaps of 64 KiB, which is the read-ahead of a
+ * queue that is drained: its next messages mostly stand side by side.
  *
- * Every record is checked against its own checksum before anybody sees it: a flipped bit costs one message an error, never
- * wrong bytes. A segment is pinned while somebody reads in it; pins are taken on the caller's thread, while what is to be
- * read still keeps the segment alive, so the keeper cannot miss them. */
+ * Every record is checked against its own checksum before anybody sees it: a flipped bit costs one message an
+ * error, never wrong bytes. A segment is pinned while somebody reads in it; pins are taken on the caller's
+ * thread, while what is to be read still keeps the segment alive, so the keeper cannot miss them. */
 #include "journal.h"
 
 #include <errno.h>
@@ -54,7 +54,7 @@ struct jrn_readers {
     bool stop;
 };
 
-/* ---- one record -------------------------------------------------------------------------------------------------------- */
+/* ---- one record ---------------------------------------------------------------------------------------- */
 
 /* The record as it stands in the file, against its own sum. */
 static bool load_checks(const uint8_t *p, uint32_t len, uint8_t type)
@@ -99,7 +99,7 @@ static void load_give(struct mqg_store *s, struct load_job *job, struct load_ite
     }
 }
 
-/* ---- runs of neighbours -------------------------------------------------------------------------------------------------- */
+/* ---- runs of neighbours -------------------------------------------------------------------------------- */
 
 static int load_order(const void *a, const void *b)
 {
@@ -162,9 +162,10 @@ static void load_work(struct mqg_store *s, struct load_job *job, bool nowait)
     }
 }
 
-/* ---- jobs ----------------------------------------------------------------------------------------------------------------- */
+/* ---- jobs ---------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-static void load_unpin(struct mqg_store *s, struct jrn_seg *seg)
+    static void load_unpin(struct mqg_store *s, struct jrn_seg *seg)
 {
     bool dead = atomic_load(&seg->live) == 0; /* before: without the pin the keeper may free it */
     if (atomic_fetch_sub(&seg->pins, 1) == 1 && dead)
@@ -268,9 +269,10 @@ void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r)
     load_start(s, job);
 }
 
-/* ---- the pool --------------------------------------------------------------------------------------------------------------- */
+/* ---- the pool ------------------------------------------------------------------------------------------ */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-static struct load_job *readers_take(struct jrn_readers *r)
+    static struct load_job *readers_take(struct jrn_readers *r)
 {
     pthread_mutex_lock(&r->lock);
     while (!r->first && !r->stop)

@@ -1,4 +1,5 @@
-/* load_test.c - bodies read back: on the worker when they are in memory, by the readers when not; always checked. */
+/* load_test.c - bodies read back: on the worker when they are in memory, by the readers when not; always
+ * checked. */
 #include "test_kit.h"
 
 #include <errno.h>

@@ -1,9 +1,10 @@
 /* order_test.c - the promise itself: no done() came before the fdatasync that covers it had returned.
  *
- * Every message carries a mark; the record of system calls holds what was written. For each done(ticket) the checker asks:
- * were the marks of all tickets up to it written, and did an fdatasync of that file begin after the write and end before
- * the done? Run with --no-fsync, the same program takes the fdatasync out: then the checker must find a violation, or it
- * proves nothing (registered as journal_no_fsync_must_fail, expected to fail). */
+ * Every message carries a mark; the record of system calls holds what was written. For each done(ticket) the
+ * checker asks: were the marks of all tickets up to it written, and did an fdatasync of that file begin after
+ * the write and end before the done? Run with --no-fsync, the same program takes the fdatasync out: then the
+ * checker must find a violation, or it proves nothing (registered as journal_no_fsync_must_fail, expected to
+ * fail). */
 #include "test_kit.h"
 
 enum { ORDER_ROUNDS = 400, ORDER_FILES = 64 };

@@ -1,6 +1,6 @@
-/* record.c - record payloads, read. The checksum was good before anything comes here, but a checksum only says that
- * somebody wrote these bytes: lengths and counts are bounded again, so that a bug or an attacker with the disk costs an
- * error and never memory. */
+/* record.c - record payloads, read. The checksum was good before anything comes here, but a checksum only
+ * says that somebody wrote these bytes: lengths and counts are bounded again, so that a bug or an attacker
+ * with the disk costs an error and never memory. */
 #include "record.h"
 
 static uint64_t record_unzigzag(uint64_t v)

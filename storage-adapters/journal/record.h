@@ -1,4 +1,5 @@
-/* record.h - what stands inside records: destinations, ranges, keys. Decoding only (chunk.h encodes); pure. */
+/* record.h - what stands inside records: destinations, ranges, keys. Decoding only (chunk.h encodes); pure.
+ * */
 #ifndef JRN_RECORD_H
 #define JRN_RECORD_H
 

@@ -1,311 +1,35 @@
-/* recover.c - reading the journal after a stop of any kind: which files count, where the log ends, and whether its end is
- * a torn tail or damage.
+/* recover.c - reading the journal after a stop of any kind: which files count, where the log ends, and
+ * whether its end is a torn tail or damage.
  *
- * 1 Headers. Every *.seg is opened; its header names its use (uuid, nonce). A header of zeros is a file that was being
- *   made; a header that does not check is damage, for a header is one sector and is written before the file is used.
- * 2 First frames. A segment whose first frame checks is used and has a sequence; the highest is the tail. The others are
- *   blank (spares, or cut before their first frame was whole), unless a witness in them says otherwise.
+ * 1 Headers. Every *.seg is opened; its header names its use (uuid, nonce). A header of zeros is a file that was
+ *   being made; a header that does not check is damage, for a header is one sector and is written before the file
+ *   is used.
+ * 2 First frames. A segment whose first frame checks is used and has a sequence; the highest is the tail. The others
+ *   are blank (spares, or cut before their first frame was whole), unless a witness in them says otherwise.
  * 3 The tail is walked to its end. Its first record, the manifest, says which segments count and where they end; FREE
  *   records behind it take some away. What is used but does not count was recycled.
- * 4 Torn or damaged? Behind the last good frame, number E, frames of ours that say "E+1 was durable when I was written"
- *   are witnesses: then E+1 is damaged, loudly. Without a witness E+1 was never confirmed: cut, wiped and logged. A frame
- *   head alone is witness enough, for it says what was true before it was written. A segment begins only after its
- *   predecessor was synced, so in all but the tail (and a blank successor) anything that does not check is damage.
- * 5 The segments that count are read in order and applied (found.c), the tail last. The tail is synced before anything is
- *   told: what a killed process left in the page cache is then as durable as what was confirmed.
+ * 4 Torn or damaged? Behind the last good frame, number E, frames of ours that say "E+1 was durable when I was
+ *   written" are witnesses: then E+1 is damaged, loudly. Without a witness E+1 was never confirmed: cut, wiped and
+ *   logged. A frame head alone is witness enough, for it says what was true before it was written. A segment begins
+ *   only after its predecessor was synced, so in all but the tail (and a blank successor) anything that does not
+ *   check is damage.
+ * 5 The segments that count are read in order and applied (found.c), the tail last. The tail is synced before
+ *   anything is told: what a killed process left in the page cache is then as durable as what was confirmed.
  *
  * Damage: the file is copied aside (quarantine-...), every place is logged, and the start is refused. With
- * on_corruption=continue reading goes on at the next frame that checks, and new records go to a new segment. */
-#include "found.h"
+ * on_corruption=continue reading goes on at the next frame that checks, and new records go to a new segment.
+ * */
+#include "scan.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SCAN_WINDOW = 4 << 20, SCAN_NEAR = 1 << 20, SCAN_PROGRESS_US = 1000 * 1000 };
+enum { SCAN_NEAR = 1 << 20, SCAN_PROGRESS_US = 1000 * 1000 };
 
-struct scan {
-    struct mqg_store *s;
-    struct mqg_recover *r;
-    struct mqg_error *e;
-    struct jrn_seg **all; /* every file; those that count move to `live` */
-    size_t nall, cap_all;
-    struct jrn_seg **live;
-    size_t nlive;
-    struct jrn_seg *tail;
-    uint8_t *buf; /* a window of one file */
-    size_t cap, have;
-    uint64_t from;
-    const struct jrn_seg *in;
-    struct mqg_dynbuf manifest, freed;
-    uint64_t term, all_bytes, done_bytes, told_us, damages;
-    bool clean, sealed, torn;
-    bool lost; /* the manifest is damaged, and the order is to go on */
-    struct jrn_found *found;
-};
+/* ---- 3 the tail ---------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static enum mqg_err scan_io(struct scan *sc, const char *call, const char *name, int r)
-{
-    return mqg_error_set(sc->e, MQG_IO, 0, "%s of %s/%s: %s", call, sc->s->path, name, jrn_errno(r));
-}
-
-/* ---- reading --------------------------------------------------------------------------------------------------------- */
-
-/* n bytes at off, or fewer at the end of the file; out borrows the window. */
-static enum mqg_err scan_bytes(struct scan *sc, const struct jrn_seg *seg, uint64_t off, size_t n,
-                               struct mqg_slice *out)
-{
-    *out = MQG_SLICE_NONE;
-    if (sc->in != seg || off < sc->from || off + n > sc->from + sc->have) {
-        size_t want = n > SCAN_WINDOW ? n : SCAN_WINDOW;
-        if (want > sc->cap) {
-            sc->buf = mqg_xrealloc(sc->buf, want);
-            sc->cap = want;
-        }
-        ssize_t got = jrn_fs_read(sc->s->fs, seg->fd, sc->buf, want, off);
-        sc->in = got < 0 ? NULL : seg;
-        if (got < 0)
-            return scan_io(sc, "read", seg->name, (int)got);
-        sc->from = off;
-        sc->have = (size_t)got;
-    }
-    size_t left = (size_t)(sc->from + sc->have - off);
-    *out = mqg_slice_of(sc->buf + (off - sc->from), left < n ? left : n);
-    return MQG_OK;
-}
-
-/* The frame at off, checked whole; CORRUPT when there is none. */
-static enum mqg_err scan_frame(struct scan *sc, const struct jrn_seg *seg, uint64_t off, struct jrn_frame *f,
-                               struct mqg_slice *bytes)
-{
-    if (off + JRN_FRAME_HEAD > seg->bytes)
-        return MQG_CORRUPT;
-    enum mqg_err err = scan_bytes(sc, seg, off, JRN_FRAME_HEAD, bytes);
-    if (err == MQG_OK)
-        err = jrn_frame_head(*bytes, &seg->use, off, f);
-    if (err != MQG_OK)
-        return err;
-    if (f->length > seg->bytes - off)
-        return MQG_CORRUPT;
-    err = scan_bytes(sc, seg, off, f->length, bytes);
-    return err == MQG_OK ? jrn_frame_check(*bytes, &seg->use, f) : err;
-}
-
-/* What is left of ours in [off, end): the first head at all, and the first that says something after `number` was
- * durable; 0: none. */
-struct scan_rest {
-    uint64_t any, witness;
-};
-
-static enum mqg_err scan_rest(struct scan *sc, const struct jrn_seg *seg, uint64_t off, uint64_t end,
-                              uint64_t number, struct scan_rest *rest)
-{
-    struct mqg_slice bytes;
-    struct jrn_frame f;
-    *rest = (struct scan_rest){0, 0};
-    for (; off + JRN_BLOCK <= end; off += JRN_BLOCK) {
-        enum mqg_err err = scan_bytes(sc, seg, off, JRN_BLOCK, &bytes);
-        if (err != MQG_OK)
-            return err;
-        if (jrn_frame_head(bytes, &seg->use, off, &f) != MQG_OK)
-            continue;
-        rest->any = rest->any ? rest->any : off;
-        if (f.durable_at_write > number) {
-            rest->witness = off;
-            return MQG_OK;
-        }
-    }
-    return MQG_OK;
-}
-
-/* ---- damage ------------------------------------------------------------------------------------------------------------ */
-
-static enum mqg_err scan_copy(struct scan *sc, const struct jrn_seg *seg, int to)
-{
-    for (uint64_t off = 0; off < seg->bytes; off += SCAN_WINDOW) {
-        struct mqg_slice bytes;
-        enum mqg_err err = scan_bytes(sc, seg, off, SCAN_WINDOW, &bytes);
-        if (err != MQG_OK || bytes.len == 0)
-            return err;
-        struct iovec iov = {(void *)(uintptr_t)bytes.ptr, bytes.len};
-        int r = jrn_fs_write(sc->s->fs, to, &iov, 1, off);
-        if (r < 0)
-            return scan_io(sc, "write", "quarantine", r);
-    }
-    return MQG_OK;
-}
-
-/* Copies the file aside, once per use of it: a restart in a loop must not fill the disk. */
-static void scan_quarantine(struct scan *sc, const struct jrn_seg *seg)
-{
-    char name[96], path[4096];
-    snprintf(name, sizeof name, "quarantine-%s-%016llx", seg->name, (unsigned long long)seg->use.nonce);
-    jrn_path(sc->s, name, path);
-    int fd = sc->s->fs->open(sc->s->fs->ctx, path, O_WRONLY | O_CREAT | O_EXCL);
-    if (fd == -EEXIST)
-        return;
-    bool good = fd >= 0 && scan_copy(sc, seg, fd) == MQG_OK && jrn_fs_sync(sc->s->fs, fd) == 0;
-    if (fd >= 0)
-        sc->s->fs->close(sc->s->fs->ctx, fd);
-    mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "store=%s file=%s quarantine=%s copied=%s", sc->s->section,
-            seg->name, name, good ? "yes" : "no");
-}
-
-static enum mqg_err scan_damage(struct scan *sc, const struct jrn_seg *seg, uint64_t off, const char *what)
-{
-    sc->damages++;
-    mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "store=%s file=%s at=%llu what=%s", sc->s->section,
-            seg ? seg->name : "none", (unsigned long long)off, mqg_logqs(what));
-    if (seg)
-        scan_quarantine(sc, seg);
-    if (sc->s->keep_going)
-        return MQG_OK;
-    return mqg_error_set(
-        sc->e, MQG_CORRUPT, 0,
-        "%s/%s is damaged at byte %llu: %s. Restore it, or set %s.on_corruption=continue to start with "
-        "what can be read",
-        sc->s->path, seg ? seg->name : "", (unsigned long long)off, what, sc->s->section);
-}
-
-/* ---- 1 files ------------------------------------------------------------------------------------------------------------ */
-
-struct scan_names {
-    struct scan *sc;
-    char (*names)[32];
-    size_t n, cap;
-};
-
-static void scan_name(void *arg, const char *name)
-{
-    struct scan_names *list = arg;
-    size_t len = strlen(name);
-    if (len < 5 || len >= 32 || strcmp(name + len - 4, ".seg") != 0)
-        return;
-    if (list->n == list->cap) {
-        list->cap = list->cap ? list->cap * 2 : 64;
-        list->names = mqg_xrealloc(list->names, list->cap * sizeof *list->names);
-    }
-    memcpy(list->names[list->n++], name, len + 1);
-    uint64_t number = strtoull(name, NULL, 10);
-    if (number >= list->sc->s->next_file)
-        list->sc->s->next_file = number + 1;
-}
-
-static bool scan_zeros(struct mqg_slice bytes)
-{
-    for (size_t i = 0; i < bytes.len; i++)
-        if (bytes.ptr[i])
-            return false;
-    return true;
-}
-
-/* Reads the header. NOT_FOUND: never finished, to be removed. */
-static enum mqg_err scan_header(struct scan *sc, struct jrn_seg *seg)
-{
-    struct jrn_seg_head h;
-    struct mqg_slice head, first;
-    uint8_t copy[JRN_SEG_HEAD];
-    enum mqg_err err = scan_bytes(sc, seg, 0, JRN_SEG_HEAD, &head);
-    if (err != MQG_OK)
-        return err;
-    memcpy(copy, head.ptr, head.len);
-    bool zeros = head.len < JRN_SEG_HEAD || scan_zeros(head);
-    if (zeros) {
-        err = scan_bytes(sc, seg, JRN_HEADER_BYTES, 4, &first);
-        bool used = err == MQG_OK && first.len == 4 && mqg_le32(first.ptr) == JRN_FRAME_MAGIC;
-        if (err != MQG_OK || !used)
-            return err != MQG_OK ? err : MQG_NOT_FOUND;
-    }
-    err = zeros ? MQG_CORRUPT : jrn_seg_head_decode(mqg_slice_of(copy, sizeof copy), &h, sc->e);
-    if (err == MQG_UNSUPPORTED)
-        return err;
-    if (err != MQG_OK) {
-        err = scan_damage(sc, seg, 0, "the header does not check");
-        return err == MQG_OK ? MQG_EXISTS : err; /* left where it is */
-    }
-    seg->use = h.use;
-    seg->oversized = (h.flags & JRN_SEG_OVERSIZED) != 0;
-    if (h.bytes < seg->bytes)
-        seg->bytes = h.bytes;
-    return MQG_OK;
-}
-
-static enum mqg_err scan_uuid(struct scan *sc, const struct jrn_seg *seg)
-{
-    if (sc->nall == 1)
-        memcpy(sc->s->uuid, seg->use.uuid, 16);
-    if (memcmp(sc->s->uuid, seg->use.uuid, 16) == 0)
-        return MQG_OK;
-    return mqg_error_set(sc->e, MQG_CORRUPT, 0, "%s holds segments of two journals (%s is of another)",
-                         sc->s->path, seg->name);
-}
-
-static enum mqg_err scan_open(struct scan *sc, const char *name)
-{
-    char path[4096];
-    struct jrn_seg *seg = jrn_seg_new();
-    memcpy(seg->name, name, strlen(name) + 1);
-    jrn_path(sc->s, name, path);
-    seg->fd = sc->s->fs->open(sc->s->fs->ctx, path, O_RDWR);
-    int r = seg->fd < 0 ? seg->fd : sc->s->fs->size(sc->s->fs->ctx, seg->fd, &seg->bytes);
-    if (r < 0) {
-        jrn_seg_free(sc->s, &seg);
-        return scan_io(sc, "open", name, r);
-    }
-    sc->s->disk_bytes += seg->bytes;
-    enum mqg_err err = scan_header(sc, seg);
-    if (err == MQG_OK) {
-        if (sc->nall == sc->cap_all) {
-            sc->cap_all = sc->cap_all ? sc->cap_all * 2 : 64;
-            sc->all = mqg_xrealloc(sc->all, sc->cap_all * sizeof(struct jrn_seg *));
-        }
-        sc->all[sc->nall++] = seg;
-        return scan_uuid(sc, seg);
-    }
-    sc->in = NULL;
-    if (err == MQG_NOT_FOUND)
-        jrn_seg_unlink(sc->s, &seg);
-    else
-        jrn_seg_free(sc->s, &seg);
-    return err == MQG_NOT_FOUND || err == MQG_EXISTS ? MQG_OK : err;
-}
-
-static enum mqg_err scan_files(struct scan *sc)
-{
-    struct scan_names list = {.sc = sc};
-    int r = sc->s->fs->list(sc->s->fs->ctx, sc->s->path, scan_name, &list);
-    enum mqg_err err = r < 0 ? scan_io(sc, "list", "", r) : MQG_OK;
-    for (size_t i = 0; i < list.n && err == MQG_OK; i++)
-        err = scan_open(sc, list.names[i]);
-    free(list.names);
-    return err;
-}
-
-/* ---- 2 sequences ---------------------------------------------------------------------------------------------------------- */
-
-static enum mqg_err scan_sequences(struct scan *sc)
-{
-    for (size_t i = 0; i < sc->nall; i++) {
-        struct jrn_seg *seg = sc->all[i];
-        struct jrn_frame f;
-        struct mqg_slice bytes;
-        enum mqg_err err = scan_frame(sc, seg, JRN_HEADER_BYTES, &f, &bytes);
-        if (err != MQG_OK && err != MQG_CORRUPT)
-            return err;
-        if (err == MQG_CORRUPT)
-            continue;
-        seg->seq = f.seq;
-        seg->first_number = f.number;
-        if (!sc->tail || seg->seq > sc->tail->seq)
-            sc->tail = seg;
-    }
-    return MQG_OK;
-}
-
-/* ---- 3 the tail ------------------------------------------------------------------------------------------------------------ */
-
-static enum mqg_err scan_tail_records(struct scan *sc, struct mqg_slice bytes, bool first)
+    static enum mqg_err scan_tail_records(struct scan *sc, struct mqg_slice bytes, bool first)
 {
     struct jrn_walk w;
     struct jrn_rec rec;
@@ -318,8 +42,9 @@ static enum mqg_err scan_tail_records(struct scan *sc, struct mqg_slice bytes, b
             (void)mqg_dynbuf_slice(&sc->freed, rec.main);
     }
     sc->lost = sc->lost || (first && !manifest);
-    return first && !manifest ? scan_damage(sc, sc->tail, JRN_HEADER_BYTES, "no manifest in the first frame")
-                              : MQG_OK;
+    return first && !manifest
+               ? jrn_scan_damage(sc, sc->tail, JRN_HEADER_BYTES, "no manifest in the first frame")
+               : MQG_OK;
 }
 
 /* Walks the tail: its end, last number, term; manifest and frees. */
@@ -330,7 +55,7 @@ static enum mqg_err scan_tail(struct scan *sc)
     struct mqg_slice bytes;
     enum mqg_err err;
     seg->last_number = seg->first_number - 1;
-    while ((err = scan_frame(sc, seg, seg->end, &f, &bytes)) == MQG_OK) {
+    while ((err = jrn_scan_frame(sc, seg, seg->end, &f, &bytes)) == MQG_OK) {
         if (f.number != seg->last_number + 1 || f.seq != seg->seq)
             break;
         err = scan_tail_records(sc, bytes, f.number == seg->first_number);
@@ -346,18 +71,19 @@ static enum mqg_err scan_tail(struct scan *sc)
     return err == MQG_CORRUPT ? MQG_OK : err;
 }
 
-/* ---- 4 torn or damaged ------------------------------------------------------------------------------------------------------ */
+/* ---- 4 torn or damaged --------------------------------------------------------------------------------- */
 
-/* A blank segment that was in use after all. Going on without its first frame, its manifest is lost: then every segment
- * that is used counts. Facts in one that had been freed were said again, so reading it does no harm. */
+/* A blank segment that was in use after all. Going on without its first frame, its manifest is lost: then
+ * every segment that is used counts. Facts in one that had been freed were said again, so reading it does no
+ * harm. */
 static enum mqg_err scan_lost_start(struct scan *sc, struct jrn_seg *seg, uint64_t at)
 {
     struct jrn_frame f;
     struct mqg_slice bytes;
-    enum mqg_err err = scan_damage(sc, seg, JRN_HEADER_BYTES,
-                                   "the first frame of a segment in use does not check");
+    enum mqg_err err = jrn_scan_damage(sc, seg, JRN_HEADER_BYTES,
+                                       "the first frame of a segment in use does not check");
     if (err == MQG_OK)
-        err = scan_bytes(sc, seg, at, JRN_FRAME_HEAD, &bytes);
+        err = jrn_scan_bytes(sc, seg, at, JRN_FRAME_HEAD, &bytes);
     if (err != MQG_OK || jrn_frame_head(bytes, &seg->use, at, &f) != MQG_OK)
         return err;
     seg->seq = f.seq;
@@ -370,9 +96,9 @@ static enum mqg_err scan_lost_start(struct scan *sc, struct jrn_seg *seg, uint64
     return MQG_OK;
 }
 
-/* A blank segment with a witness for more than the tail has is no blank. Without any tail at all the journal is new (then
- * nothing was durable when its first frames were written), or the first frame of its only segment is damaged: a segment is
- * freed only by a record in its durable successor. */
+/* A blank segment with a witness for more than the tail has is no blank. Without any tail at all the journal
+ * is new (then nothing was durable when its first frames were written), or the first frame of its only
+ * segment is damaged: a segment is freed only by a record in its durable successor. */
 static enum mqg_err scan_blanks(struct scan *sc)
 {
     uint64_t number = sc->tail ? sc->tail->last_number : 0;
@@ -381,9 +107,10 @@ static enum mqg_err scan_blanks(struct scan *sc)
         struct scan_rest rest;
         if (seg->seq)
             continue;
-        /* After a clean stop only damage can hide a frame, and damage to a first frame leaves the second near by. */
+        /* After a clean stop only damage can hide a frame, and damage to a first frame leaves the second near
+         * by. */
         uint64_t end = sc->clean && seg->bytes > SCAN_NEAR ? SCAN_NEAR : seg->bytes;
-        enum mqg_err err = scan_rest(sc, seg, JRN_HEADER_BYTES, end, number, &rest);
+        enum mqg_err err = jrn_scan_rest(sc, seg, JRN_HEADER_BYTES, end, number, &rest);
         if (err == MQG_OK && rest.witness)
             err = scan_lost_start(sc, seg, rest.witness);
         if (err != MQG_OK)
@@ -396,13 +123,14 @@ static enum mqg_err scan_end(struct scan *sc)
 {
     struct jrn_seg *tail = sc->tail;
     struct scan_rest rest;
-    enum mqg_err err = scan_rest(sc, tail, tail->end, tail->bytes, tail->last_number, &rest);
+    enum mqg_err err = jrn_scan_rest(sc, tail, tail->end, tail->bytes, tail->last_number, &rest);
     if (err != MQG_OK)
         return err;
     sc->torn = rest.any != 0;
     sc->clean = sc->clean && !sc->torn;
-    return rest.witness ? scan_damage(sc, tail, tail->end, "a frame that had been confirmed does not check")
-                        : MQG_OK;
+    return rest.witness
+               ? jrn_scan_damage(sc, tail, tail->end, "a frame that had been confirmed does not check")
+               : MQG_OK;
 }
 
 /* Zeros behind the cut: frames that were cut must never continue the log that is written over them. */
@@ -419,12 +147,13 @@ static enum mqg_err scan_wipe(struct scan *sc)
     sc->in = NULL;
     mqg_log(MQG_LOG_WARN, MQG_EVENT_RECOVERY, "store=%s what=torn_tail file=%s cut_at=%llu last_frame=%llu",
             sc->s->section, tail->name, (unsigned long long)tail->end, (unsigned long long)tail->last_number);
-    return r < 0 ? scan_io(sc, "write", tail->name, r) : MQG_OK;
+    return r < 0 ? jrn_scan_io(sc, "write", tail->name, r) : MQG_OK;
 }
 
-/* ---- 5 what counts ---------------------------------------------------------------------------------------------------------- */
+/* ---- 5 what counts ------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static bool scan_is_freed(const struct scan *sc, uint64_t seq, uint64_t nonce)
+    static bool scan_is_freed(const struct scan *sc, uint64_t seq, uint64_t nonce)
 {
     struct jrn_triple t;
     for (size_t i = 0; jrn_rec_free(mqg_dynbuf_view(&sc->freed), i, &t); i++)
@@ -486,7 +215,7 @@ static enum mqg_err scan_manifest(struct scan *sc)
             char what[128];
             snprintf(what, sizeof what, "segment %llu, which the manifest names, %s",
                      (unsigned long long)row.seq, fits ? "is missing" : "stands out of order");
-            enum mqg_err err = scan_damage(sc, NULL, 0, what);
+            enum mqg_err err = jrn_scan_damage(sc, NULL, 0, what);
             if (err != MQG_OK)
                 return err;
             continue;
@@ -518,12 +247,12 @@ static enum mqg_err scan_apply(struct scan *sc, struct jrn_seg *seg)
     uint64_t off = JRN_HEADER_BYTES;
     bool damaged = false;
     while (off < seg->end) {
-        enum mqg_err err = scan_frame(sc, seg, off, &f, &bytes);
+        enum mqg_err err = jrn_scan_frame(sc, seg, off, &f, &bytes);
         if (err == MQG_OK && f.seq != seg->seq)
             err = MQG_CORRUPT;
         if (err == MQG_CORRUPT) { /* once per run of bad bytes; then every block until a frame checks */
             err = damaged ? MQG_OK
-                          : scan_damage(sc, seg, off, "a frame that had been confirmed does not check");
+                          : jrn_scan_damage(sc, seg, off, "a frame that had been confirmed does not check");
             damaged = true;
             off += JRN_BLOCK;
             if (err == MQG_OK)
@@ -549,7 +278,7 @@ static enum mqg_err scan_stretch(struct scan *sc)
     struct jrn_frame f;
     struct mqg_slice bytes;
     for (uint64_t off = seg->end; off < seg->bytes; off += JRN_BLOCK) {
-        enum mqg_err err = scan_frame(sc, seg, off, &f, &bytes);
+        enum mqg_err err = jrn_scan_frame(sc, seg, off, &f, &bytes);
         if (err != MQG_OK && err != MQG_CORRUPT)
             return err;
         if (err == MQG_OK && f.seq == seg->seq && f.number > seg->last_number) {
@@ -560,9 +289,10 @@ static enum mqg_err scan_stretch(struct scan *sc)
     return MQG_OK;
 }
 
-/* ---- taking over -------------------------------------------------------------------------------------------------------------- */
+/* ---- taking over --------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static void scan_taken(struct scan *sc, const struct jrn_seg *seg)
+    static void scan_taken(struct scan *sc, const struct jrn_seg *seg)
 {
     for (size_t i = 0; i < sc->nall; i++)
         if (sc->all[i] == seg)
@@ -604,7 +334,7 @@ static enum mqg_err scan_adopt_blank(struct scan *sc)
         }
         int r = jrn_seg_renew(sc->s, seg);
         if (r < 0) {
-            enum mqg_err err = scan_io(sc, "write", seg->name, r);
+            enum mqg_err err = jrn_scan_io(sc, "write", seg->name, r);
             jrn_seg_free(sc->s, &seg);
             return err;
         }
@@ -634,14 +364,14 @@ static enum mqg_err scan_tail_settled(struct scan *sc)
     if (err == MQG_OK)
         err = scan_manifest(sc);
     int r = err == MQG_OK && !sc->clean ? jrn_fs_sync(sc->s->fs, sc->tail->fd) : 0;
-    return r < 0 ? scan_io(sc, "fdatasync", sc->tail->name, r) : err;
+    return r < 0 ? jrn_scan_io(sc, "fdatasync", sc->tail->name, r) : err;
 }
 
 static enum mqg_err scan_log(struct scan *sc)
 {
-    enum mqg_err err = scan_files(sc);
+    enum mqg_err err = jrn_scan_files(sc);
     if (err == MQG_OK)
-        err = scan_sequences(sc);
+        err = jrn_scan_sequences(sc);
     if (err == MQG_OK && sc->tail)
         err = scan_tail(sc);
     if (err == MQG_OK && sc->tail)

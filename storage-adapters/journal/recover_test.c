@@ -274,8 +274,8 @@ static void recover_seal_is_a_witness(void **state)
     kit_fini(&k);
 }
 
-/* Fills the body, at every 512-byte bound that it may come to lie on, with a head that is ours in all but its place: the
- * right journal, nonce and sums, and it vouches for everything. */
+/* Fills the body, at every 512-byte bound that it may come to lie on, with a head that is ours in all but its
+ * place: the right journal, nonce and sums, and it vouches for everything. */
 static void recover_forge(uint8_t *body, size_t bytes, const uint8_t *seg, size_t len)
 {
     struct jrn_seg_head h;
@@ -288,7 +288,8 @@ static void recover_forge(uint8_t *body, size_t bytes, const uint8_t *seg, size_
         jrn_frame_encode(body + at, &h.use, &f);
 }
 
-/* A client's body that looks like frames of ours: nobody takes it for one, neither to continue the log nor as a witness. */
+/* A client's body that looks like frames of ours: nobody takes it for one, neither to continue the log nor as
+ * a witness. */
 static void recover_forged_frame(void **state)
 {
     struct kit k;
@@ -323,8 +324,8 @@ static void recover_forged_frame(void **state)
     kit_fini(&k);
 }
 
-/* Two frames of one commit; the first is torn, the second whole. Both are cut, and the second stays so when a new frame of
- * the same size and number takes the place of the first. */
+/* Two frames of one commit; the first is torn, the second whole. Both are cut, and the second stays so when a
+ * new frame of the same size and number takes the place of the first. */
 static void recover_cut_stays_cut(void **state)
 {
     struct kit k;
@@ -358,7 +359,8 @@ static void recover_cut_stays_cut(void **state)
     kit_fini(&k);
 }
 
-/* The frame's head is whole and its length runs over bytes of another use of the same file, which would all check. */
+/* The frame's head is whole and its length runs over bytes of another use of the same file, which would all
+ * check. */
 static void recover_stale_bytes(void **state)
 {
     struct kit k;

@@ -59,8 +59,9 @@ static void recycle_bounds_disk(void **state)
     kit_fini(&k);
 }
 
-/* One slow queue holds the first segment; all others are let go out of order. Definitions that stood only in those, and
- * settles of messages that stand in the slow one's segment, must survive a crash: nothing comes back. */
+/* One slow queue holds the first segment; all others are let go out of order. Definitions that stood only in
+ * those, and settles of messages that stand in the slow one's segment, must survive a crash: nothing comes
+ * back. */
 static void recycle_out_of_order(void **state)
 {
     struct kit k;
@@ -106,7 +107,8 @@ static void recycle_out_of_order(void **state)
     kit_fini(&k);
 }
 
-/* A definition that changes all the time while segments go: the last word is never replaced by an older one. */
+/* A definition that changes all the time while segments go: the last word is never replaced by an older one.
+ * */
 static void recycle_last_word(void **state)
 {
     struct kit k;
@@ -145,8 +147,8 @@ static bool recycle_is_told(struct kit *k, uint64_t arg)
     return atomic_load((_Atomic int *)(uintptr_t)arg) != 0;
 }
 
-/* The keeper's work by hand, with another writer in between: it reads the old definition, then comes a newer one, then its
- * copy of the old one is committed. The newer one is the last word all the same. */
+/* The keeper's work by hand, with another writer in between: it reads the old definition, then comes a newer
+ * one, then its copy of the old one is committed. The newer one is the last word all the same. */
 static void recycle_overtaken(void **state)
 {
     struct kit k;

@@ -1,9 +1,10 @@
 /* restate.c - reads a segment that is to go and writes what still counts into a chunk.
  *
- * Facts first ask a cheap question: does any other segment hold messages of this queue in this span? A busy queue moves
- * on, its settles and its messages leave together, and the answer is no for the whole segment: then it is not even read.
- * A slow queue's old segment makes the answer yes for what was published beside it; those facts are few ranges once they
- * are merged. Facts about qseqs above all that ever came (a SETTLE that overtook its MSG) are kept as well. */
+ * Facts first ask a cheap question: does any other segment hold messages of this queue in this span? A busy
+ * queue moves on, its settles and its messages leave together, and the answer is no for the whole segment:
+ * then it is not even read. A slow queue's old segment makes the answer yes for what was published beside it;
+ * those facts are few ranges once they are merged. Facts about qseqs above all that ever came (a SETTLE that
+ * overtook its MSG) are kept as well. */
 #include "restate.h"
 
 #include <stdlib.h>
@@ -27,7 +28,7 @@ struct restate {
     size_t moved_bytes;
 };
 
-/* ---- who still needs a fact ------------------------------------------------------------------------------------------------- */
+/* ---- who still needs a fact ---------------------------------------------------------------------------- */
 
 static bool restate_overlaps(const struct jrn_span *span, uint64_t first, uint64_t last)
 {
@@ -67,9 +68,10 @@ static bool restate_wants(struct restate *rs, uint64_t queue_id, uint64_t first,
     return wants;
 }
 
-/* ---- collecting -------------------------------------------------------------------------------------------------------------- */
+/* ---- collecting ---------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static void restate_fact(struct restate *rs, uint64_t queue_id, struct mqg_range r)
+    static void restate_fact(struct restate *rs, uint64_t queue_id, struct mqg_range r)
 {
     bool fresh;
     uint32_t *at = jrn_map_put(&rs->queue_of, queue_id, &fresh);
@@ -100,7 +102,8 @@ static void restate_keyed(struct restate *rs, const struct jrn_rec *rec, uint32_
     struct jrn_keyed key = {0};
     if (!jrn_key_of(rec->type, rec->main, &key) || !jrn_keys_is(&rs->s->keys, &key, rs->seg->seq, off))
         return;
-    /* Of a deleted partition only the tombstone matters, and a tombstone only while something older stands. */
+    /* Of a deleted partition only the tombstone matters, and a tombstone only while something older stands.
+     * */
     bool of_gone = rec->type != JRN_REC_META && rec->type != JRN_REC_STREAM && rec->main.len >= 8 &&
                    jrn_stream_gone(rs->s, mqg_le64(rec->main.ptr));
     if (of_gone || (key.gone && rs->oldest)) {
@@ -136,10 +139,11 @@ static void restate_record(struct restate *rs, const struct jrn_rec *rec, uint32
     }
 }
 
-/* ---- reading ----------------------------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-static bool restate_frame(struct restate *rs, const uint8_t *p, size_t have, uint64_t off,
-                          struct jrn_frame *f)
+    static bool restate_frame(struct restate *rs, const uint8_t *p, size_t have, uint64_t off,
+                              struct jrn_frame *f)
 {
     struct jrn_walk w;
     struct jrn_rec rec;
@@ -189,9 +193,10 @@ static bool restate_read(struct restate *rs)
     return good;
 }
 
-/* ---- writing ----------------------------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-static int restate_order(const void *a, const void *b)
+    static int restate_order(const void *a, const void *b)
 {
     const struct mqg_range *x = a, *y = b;
     return x->first < y->first ? -1 : x->first > y->first;

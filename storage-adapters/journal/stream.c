@@ -1,13 +1,15 @@
-/* stream.c - partitions that live in the journal's segments: where each batch stands, and how far the log is whole.
+/* stream.c - partitions that live in the journal's segments: where each batch stands, and how far the log is
+ * whole.
  *
- * Offsets are given by the host under the partition's lock, but batches of one partition come by several lanes and so in
- * any order. The high watermark is the end of the run that is contiguous and durable: a batch beyond a gap is kept, not
- * shown. After an unclean stop a gap may remain for ever (the batch in it was never confirmed); then the log is cut there,
- * and a CUT record says "batches of earlier terms from this offset on are void": the term is raised at each start, so the
- * offsets can be given again, and a second recovery does not find the old bytes. A CUT is a fact, it may be said twice.
+ * Offsets are given by the host under the partition's lock, but batches of one partition come by several
+ * lanes and so in any order. The high watermark is the end of the run that is contiguous and durable: a batch
+ * beyond a gap is kept, not shown. After an unclean stop a gap may remain for ever (the batch in it was never
+ * confirmed); then the log is cut there, and a CUT record says "batches of earlier terms from this offset on
+ * are void": the term is raised at each start, so the offsets can be given again, and a second recovery does
+ * not find the old bytes. A CUT is a fact, it may be said twice.
  *
- * An index row of 40 bytes per batch stays in memory; partition files with a sparse index take over later. Until then a
- * batch keeps its segment alive until it is trimmed. */
+ * An index row of 40 bytes per batch stays in memory; partition files with a sparse index take over later.
+ * Until then a batch keeps its segment alive until it is trimmed. */
 #include "journal.h"
 
 #include <stdlib.h>
@@ -102,7 +104,7 @@ static struct stream_part *stream_find(struct jrn_streams *st, uint64_t id)
     return at == JRN_MAP_NONE || st->parts[at].gone ? NULL : &st->parts[at];
 }
 
-/* ---- the index of a partition ------------------------------------------------------------------------------------------- */
+/* ---- the index of a partition -------------------------------------------------------------------------- */
 
 static uint64_t stream_end(const struct jrn_batch_ref *ref)
 {
@@ -167,9 +169,10 @@ static void stream_delete(struct mqg_store *s, struct stream_part *p)
     p->cap = 0;
 }
 
-/* ---- positions ------------------------------------------------------------------------------------------------------------ */
+/* ---- positions ----------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static void stream_position(struct jrn_streams *st, struct mqg_slice main, uint64_t offset)
+    static void stream_position(struct jrn_streams *st, struct mqg_slice main, uint64_t offset)
 {
     struct jrn_keyed key = {0};
     bool fresh;
@@ -205,7 +208,7 @@ enum mqg_err jrn_position_get(struct mqg_store *s, struct mqg_slice group, uint6
     return found ? MQG_OK : MQG_NOT_FOUND;
 }
 
-/* ---- what became durable ---------------------------------------------------------------------------------------------------- */
+/* ---- what became durable ------------------------------------------------------------------------------- */
 
 /* Moves the waits that are over to the list of those to tell. Under the lock. */
 static void stream_wake(struct jrn_streams *st, struct stream_part *p)
@@ -259,10 +262,11 @@ void jrn_streams_apply(struct mqg_store *s, const struct jrn_chunk *c)
     st->nready = 0;
 }
 
-/* ---- recovery -------------------------------------------------------------------------------------------------------------- */
+/* ---- recovery ------------------------------------------------------------------------------------------ */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-void jrn_streams_found_batch(struct mqg_store *s, struct jrn_seg *seg, uint64_t off,
-                             const struct jrn_batch *b, uint64_t term)
+    void jrn_streams_found_batch(struct mqg_store *s, struct jrn_seg *seg, uint64_t off,
+                                 const struct jrn_batch *b, uint64_t term)
 {
     struct stream_part *p = stream_part(s->streams, b->partition);
     struct jrn_batch_ref ref = {b->base_offset,         b->max_time_ms, b->count,
@@ -378,10 +382,11 @@ void jrn_streams_found_end(struct mqg_store *s, struct mqg_recover *r, uint64_t 
     }
 }
 
-/* ---- reading ----------------------------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, struct jrn_batch_ref *refs,
-                              size_t max, size_t *n)
+    enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, struct jrn_batch_ref *refs,
+                                  size_t max, size_t *n)
 {
     struct jrn_streams *st = s->streams;
     enum mqg_err err = MQG_NOT_FOUND;

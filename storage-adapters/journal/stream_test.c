@@ -1,4 +1,5 @@
-/* stream_test.c - partitions: order by offset whatever the order of lanes, the high watermark, reading, cutting. */
+/* stream_test.c - partitions: order by offset whatever the order of lanes, the high watermark, reading,
+ * cutting. */
 #include "test_kit.h"
 
 enum { PART = 5 };
@@ -137,8 +138,8 @@ static void stream_trims(void **state)
     kit_fini(&k);
 }
 
-/* A batch that never came leaves a gap: the log is cut there, once; its offsets are given again, and what stood beyond the
- * gap never comes back, not even when new batches fill it exactly. */
+/* A batch that never came leaves a gap: the log is cut there, once; its offsets are given again, and what
+ * stood beyond the gap never comes back, not even when new batches fill it exactly. */
 static void stream_cuts_at_gap(void **state)
 {
     struct kit k;

@@ -49,9 +49,10 @@ void kit_fini(struct kit *k)
     kit_wipe(k->path);
 }
 
-/* ---- the host ------------------------------------------------------------------------------------------------------------ */
+/* ---- the host ------------------------------------------------------------------------------------------ */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static void kit_done(void *host, uint32_t lane, uint64_t ticket)
+    static void kit_done(void *host, uint32_t lane, uint64_t ticket)
 {
     struct kit *k = host;
     if (k->record)
@@ -114,9 +115,10 @@ static void kit_tell_stream(void *arg, uint64_t partition, const struct mqg_stre
     k->streams[k->nstream++].b = *b;
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-static void kit_forget(struct kit *k)
+    static void kit_forget(struct kit *k)
 {
     k->nmsg = k->nmeta = k->nstream = 0;
     atomic_store(&k->failed, 0);
@@ -183,9 +185,10 @@ void kit_crash(struct kit *k)
     kit_end(k);
 }
 
-/* ---- work -------------------------------------------------------------------------------------------------------------------- */
+/* ---- work ---------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-struct mqg_msg *kit_msg_new(struct mqg_slice key, size_t body_bytes, uint64_t mark)
+    struct mqg_msg *kit_msg_new(struct mqg_slice key, size_t body_bytes, uint64_t mark)
 {
     struct mqg_msg_parts p = {.proto = MQG_PROTO_AMQP091,
                               .flags = MQG_MSG_PERSISTENT,
@@ -314,9 +317,10 @@ struct mqg_store_stats kit_stats(struct kit *k)
     return st;
 }
 
-/* ---- files ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- files --------------------------------------------------------------------------------------------- */
+*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-static bool kit_ends(const char *name, const char *end)
+    static bool kit_ends(const char *name, const char *end)
 {
     size_t n = strlen(name), e = strlen(end);
     return n >= e && strcmp(name + n - e, end) == 0;
