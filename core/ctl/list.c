@@ -102,6 +102,7 @@ static const struct column connection_columns[] = {
     {.word = "frame_max"},
     {.word = "channel_max"},
     {.word = "client_properties"},
+    {.word = "user_provided_name"},
     {.word = "connected_at"},
     {.word = "recv_oct"},
     {.word = "recv_cnt"},

@@ -116,6 +116,9 @@ static json_t *connection_json(const struct mqg_conn *c)
                                    .end = describe_end};
     if (mqg_conn_protocol(c)->describe != NULL)
         mqg_conn_protocol(c)->describe(c, &visitor);
+    json_t *given = json_object_get(json_object_get(out, "client_properties"), "connection_name");
+    if (json_is_string(given))
+        json_object_set(out, "user_provided_name", given);
     return out;
 }
 

@@ -241,6 +241,11 @@ def test_connections_channels_consumers(api, vhost, amqp):
     api.get("queues", vhost, "q").expect(200, consumers=1, consumer_details=consumer)
 
 
+def test_a_name_of_the_client_s_own(api, amqp, vhost):
+    amqp.connect(virtual_host=vhost, client_properties={"connection_name": "billing"})
+    assert [c["user_provided_name"] for c in api.get("connections").json if c["vhost"] == vhost] == ["billing"]
+
+
 def test_close_a_connection(api, vhost, amqp):
     conn = amqp.connect(virtual_host=vhost)
     name = [c["name"] for c in api.get("connections").json if c["vhost"] == vhost][0]
