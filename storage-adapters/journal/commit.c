@@ -31,9 +31,8 @@ enum {
 };
 
 /* ---- failure ------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text)
+void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text)
 {
     if (atomic_exchange(&s->failed, true))
         return;
@@ -52,9 +51,8 @@ static int commit_fail(struct mqg_store *s, const char *call, int r)
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    static int commit_sync(struct mqg_store *s)
+static int commit_sync(struct mqg_store *s)
 {
     struct jrn_committer *com = &s->com;
     uint64_t begin = mqg_clock_mono_us();
@@ -128,9 +126,8 @@ static int commit_frame(struct mqg_store *s, struct jrn_chunk *first, const stru
 }
 
 /* ---- segments ------------------------------------------------------------------------------------------ */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static struct jrn_chunk *commit_own_chunk(struct mqg_store *s)
+static struct jrn_chunk *commit_own_chunk(struct mqg_store *s)
 {
     struct jrn_chunk *c = jrn_chunk_new();
     jrn_chunk_begin(c, COMMIT_LANE, 0, 0, atomic_fetch_add(&s->salt, 1));
@@ -207,10 +204,9 @@ static int commit_roll(struct mqg_store *s, uint64_t need)
 }
 
 /* ---- a round ------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    /* A record that was written again is void when its key got a newer one meanwhile. */
-    static void commit_void_stale(struct mqg_store *s, struct jrn_chunk *c)
+/* A record that was written again is void when its key got a newer one meanwhile. */
+static void commit_void_stale(struct mqg_store *s, struct jrn_chunk *c)
 {
     if (!c->restates)
         return;
@@ -361,9 +357,8 @@ static int commit_seal(struct mqg_store *s, bool clean)
 }
 
 /* ---- the thread ---------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static bool commit_urgent(const struct mqg_store *s)
+static bool commit_urgent(const struct mqg_store *s)
 {
     if (atomic_load(&s->closing))
         return true;

@@ -103,10 +103,8 @@ static struct found_queue *found_queue(struct jrn_found *f, uint64_t id)
 }
 
 /* ---- records ------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static void found_dests(struct jrn_found *f, struct jrn_seg *seg, struct mqg_slice tail,
-                            struct found_msg m)
+static void found_dests(struct jrn_found *f, struct jrn_seg *seg, struct mqg_slice tail, struct found_msg m)
 {
     struct jrn_dests it;
     struct mqg_dest d;
@@ -255,9 +253,8 @@ enum mqg_err jrn_found_frame(struct jrn_found *f, struct jrn_seg *seg, struct mq
 }
 
 /* ---- telling ------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static int found_msg_order(const void *a, const void *b)
+static int found_msg_order(const void *a, const void *b)
 {
     const struct found_msg *x = a, *y = b;
     return x->qseq < y->qseq ? -1 : x->qseq > y->qseq;

@@ -156,9 +156,8 @@ static inline const char *jrn_errno(int negative)
 }
 
 /* ---- segment.c ----------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    void jrn_path(const struct mqg_store *s, const char *name, char out[4096]);
+void jrn_path(const struct mqg_store *s, const char *name, char out[4096]);
 /* Makes a new file with a durable header and name. zero: written once with zeros, else only allocated. 0 or
  * -errno. */
 int jrn_seg_create(struct mqg_store *s, uint64_t bytes, bool oversized, bool zero, struct jrn_seg **out);
@@ -178,9 +177,8 @@ void jrn_lists_free(struct mqg_store *s); /* at the end: all segments, closed */
 void jrn_seg_give(struct mqg_store *s, struct jrn_seg *seg);
 
 /* ---- lane.c -------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    void jrn_lane_fini(struct jrn_lane *lane);
+void jrn_lane_fini(struct jrn_lane *lane);
 struct mqg_extent *jrn_extent_new(struct mqg_store *s, struct jrn_lane *lane);
 struct mqg_extent *jrn_extent_open(struct mqg_store *s, uint32_t lane);
 void jrn_extent_dead(struct mqg_store *s, struct mqg_extent *x);
@@ -198,18 +196,16 @@ void jrn_inbox_gather(struct mqg_store *s);
 void jrn_inbox_sleep(struct mqg_store *s, enum jrn_sleep how, uint64_t us);
 
 /* ---- commit.c ------------------------------------------------------------------------------------------ */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text);
+void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text);
 int jrn_committer_start(struct mqg_store *s);
 void jrn_committer_stop(
     struct mqg_store *s); /* ends the thread; with s->closing it empties the inbox and seals first */
 void jrn_committer_fini(struct mqg_store *s);
 
 /* ---- keys.c -------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    void jrn_keys_init(struct jrn_keys *k);
+void jrn_keys_init(struct jrn_keys *k);
 void jrn_keys_fini(struct jrn_keys *k);
 /* Notes the latest place of a key. */
 void jrn_keys_set(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq, uint32_t off);
@@ -218,14 +214,12 @@ bool jrn_keys_is(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq, 
 void jrn_keys_drop(struct jrn_keys *k, const struct jrn_keyed *key);
 
 /* ---- recover.c ----------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    enum mqg_err jrn_recover(struct mqg_store *s, struct mqg_recover *r, struct mqg_error *e);
+enum mqg_err jrn_recover(struct mqg_store *s, struct mqg_recover *r, struct mqg_error *e);
 
 /* ---- load.c -------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    struct jrn_readers *jrn_readers_new(struct mqg_store *s);
+struct jrn_readers *jrn_readers_new(struct mqg_store *s);
 int jrn_readers_start(struct jrn_readers *r);
 void jrn_readers_stop(struct jrn_readers *r);
 void jrn_readers_free(struct jrn_readers **r);
@@ -233,9 +227,8 @@ void jrn_load(struct mqg_store *s, struct mqg_load_req *req);
 void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r);
 
 /* ---- stream.c ------------------------------------------------------------------------------------------ */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    struct jrn_streams *jrn_streams_new(struct mqg_store *s);
+struct jrn_streams *jrn_streams_new(struct mqg_store *s);
 void jrn_streams_free(struct jrn_streams **st);
 /* The chunk is durable: its notes take effect. Committer. */
 void jrn_streams_apply(struct mqg_store *s, const struct jrn_chunk *c);
@@ -267,9 +260,8 @@ enum mqg_err jrn_position_get(struct mqg_store *s, struct mqg_slice group, uint6
                               uint64_t *offset);
 
 /* ---- keeper.c ------------------------------------------------------------------------------------------ */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    struct jrn_keeper *jrn_keeper_new(struct mqg_store *s);
+struct jrn_keeper *jrn_keeper_new(struct mqg_store *s);
 int jrn_keeper_start(struct jrn_keeper *k);
 void jrn_keeper_stop(struct jrn_keeper *k);
 void jrn_keeper_free(struct jrn_keeper **k);

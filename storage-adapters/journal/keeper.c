@@ -53,9 +53,8 @@ struct jrn_keeper {
 };
 
 /* ---- spares -------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    struct jrn_seg *jrn_spare_take(struct mqg_store *s)
+struct jrn_seg *jrn_spare_take(struct mqg_store *s)
 {
     pthread_mutex_lock(&s->seg_lock);
     struct jrn_seg *seg = s->spares;
@@ -123,9 +122,8 @@ static void keeper_spare(struct mqg_store *s)
 }
 
 /* ---- letting go ---------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    static void keeper_told(struct jrn_chunk *c, void *arg)
+static void keeper_told(struct jrn_chunk *c, void *arg)
 {
     struct jrn_keeper *k = arg;
     (void)c;
@@ -210,9 +208,8 @@ static bool keeper_recycle(struct jrn_keeper *k)
 }
 
 /* ---- the disk ------------------------------------------------------------------------------------------ */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static uint64_t keeper_need(struct mqg_store *s)
+static uint64_t keeper_need(struct mqg_store *s)
 {
     int64_t queued = atomic_load(&s->queued_bytes);
     pthread_mutex_lock(&s->seg_lock);
@@ -244,9 +241,8 @@ static void keeper_disk(struct mqg_store *s)
 }
 
 /* ---- the thread ---------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static void keeper_sleep(struct jrn_keeper *k)
+static void keeper_sleep(struct jrn_keeper *k)
 {
     uint64_t commits = atomic_load(&k->s->stat_commits);
     int ms = commits == k->commits_seen ? KEEPER_IDLE_MS : KEEPER_TURN_MS;

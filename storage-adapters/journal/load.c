@@ -163,9 +163,8 @@ static void load_work(struct mqg_store *s, struct load_job *job, bool nowait)
 }
 
 /* ---- jobs ---------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    static void load_unpin(struct mqg_store *s, struct jrn_seg *seg)
+static void load_unpin(struct mqg_store *s, struct jrn_seg *seg)
 {
     bool dead = atomic_load(&seg->live) == 0; /* before: without the pin the keeper may free it */
     if (atomic_fetch_sub(&seg->pins, 1) == 1 && dead)
@@ -270,9 +269,8 @@ void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r)
 }
 
 /* ---- the pool ------------------------------------------------------------------------------------------ */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    static struct load_job *readers_take(struct jrn_readers *r)
+static struct load_job *readers_take(struct jrn_readers *r)
 {
     pthread_mutex_lock(&r->lock);
     while (!r->first && !r->stop)

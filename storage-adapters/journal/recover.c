@@ -27,9 +27,8 @@
 enum { SCAN_NEAR = 1 << 20, SCAN_PROGRESS_US = 1000 * 1000 };
 
 /* ---- 3 the tail ---------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static enum mqg_err scan_tail_records(struct scan *sc, struct mqg_slice bytes, bool first)
+static enum mqg_err scan_tail_records(struct scan *sc, struct mqg_slice bytes, bool first)
 {
     struct jrn_walk w;
     struct jrn_rec rec;
@@ -151,9 +150,8 @@ static enum mqg_err scan_wipe(struct scan *sc)
 }
 
 /* ---- 5 what counts ------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static bool scan_is_freed(const struct scan *sc, uint64_t seq, uint64_t nonce)
+static bool scan_is_freed(const struct scan *sc, uint64_t seq, uint64_t nonce)
 {
     struct jrn_triple t;
     for (size_t i = 0; jrn_rec_free(mqg_dynbuf_view(&sc->freed), i, &t); i++)
@@ -290,9 +288,8 @@ static enum mqg_err scan_stretch(struct scan *sc)
 }
 
 /* ---- taking over --------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static void scan_taken(struct scan *sc, const struct jrn_seg *seg)
+static void scan_taken(struct scan *sc, const struct jrn_seg *seg)
 {
     for (size_t i = 0; i < sc->nall; i++)
         if (sc->all[i] == seg)

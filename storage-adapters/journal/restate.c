@@ -69,9 +69,8 @@ static bool restate_wants(struct restate *rs, uint64_t queue_id, uint64_t first,
 }
 
 /* ---- collecting ---------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static void restate_fact(struct restate *rs, uint64_t queue_id, struct mqg_range r)
+static void restate_fact(struct restate *rs, uint64_t queue_id, struct mqg_range r)
 {
     bool fresh;
     uint32_t *at = jrn_map_put(&rs->queue_of, queue_id, &fresh);
@@ -140,10 +139,9 @@ static void restate_record(struct restate *rs, const struct jrn_rec *rec, uint32
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    static bool restate_frame(struct restate *rs, const uint8_t *p, size_t have, uint64_t off,
-                              struct jrn_frame *f)
+static bool restate_frame(struct restate *rs, const uint8_t *p, size_t have, uint64_t off,
+                          struct jrn_frame *f)
 {
     struct jrn_walk w;
     struct jrn_rec rec;
@@ -194,9 +192,8 @@ static bool restate_read(struct restate *rs)
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    static int restate_order(const void *a, const void *b)
+static int restate_order(const void *a, const void *b)
 {
     const struct mqg_range *x = a, *y = b;
     return x->first < y->first ? -1 : x->first > y->first;

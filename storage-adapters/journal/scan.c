@@ -15,11 +15,10 @@ enum mqg_err jrn_scan_io(struct scan *sc, const char *call, const char *name, in
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    /* n bytes at off, or fewer at the end of the file; out borrows the window. */
-    enum mqg_err jrn_scan_bytes(struct scan *sc, const struct jrn_seg *seg, uint64_t off, size_t n,
-                                struct mqg_slice *out)
+/* n bytes at off, or fewer at the end of the file; out borrows the window. */
+enum mqg_err jrn_scan_bytes(struct scan *sc, const struct jrn_seg *seg, uint64_t off, size_t n,
+                            struct mqg_slice *out)
 {
     *out = MQG_SLICE_NONE;
     if (sc->in != seg || off < sc->from || off + n > sc->from + sc->have) {
@@ -79,9 +78,8 @@ enum mqg_err jrn_scan_rest(struct scan *sc, const struct jrn_seg *seg, uint64_t 
 }
 
 /* ---- damage -------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static enum mqg_err scan_copy(struct scan *sc, const struct jrn_seg *seg, int to)
+static enum mqg_err scan_copy(struct scan *sc, const struct jrn_seg *seg, int to)
 {
     for (uint64_t off = 0; off < seg->bytes; off += SCAN_WINDOW) {
         struct mqg_slice bytes;
@@ -129,9 +127,8 @@ enum mqg_err jrn_scan_damage(struct scan *sc, const struct jrn_seg *seg, uint64_
 }
 
 /* ---- 1 files ------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    struct scan_names {
+struct scan_names {
     struct scan *sc;
     char (*names)[32];
     size_t n, cap;
@@ -244,9 +241,8 @@ enum mqg_err jrn_scan_files(struct scan *sc)
 }
 
 /* ---- 2 sequences --------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    enum mqg_err jrn_scan_sequences(struct scan *sc)
+enum mqg_err jrn_scan_sequences(struct scan *sc)
 {
     for (size_t i = 0; i < sc->nall; i++) {
         struct jrn_seg *seg = sc->all[i];

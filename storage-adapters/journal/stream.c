@@ -170,9 +170,8 @@ static void stream_delete(struct mqg_store *s, struct stream_part *p)
 }
 
 /* ---- positions ----------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static void stream_position(struct jrn_streams *st, struct mqg_slice main, uint64_t offset)
+static void stream_position(struct jrn_streams *st, struct mqg_slice main, uint64_t offset)
 {
     struct jrn_keyed key = {0};
     bool fresh;
@@ -263,10 +262,9 @@ void jrn_streams_apply(struct mqg_store *s, const struct jrn_chunk *c)
 }
 
 /* ---- recovery ------------------------------------------------------------------------------------------ */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    void jrn_streams_found_batch(struct mqg_store *s, struct jrn_seg *seg, uint64_t off,
-                                 const struct jrn_batch *b, uint64_t term)
+void jrn_streams_found_batch(struct mqg_store *s, struct jrn_seg *seg, uint64_t off,
+                             const struct jrn_batch *b, uint64_t term)
 {
     struct stream_part *p = stream_part(s->streams, b->partition);
     struct jrn_batch_ref ref = {b->base_offset,         b->max_time_ms, b->count,
@@ -383,10 +381,9 @@ void jrn_streams_found_end(struct mqg_store *s, struct mqg_recover *r, uint64_t 
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, struct jrn_batch_ref *refs,
-                                  size_t max, size_t *n)
+enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, struct jrn_batch_ref *refs,
+                              size_t max, size_t *n)
 {
     struct jrn_streams *st = s->streams;
     enum mqg_err err = MQG_NOT_FOUND;

@@ -50,9 +50,8 @@ void kit_fini(struct kit *k)
 }
 
 /* ---- the host ------------------------------------------------------------------------------------------ */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static void kit_done(void *host, uint32_t lane, uint64_t ticket)
+static void kit_done(void *host, uint32_t lane, uint64_t ticket)
 {
     struct kit *k = host;
     if (k->record)
@@ -116,9 +115,8 @@ static void kit_tell_stream(void *arg, uint64_t partition, const struct mqg_stre
 }
 
 /* ---- life ---------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -** /
 
-    static void kit_forget(struct kit *k)
+static void kit_forget(struct kit *k)
 {
     k->nmsg = k->nmeta = k->nstream = 0;
     atomic_store(&k->failed, 0);
@@ -186,9 +184,8 @@ void kit_crash(struct kit *k)
 }
 
 /* ---- work ---------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    struct mqg_msg *kit_msg_new(struct mqg_slice key, size_t body_bytes, uint64_t mark)
+struct mqg_msg *kit_msg_new(struct mqg_slice key, size_t body_bytes, uint64_t mark)
 {
     struct mqg_msg_parts p = {.proto = MQG_PROTO_AMQP091,
                               .flags = MQG_MSG_PERSISTENT,
@@ -318,9 +315,8 @@ struct mqg_store_stats kit_stats(struct kit *k)
 }
 
 /* ---- files --------------------------------------------------------------------------------------------- */
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --** /
 
-    static bool kit_ends(const char *name, const char *end)
+static bool kit_ends(const char *name, const char *end)
 {
     size_t n = strlen(name), e = strlen(end);
     return n >= e && strcmp(name + n - e, end) == 0;
