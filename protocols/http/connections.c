@@ -1,4 +1,4 @@
-/* connections.c - connections and channels: listed, closed.
+/* connections.c - connections: listed, closed.
  *
  * A connection belongs to its worker and is described by it. A worker describes a few at a time, so that a listing of ten
  * thousand connections is many short interruptions: first the ids, then slice by slice those that are still there.
@@ -204,8 +204,7 @@ static bool connection_visible(const struct http_request *r, const json_t *conn)
     return http_is_monitor(r) || (user != NULL && strcmp(user, r->user) == 0);
 }
 
-/* Only those; NULL: answered. */
-static json_t *connections_visible(struct http_request *r)
+json_t *connections_visible(struct http_request *r)
 {
     json_t *all = connections_json(r);
     if (all == NULL)
@@ -228,8 +227,7 @@ void connections_get(struct http_request *r)
     http_reply_list(r, array, "name");
 }
 
-/* By name, pid or id; NULL: answered. */
-static json_t *connection_find(struct http_request *r)
+json_t *connection_find(struct http_request *r)
 {
     json_t *all = connections_visible(r), *found = NULL;
     if (all == NULL)
@@ -257,72 +255,6 @@ void connection_get(struct http_request *r)
         return;
     json_object_del(conn, "channels_list");
     http_reply_object(r, conn);
-}
-
-/* ---- channels ------------------------------------------------------------------------------------------------------------------------ */
-
-static void channels_add(json_t *array, const json_t *conn)
-{
-    static const char *const shared[] = {"node", "user", "vhost"};
-    const json_t *list = json_object_get(conn, "channels_list");
-    const char *name = json_string_value(json_object_get(conn, "name"));
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        json_t *ch = json_array_get(list, i), *details = json_object();
-        js_set(ch, "name",
-               json_sprintf("%s (%" JSON_INTEGER_FORMAT ")", name,
-                            json_integer_value(json_object_get(ch, "number"))));
-        js_set(ch, "pid",
-               json_sprintf("<%s.%" JSON_INTEGER_FORMAT ".%" JSON_INTEGER_FORMAT ">", mqg_node_name(),
-                            json_integer_value(json_object_get(conn, "id")),
-                            json_integer_value(json_object_get(ch, "number"))));
-        for (size_t k = 0; k < MQG_COUNTOF(shared); k++)
-            json_object_set(ch, shared[k], json_object_get(conn, shared[k]));
-        json_object_set(details, "name", json_object_get(conn, "name"));
-        json_object_set(details, "peer_host", json_object_get(conn, "peer_host"));
-        json_object_set(details, "peer_port", json_object_get(conn, "peer_port"));
-        js_set(ch, "connection_details", details);
-        json_array_append(array, ch);
-    }
-}
-
-void channels_get(struct http_request *r)
-{
-    json_t *connections = connections_visible(r), *array = json_array();
-    for (size_t i = 0; i < json_array_size(connections); i++)
-        channels_add(array, json_array_get(connections, i));
-    if (connections != NULL)
-        http_reply_list(r, array, "name");
-    else
-        json_decref(array);
-    json_decref(connections);
-}
-
-void channel_get(struct http_request *r)
-{
-    json_t *connections = connections_visible(r), *array = json_array(), *found = NULL;
-    for (size_t i = 0; i < json_array_size(connections); i++)
-        channels_add(array, json_array_get(connections, i));
-    for (size_t i = 0; found == NULL && i < json_array_size(array); i++)
-        if (mqg_slice_eq(r->arg[0],
-                         mqg_slice_str(json_string_value(json_object_get(json_array_get(array, i), "name")))))
-            found = json_array_get(array, i);
-    if (found != NULL)
-        http_reply_object(r, json_incref(found));
-    else if (connections != NULL)
-        http_reply_not_found(r);
-    json_decref(array);
-    json_decref(connections);
-}
-
-void connection_channels_get(struct http_request *r)
-{
-    json_t *conn = connection_find(r);
-    if (conn == NULL)
-        return;
-    json_t *array = json_array();
-    channels_add(array, conn);
-    json_decref(conn);
-    http_reply_list(r, array, "name");
 }
 
 /* ---- closing ---------------------------------------------------------------------------------------------------------------------------- */

@@ -157,8 +157,12 @@ struct queue_totals {
     uint64_t queues, ready, unacked, bytes_ready, bytes_unacked, consumers, memory_messages;
 };
 void queue_sum(struct queue_totals *t);
-/* Every connection, or NULL and answered. With `channels`, each has an array "channels_list". */
+/* Every connection, or NULL and answered. Those with channels have an array "channels_list". */
 json_t *connections_json(struct http_request *r);
+/* Those that the caller may see, or NULL and answered. */
+json_t *connections_visible(struct http_request *r);
+/* The connection that the path names by name, pid or id; NULL: answered. */
+json_t *connection_find(struct http_request *r);
 /* Closes the connections that `which` says yes to; how many. */
 size_t connections_close(struct http_request *r, bool (*which)(const struct mqg_conn *c, const void *arg),
                          const void *arg, struct mqg_slice reason);
