@@ -12,6 +12,7 @@
 
 #define LANE_PIECE_BYTES (64u << 10)
 #define LANE_RETRY_MS    2
+#define LANE_HELD_BYTES  (64u << 10) /* store.h: ropes over this stay valid until done */
 
 /* Memory for what ops point to; kept from turn to turn. */
 struct piece {
@@ -20,11 +21,19 @@ struct piece {
     max_align_t data[];
 };
 
+/* A large append: the store writes it from here, so it stays until its batch is done. */
+struct held {
+    struct held *next;
+    uint64_t ticket;
+    max_align_t data[];
+};
+
 struct lane {
     struct mqg_storage *storage;
     struct mqg_store_op *ops;
     uint32_t n, cap;
     struct piece *pieces, *at; /* `at`: the one being filled */
+    struct held *held, **held_last; /* by ticket */
     uint64_t next_ticket;
     bool urgent;
     struct mqg_waiter *first, **last;
@@ -177,6 +186,7 @@ static void lanes_make(void)
             struct lane *l = &all_lanes[i].lane[k];
             l->next_ticket = 1;
             l->last = &l->first;
+            l->held_last = &l->held;
             atomic_init(&l->wanted, UINT64_MAX);
         }
     }
@@ -239,9 +249,21 @@ void mqg_stores_close(void)
         storages[i].ops->close(storages[i].store);
 }
 
+static void lane_release(struct lane *l, uint64_t done)
+{
+    while (l->held && l->held->ticket <= done) {
+        struct held *h = l->held;
+        l->held = h->next;
+        if (!l->held)
+            l->held_last = &l->held;
+        free(h);
+    }
+}
+
 static void lane_fini(struct lane *l)
 {
     free(l->ops);
+    lane_release(l, UINT64_MAX);
     while (l->pieces) {
         struct piece *p = l->pieces;
         l->pieces = p->next;
@@ -325,11 +347,28 @@ static struct mqg_slice lane_slice(struct lane *l, struct mqg_slice s)
     return mqg_slice_of(lane_copy(l, s.ptr, s.len), s.len);
 }
 
+static void *lane_hold(struct lane *l, size_t n)
+{
+    struct held *h = mqg_xmalloc(sizeof(*h) + n);
+    h->next = NULL;
+    h->ticket = l->next_ticket;
+    *l->held_last = h;
+    l->held_last = &h->next;
+    return h->data;
+}
+
 static void lane_copy_append(struct lane *l, struct mqg_store_op *op)
 {
-    struct mqg_slice *rope = lane_room(l, op->append.nrope * sizeof(*rope));
+    size_t bytes = 0, head = op->append.nrope * sizeof(struct mqg_slice);
     for (uint32_t i = 0; i < op->append.nrope; i++)
-        rope[i] = lane_slice(l, op->append.rope[i]);
+        bytes += op->append.rope[i].len;
+    struct mqg_slice *rope = bytes > LANE_HELD_BYTES ? lane_hold(l, head + bytes) : lane_room(l, head + bytes);
+    uint8_t *to = (uint8_t *)rope + head;
+    for (uint32_t i = 0; i < op->append.nrope; to += rope[i++].len) {
+        rope[i] = mqg_slice_of(to, op->append.rope[i].len);
+        if (rope[i].len)
+            memcpy(to, op->append.rope[i].ptr, rope[i].len);
+    }
     op->append.rope = rope;
 }
 
@@ -498,6 +537,7 @@ bool mqg_lanes_turn(void)
     bool fired = false;
     for (uint32_t i = 0; i < nstorages; i++) {
         mqg_lane_submit(&storages[i]);
+        lane_release(lane_of(&storages[i]), mqg_lane_done(&storages[i]));
         fired = lane_fire(lane_of(&storages[i])) || fired;
     }
     return fired;
