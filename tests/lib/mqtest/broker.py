@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 RABBIT_BIN = Path("/usr/lib/rabbitmq/bin")
+TROUBLE = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|assert failed:")
 LISTENERS = ("amqps mqtt mqtts mqtt_ws mqtt_wss stomp stomps stomp_ws stomp_wss "
              "kafka kafkas https rest").split()
 
@@ -157,6 +158,15 @@ class Broker:
         with open(self.log_path, "rb") as log:
             log.seek(self._log_start)
             return log.read().decode("utf-8", "replace")
+
+    def check_log(self):
+        """Raises when a sanitizer or an assertion has spoken in the log."""
+        if not self.log_path.exists():
+            return
+        lines = self.log_path.read_text(errors="replace").splitlines()
+        bad = [n for n, line in enumerate(lines) if TROUBLE.search(line)]
+        if bad:
+            raise BrokerError("\n".join(lines[bad[0]:bad[0] + 40]))
 
     def ctl(self, *args, check: bool = True, timeout_s: float = 30.0) -> str:
         """One administrative command in rabbitmqctl's words; returns what it printed."""

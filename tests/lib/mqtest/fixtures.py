@@ -36,7 +36,22 @@ def broker_kind():
     missing = brokers.BROKERS[name].missing()
     if missing:
         pytest.exit(missing, returncode=3)
-    return brokers.BROKERS[name]
+    yield brokers.BROKERS[name]
+    end_shared(name)
+
+
+def end_shared(name):
+    """The clean end of the shared broker; what it says at its end (leaks, a wrong exit code) is an error."""
+    made = _shared.pop(name, None)
+    if made is None:
+        return
+    try:
+        code = made.stop(60) if made.alive() else made.proc.returncode
+        if code != 0 and not made.is_rabbitmq:
+            raise brokers.BrokerError(f"{name} ended with {code}:\n{made.log_text()}")
+        made.check_log()
+    finally:
+        made.close()
 
 
 @pytest.fixture
@@ -103,4 +118,9 @@ def keep_alive_broker(kind):
         yield made.start()
     finally:
         _own.remove(made)
-        made.close()
+        try:
+            if made.alive():
+                made.stop(60)
+            made.check_log()
+        finally:
+            made.close()
