@@ -510,6 +510,10 @@ void mqg_conn_session(struct mqg_conn *c, struct mqg_session *s)
     struct mqg_session *old = c->session;
     c->session = s != NULL ? mqg_session_ref(s) : NULL;
     mqg_session_unref(&old);
+    if (s == NULL || c->login_due_ms == 0)
+        return;
+    c->login_due_ms = 0; /* it is in */
+    conn_timer_arm(c);
 }
 
 void mqg_conn_each(struct mqg_worker *w, bool (*visit)(struct mqg_conn *c, void *arg), void *arg)

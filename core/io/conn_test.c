@@ -286,9 +286,13 @@ static void test_session_is_counted(void **state)
 {
     (void)state;
     struct mqg_session s = {.refs = 1};
+    mqg_clock_set(&(struct mqg_time){1000, 0});
     int fd = peer_open(&source);
     mqg_conn_session(the_conn(), &s);
     assert_int_equal(s.refs, 2);
+    mqg_clock_set(&(struct mqg_time){20000, 0});
+    turns(3);
+    assert_non_null(the_conn()); /* logged in: no deadline any more */
     assert_ptr_equal(mqg_conn_get_session(the_conn()), &s);
     close(fd);
     turns(20);

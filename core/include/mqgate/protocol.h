@@ -89,9 +89,11 @@ MQG_API uint64_t mqg_conn_bytes_in(const struct mqg_conn *c);
 MQG_API uint64_t mqg_conn_bytes_out(const struct mqg_conn *c);
 /* Raises or lowers the bound on unread input. */
 MQG_API void mqg_conn_input_max(struct mqg_conn *c, size_t bytes);
-/* The host closes a connection that sent nothing for `read_ms` (0 = never). Not judged while input is paused. */
+/* The host closes a connection that sent nothing for `read_ms` (0 = never). Not judged while input is paused or publishers
+ * are blocked. It also says that the client is in: until the first call of this or of mqg_conn_session the connection ends
+ * limits.login_timeout after it began, however busily it sends. */
 MQG_API void mqg_conn_idle(struct mqg_conn *c, uint64_t read_ms);
-/* True when nothing has been handed to the socket for `ms` (for heartbeats). */
+/* Monotonic ms of the last bytes handed to the socket, and got from it (for heartbeats). */
 MQG_API uint64_t mqg_conn_last_write_ms(const struct mqg_conn *c);
 MQG_API uint64_t mqg_conn_last_read_ms(const struct mqg_conn *c);
 /* Stops and restarts input; counted per reason, so that pauses nest. */
