@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 
 #define CONN_MAGIC       0x636f6e6eu
-#define CONN_READ_BYTES  65536u /* one read, at most */
+#define CONN_READ_BYTES  131072u /* one read, at most */
 #define CONN_INPUT_MAX   16384u /* unread input before login */
 #define CONN_CHUNK_BYTES 16384u /* of output */
 #define CONN_RESERVE_MAX 65536u

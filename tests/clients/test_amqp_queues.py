@@ -208,7 +208,9 @@ def test_requeued_message_keeps_its_deadline(amqp):
     q = amqp.queue(ch, arguments={"x-message-ttl": 300})
     put(ch, q, b"m")
     method, _, _ = get(ch, q, auto_ack=False)
-    time.sleep(0.35)
+    clock = amqp.queue(ch, arguments={"x-message-ttl": 350})
+    put(ch, clock, b"m")
+    wait_depth(ch, clock, 0)
     ch.basic_nack(method.delivery_tag, requeue=True)
     wait_depth(ch, q, 0, timeout_s=0.25)
 

@@ -30,6 +30,7 @@ SUITES = [
     Suite("clients",       300, pytest_folder("tests/clients", on=RELEASE)),
     Suite("hostile",       240, pytest_folder("tests/hostile", on=RELEASE)),
     Suite("hostile-asan",  300, pytest_folder("tests/hostile", on=ASAN)),
+    Suite("http",          120, pytest_folder("tests/http", on=RELEASE)),
     Suite("scenarios",     240, pytest_folder("tests/scenarios", on=RELEASE)),
     Suite("kill9",         180, command(f"{PYTHON} tests/kill9 --rounds 10", on=RELEASE), long=False),
     Suite("kill9-100",    1500, command(f"{PYTHON} tests/kill9 --rounds 100", on=RELEASE), short=False),
