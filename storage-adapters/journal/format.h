@@ -11,9 +11,9 @@
  *             0        4096      each at a bound of 512
  *
  *   header     0  8 "MQGJSEG1"         24 16 journal uuid        56  8 made at, us since 1970
- *   (512)      8  2 format version     40  8 nonce of this use   64  4 flags: 1 = oversized, unlinked
- *             12  4 incompatible bits  48  8 bytes in the file  508  4 crc32c of the first 508
- *             16  4 read-only bits
+ *   (512)      8  2 format version     40  8 nonce of this use   64  4 flags: 1 = oversized,
+ *             12  4 incompatible bits  48  8 bytes in the file       2 = makeshift (never zeroed)
+ *             16  4 read-only bits                             508  4 crc32c of the first 508
  *             20  4 compatible bits
  *
  *   frame     +-----------+---------+---------+-----+-----------------+
@@ -67,7 +67,7 @@ enum {
 #define JRN_SEGMENT_MAX (1ull << 30)
 #define JRN_CHUNK_MAX   (1ull << 31) /* one submission */
 
-enum jrn_seg_flag { JRN_SEG_OVERSIZED = 1u << 0 };
+enum jrn_seg_flag { JRN_SEG_OVERSIZED = 1u << 0, JRN_SEG_MAKESHIFT = 1u << 1 };
 enum jrn_frame_flag { JRN_FRAME_SEAL = 1u << 0, JRN_FRAME_CLEAN = 1u << 1 };
 enum jrn_rec_flag { JRN_REC_IGNORABLE = 1u << 0 };
 

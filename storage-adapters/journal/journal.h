@@ -42,6 +42,7 @@ struct jrn_seg {
     uint64_t seq, bytes, first_number, last_number;
     _Atomic uint64_t end; /* of use; the committer writes it */
     int fd;
+    bool makeshift;        /* made in a hurry: allocated, not zeroed; left as soon as there is a better one */
     bool oversized, keyed; /* keyed: holds last-writer-wins records */
     uint64_t again_us;     /* keeper: not before this time */
     char name[32];

@@ -35,6 +35,7 @@ enum {
     KEEPER_TURN_MS = 250,
     KEEPER_IDLE_MS = 1000,
     KEEPER_SPARES = 8,
+    KEEPER_MAKESHIFT = 1 << 20, /* used bytes of a makeshift tail before a better file is made */
     KEEPER_SPARE_BYTES = 512 << 20,
     KEEPER_AGAIN_US = 30 * 1000 * 1000, /* until a segment that was not worth moving is looked at again */
 };
@@ -90,7 +91,7 @@ bool jrn_spare_wait(struct mqg_store *s, int ms)
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&s->seg_lock);
-    if (s->nspare == 0)
+    if (s->nspare == 0 && ms > 0)
         pthread_cond_timedwait(&s->spare_there, &s->seg_lock, &until);
     bool there = s->nspare > 0;
     pthread_mutex_unlock(&s->seg_lock);
@@ -103,7 +104,8 @@ static bool keeper_wants_spare(struct mqg_store *s)
 {
     pthread_mutex_lock(&s->seg_lock);
     const struct jrn_seg *tail = s->segs_last;
-    bool wants = s->nspare == 0 && tail && atomic_load(&tail->end) > tail->bytes / 4;
+    uint64_t mark = tail && tail->makeshift ? KEEPER_MAKESHIFT : tail ? tail->bytes / 4 : 0;
+    bool wants = s->nspare == 0 && tail && atomic_load(&tail->end) > mark;
     pthread_mutex_unlock(&s->seg_lock);
     return wants && !atomic_load(&s->blocked);
 }
@@ -168,19 +170,20 @@ static struct jrn_seg *keeper_candidate(struct mqg_store *s, bool *oldest)
     return found;
 }
 
+/* A file that is not what a spare should be goes: oversized, makeshift, or of another configuration's size. */
 static void keeper_reuse(struct mqg_store *s, struct jrn_seg *seg)
 {
-    bool keep = !seg->oversized &&
-                seg->bytes == s->segment_bytes; /* the size may be of another configuration */
+    bool keep = !seg->oversized && !seg->makeshift && seg->bytes == s->segment_bytes;
     int r = keep ? jrn_seg_renew(s, seg) : 0;
-    if (r == 0) {
-        s->fs->willneed(s->fs->ctx, seg->fd, 0, keep ? seg->bytes : 0);
-        jrn_spare_give(s, seg);
+    if (r < 0)
+        mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=reuse file=%s error=%s", s->section, seg->name,
+                mqg_logqs(jrn_errno(r)));
+    if (!keep || r < 0) {
+        jrn_seg_unlink(s, &seg);
         return;
     }
-    mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=reuse file=%s error=%s", s->section, seg->name,
-            mqg_logqs(jrn_errno(r)));
-    jrn_seg_unlink(s, &seg);
+    s->fs->willneed(s->fs->ctx, seg->fd, 0, seg->bytes);
+    jrn_spare_give(s, seg);
 }
 
 /* Lets one segment go; false when there was none, or it may not go now. */

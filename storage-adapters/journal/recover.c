@@ -325,7 +325,7 @@ static enum mqg_err scan_adopt_blank(struct scan *sc)
         if (!seg)
             continue;
         sc->all[i] = NULL;
-        if (seg->oversized || seg->bytes != sc->s->segment_bytes) {
+        if (seg->oversized || seg->makeshift || seg->bytes != sc->s->segment_bytes) {
             jrn_seg_unlink(sc->s, &seg);
             continue;
         }

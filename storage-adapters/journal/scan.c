@@ -184,6 +184,7 @@ static enum mqg_err scan_header(struct scan *sc, struct jrn_seg *seg)
     }
     seg->use = h.use;
     seg->oversized = (h.flags & JRN_SEG_OVERSIZED) != 0;
+    seg->makeshift = (h.flags & JRN_SEG_MAKESHIFT) != 0;
     if (h.bytes < seg->bytes)
         seg->bytes = h.bytes;
     return MQG_OK;

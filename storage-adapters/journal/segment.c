@@ -4,7 +4,8 @@
  * file system's own books (measured: 127 us instead of 288); after that it is used again and again. Before a
  * file may be used it has its name, its header and the folder on disk: then nothing that a confirm depends on
  * can be lost with a folder entry. A file that must be there at once (no spare in time) is only allocated:
- * slower, not less safe.
+ * slower, not less safe. Such a makeshift file is left as soon as the keeper has a proper one, and not used
+ * again.
  *
  * Names (NNNNNNNN.seg) mean nothing: which file is which part of the log is in headers and frames. */
 #include "journal.h"
@@ -61,7 +62,8 @@ static int segment_head(struct mqg_store *s, struct jrn_seg *seg)
     struct jrn_seg_head h = {.use = seg->use,
                              .bytes = seg->bytes,
                              .made_us = mqg_clock_now().wall_us,
-                             .flags = seg->oversized ? JRN_SEG_OVERSIZED : 0};
+                             .flags = (seg->oversized ? JRN_SEG_OVERSIZED : 0u) |
+                                      (seg->makeshift ? JRN_SEG_MAKESHIFT : 0u)};
     jrn_seg_head_encode(head, &h);
     struct iovec iov = {head, sizeof head};
     return jrn_fs_write(s->fs, seg->fd, &iov, 1, 0);
@@ -103,6 +105,7 @@ static int segment_fill(struct mqg_store *s, struct jrn_seg *seg, bool zero)
     if (r == -EOPNOTSUPP) {
         r = 0;
         zero = true;
+        seg->makeshift = false;
     }
     if (r == 0 && zero)
         r = segment_zero(s, seg);
@@ -121,6 +124,7 @@ int jrn_seg_create(struct mqg_store *s, uint64_t bytes, bool oversized, bool zer
     pthread_mutex_unlock(&s->seg_lock);
     seg->bytes = bytes;
     seg->oversized = oversized;
+    seg->makeshift = !zero && !oversized;
     memcpy(seg->use.uuid, s->uuid, 16);
     jrn_path(s, seg->name, path);
     int r = s->fs->open(s->fs->ctx, path, O_RDWR | O_CREAT | O_EXCL);
