@@ -79,6 +79,16 @@ static bool listen_in_list(const char *list, const char *name)
     return false;
 }
 
+static const char *listen_guess(struct mqg_slice head)
+{
+    const struct loaded *l;
+    for (size_t i = 0; (l = loader_at(i)) != NULL; i++)
+        if (l->module.kind == MQG_MODULE_PROTOCOL && l->ops.protocol.sniff != NULL &&
+            l->ops.protocol.sniff(head))
+            return l->module.name;
+    return NULL;
+}
+
 /* ---- the check ------------------------------------------------------------------------------------------------------------- */
 
 static bool listen_is_off(const struct mqg_conf *conf, const char *name)
@@ -131,6 +141,7 @@ static enum mqg_err listen_check_proxies(const struct mqg_conf *conf, struct mqg
 
 enum mqg_err listen_check(const struct mqg_conf *conf, struct mqg_error *e)
 {
+    conn_on_guess(listen_guess);
     enum mqg_err err = listen_check_proxies(conf, e);
     for (size_t i = 0; i < conf->nrows && err == MQG_OK; i++)
         if (listen_is_row(conf->rows[i]))

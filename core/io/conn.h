@@ -26,6 +26,8 @@ void conn_configure(const struct conn_settings *s);
 /* Any thread: hands a connected non-blocking socket to a worker; takes the descriptor. addr may be NULL (socketpair). false
  * (and closed) when there are too many connections. */
 bool conn_adopt(struct mqg_worker *w, int fd, const struct conn_source *source, const struct sockaddr *addr);
+/* Before workers start: names the protocol that first bytes belong to, for the log of a wrong port; NULL when none does. */
+void conn_on_guess(const char *(*guess)(struct mqg_slice head));
 /* Any thread. */
 uint32_t conn_count(void);
 /* Any thread: every connection is told that the node stops. */

@@ -6,6 +6,7 @@
  *
  * A handler is never called while something holds the connection (a pause, or pressure). The read event is taken out
  * only when readiness is met while held, and put back when the hold ends; short pauses then cost no system call. */
+#include "conn.h"
 #include "conn_int.h"
 #include "proxyproto.h"
 #include "tls.h"
@@ -85,6 +86,40 @@ static uint8_t *conn_input_buffer(struct mqg_conn *c, size_t room)
     return cw->input;
 }
 
+/* ---- who knocked at the wrong door ---------------------------------------------------------------------------- */
+
+static const char *(*conn_guesser)(struct mqg_slice head);
+
+void conn_on_guess(const char *(*guess)(struct mqg_slice head))
+{
+    conn_guesser = guess;
+}
+
+static const char *conn_guess(struct mqg_slice head)
+{
+    if (head.len >= 3 && head.ptr[0] == 0x16 && head.ptr[1] == 0x03)
+        return "TLS";
+    if (mqg_slice_starts(head, MQG_SLICE_LIT("PROXY ")) || mqg_slice_starts(head, MQG_SLICE_LIT("\r\n\r\n")))
+        return "a PROXY header, see listeners.proxy_protocol";
+    if (mqg_slice_starts(head, MQG_SLICE_LIT("GET ")) || mqg_slice_starts(head, MQG_SLICE_LIT("POST ")))
+        return "HTTP";
+    return conn_guesser != NULL ? conn_guesser(head) : NULL;
+}
+
+/* Refused for its very first bytes, whether the handler calls it a fault or just ends it: often they belong to another
+ * protocol, and the log says which. */
+static void conn_explain(const struct mqg_conn *c, struct mqg_slice in)
+{
+    if (c->login_due_ms == 0 || c->bytes_in != in.len)
+        return;
+    const char *looks = conn_guess(in);
+    if (looks == NULL || strcmp(looks, c->ops->name) == 0)
+        return;
+    mqg_log(MQG_LOG_INFO, MQG_EVENT_PROTOCOL_ERROR,
+            "conn=%llu peer=%s:%u listener=%s first_bytes_look_like=%s", (unsigned long long)c->info.id,
+            c->info.peer_host, c->info.peer_port, c->info.listener, mqg_logqs(looks));
+}
+
 /* ---- the handler --------------------------------------------------------------------------------------------------------- */
 
 static void conn_feed(struct mqg_conn *c, const uint8_t *ptr, size_t n)
@@ -92,6 +127,8 @@ static void conn_feed(struct mqg_conn *c, const uint8_t *ptr, size_t n)
     struct mqg_error e = {.err = MQG_OK};
     size_t used = c->ops->input(c, mqg_slice_of(ptr, n), &e);
     MQG_ASSERT(used <= n);
+    if (e.err != MQG_OK || c->state != CONN_OPEN)
+        conn_explain(c, mqg_slice_of(ptr, n));
     if (e.err != MQG_OK) {
         conn_fail(c, &e);
         return;

@@ -263,6 +263,20 @@ def can_connect(one):
         return False
 
 
+@pytest.mark.parametrize("first, looks", [
+    (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "=HTTP"),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "=TLS"),
+    (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "=\"a PROXY header, see listeners.proxy_protocol\""),
+])
+def test_the_log_says_who_knocked_at_the_wrong_port(gateway, first, looks):
+    one = gateway().start()
+    with connect(one.amqp_port) as sock:
+        sock.sendall(first)
+        while sock.recv(100):
+            pass
+    wait_until(lambda: f"first_bytes_look_like{looks}" in one.log_text(), what="the guess in the log")
+
+
 # -- a proxy before it ----------------------------------------------------------------------------------------
 def proxy_header(source):
     return b"\r\n\r\n\0\r\nQUIT\n" + struct.pack("!BBH4s4sHH", 0x21, 0x11, 12, socket.inet_aton(source),
