@@ -8,7 +8,7 @@
 /* Is this call the one that fails? */
 static bool fault_hits(struct jrn_fs_fault *f, enum jrn_fs_op op)
 {
-    if (op != f->op || atomic_load(&f->nth) <= 0)
+    if ((int)op != f->op || atomic_load(&f->nth) <= 0)
         return false;
     long left = atomic_fetch_sub(&f->nth, 1) - 1;
     if (left > 0)

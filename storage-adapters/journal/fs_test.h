@@ -54,13 +54,13 @@ void jrn_fs_record_mark(struct jrn_fs_record *r, uint64_t number);
 struct jrn_fs_fault {
     struct jrn_fs fs;
     const struct jrn_fs *under;
-    enum jrn_fs_op op;      /* which calls fail */
-    _Atomic long nth;       /* the n-th from now; 0 = none */
-    _Atomic bool all_after; /* and all that follow */
-    int error;              /* -EIO...; 0 with WRITE or READ: a short transfer of one byte */
-    bool cold;              /* nothing is in memory: reads with nowait answer -EAGAIN */
-    bool drop_sync;         /* fdatasync answers 0 and does nothing */
-    unsigned delay_us;      /* before each fdatasync */
+    _Atomic int op;            /* enum jrn_fs_op: which calls fail */
+    _Atomic long nth;          /* the n-th from now; 0 = none */
+    _Atomic bool all_after;    /* and all that follow */
+    _Atomic int error;         /* -EIO...; 0 with WRITE or READ: a short transfer of one byte */
+    _Atomic bool cold;         /* nothing is in memory: reads with nowait answer -EAGAIN */
+    _Atomic bool drop_sync;    /* fdatasync answers 0 and does nothing */
+    _Atomic unsigned delay_us; /* before each fdatasync */
     _Atomic long fired;
     _Atomic uint64_t free_bytes; /* what space() says; UINT64_MAX = the truth */
 };
