@@ -344,6 +344,9 @@ static void commit_round(struct mqg_store *s)
         return;
     atomic_fetch_add_explicit(&s->stat_commits, 1, memory_order_relaxed);
     mqg_count(MQG_COUNT_STORE_COMMITS, 1);
+    MQG_TRACE("journal", 0, "what=commit frame=%llu file=%s end=%llu sync_us=%llu",
+              (unsigned long long)s->com.number, s->com.tail->name, (unsigned long long)s->com.tail->end,
+              (unsigned long long)atomic_load(&s->stat_sync_us));
     commit_tell(s);
     s->com.last_us = mqg_clock_mono_us();
 }
