@@ -178,7 +178,8 @@ def main():
             one_round(broker, ledger, round_no, rng, args)
             if ledger.violations:
                 break
-        stopped_well = broker.stop() == 0
+        stopped_well = broker.stop(60) == 0
+        broker.check_log()
     except (*GONE, brokers.BrokerError, RuntimeError) as error:
         time.sleep(0.1)  # a broker that just crashed has its exit code by then
         state = "alive" if broker.alive() else f"exit {broker.proc.returncode if broker.proc else 'none'}"
