@@ -264,7 +264,7 @@ static void test_much_data_both_ways(void **state)
 {
     struct mqg_error e;
     enum { ALL = 100 * 16000 };
-    size_t n = *state != NULL ? ALL / 40 : ALL;
+    size_t n = *state != NULL ? ALL / 100 : ALL;
     static char out[ALL], in[ALL];
     assert_int_equal(tls_load("one.pem", "one.key", NULL, &e), MQG_OK);
     struct peer p = peer_open(NULL, NULL, 0);
@@ -276,10 +276,12 @@ static void test_much_data_both_ways(void **state)
         assert_int_equal(peer_read(&p, in + at, 16000), 16000);
     }
     assert_memory_equal(in, out, n);
-    peer_write(&p, "flood 500\n", 10);
-    assert_int_equal(peer_read(&p, in, 512000), 512000);
-    peer_write(&p, "big\n", 4);
-    assert_int_equal(peer_read(&p, in, 1 << 20), 1 << 20);
+    if (*state == NULL) { /* a record for each byte would take long */
+        peer_write(&p, "flood 500\n", 10);
+        assert_int_equal(peer_read(&p, in, 512000), 512000);
+        peer_write(&p, "big\n", 4);
+        assert_int_equal(peer_read(&p, in, 1 << 20), 1 << 20);
+    }
     peer_close(&p);
 }
 
