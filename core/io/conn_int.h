@@ -12,8 +12,8 @@
 
 #define CONN_MAGIC       0x636f6e6eu
 #define CONN_READ_BYTES  131072u /* one read, at most */
-#define CONN_INPUT_MAX   16384u /* unread input before login */
-#define CONN_CHUNK_BYTES 16384u /* of output */
+#define CONN_INPUT_MAX   16384u  /* unread input before login */
+#define CONN_CHUNK_BYTES 16384u  /* of output */
 #define CONN_RESERVE_MAX 65536u
 #define CONN_OUT_HIGH    (256u << 10) /* deliveries stop */
 #define CONN_OUT_LOW     (64u << 10)  /* and go on */

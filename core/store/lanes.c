@@ -32,7 +32,7 @@ struct lane {
     struct mqg_storage *storage;
     struct mqg_store_op *ops;
     uint32_t n, cap;
-    struct piece *pieces, *at; /* `at`: the one being filled */
+    struct piece *pieces, *at;      /* `at`: the one being filled */
     struct held *held, **held_last; /* by ticket */
     uint64_t next_ticket;
     bool urgent;
@@ -362,7 +362,8 @@ static void lane_copy_append(struct lane *l, struct mqg_store_op *op)
     size_t bytes = 0, head = op->append.nrope * sizeof(struct mqg_slice);
     for (uint32_t i = 0; i < op->append.nrope; i++)
         bytes += op->append.rope[i].len;
-    struct mqg_slice *rope = bytes > LANE_HELD_BYTES ? lane_hold(l, head + bytes) : lane_room(l, head + bytes);
+    struct mqg_slice *rope = bytes > LANE_HELD_BYTES ? lane_hold(l, head + bytes)
+                                                     : lane_room(l, head + bytes);
     uint8_t *to = (uint8_t *)rope + head;
     for (uint32_t i = 0; i < op->append.nrope; to += rope[i++].len) {
         rope[i] = mqg_slice_of(to, op->append.rope[i].len);
