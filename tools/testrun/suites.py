@@ -39,6 +39,6 @@ SUITES = [
     Suite("clients-asan",  600, pytest_folder("tests/clients", on=ASAN, never_long=True), short=False),
     Suite("clients-tsan",  900, pytest_folder("tests/clients", on=TSAN, never_long=True), short=False),
     Suite("hostile-tsan",  900, pytest_folder("tests/hostile", on=TSAN, never_long=True), short=False),
-    Suite("fuzz",         1200, command("tools/fuzz 60"), short=False),
+    Suite("fuzz",         1200, command("tools/fuzz 30"), short=False),
     Suite("peers",        2400, command(f"{PYTHON} tests/peers", on=RELEASE), short=False),
 ]
