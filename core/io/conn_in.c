@@ -149,6 +149,8 @@ static void conn_count_in(struct mqg_conn *c, size_t n)
     c->last_read_ms = c->w->pub.now.mono_ms;
     c->trickle -= c->trickle < n ? c->trickle : (uint32_t)n;
     mqg_count(MQG_COUNT_BYTES_IN, n);
+    MQG_TRACE("io", c->info.id, "conn=%llu read=%zu unread=%zu", (unsigned long long)c->info.id, n,
+              c->rest_len);
 }
 
 static void conn_lost(struct mqg_conn *c, const char *why)

@@ -225,6 +225,8 @@ static void conn_sent(struct mqg_conn *c, size_t n)
     c->bytes_out += n;
     c->last_write_ms = c->w->pub.now.mono_ms;
     mqg_count(MQG_COUNT_BYTES_OUT, n);
+    MQG_TRACE("io", c->info.id, "conn=%llu wrote=%zu unsent=%zu", (unsigned long long)c->info.id, n,
+              c->out_pending);
     while (c->out_head != NULL) {
         struct conn_node *node = c->out_head;
         size_t here = node->end - node->start;

@@ -12,8 +12,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -580,6 +582,42 @@ static void test_proxy_header_comes_first(void **state)
     assert_int_equal(echo_inits, inits);
 }
 
+/* In the child: what the dying process says goes into the pipe. */
+static _Noreturn void crash_child(int out)
+{
+    dup2(out, STDERR_FILENO);
+    signal(SIGABRT, SIG_DFL);
+    int fd = peer_open(&source);
+    peer_send(fd, "part of a line");
+    peer_send(fd, "\ncrash\n");
+    turns(1000);
+    _exit(0);
+}
+
+static void test_a_crash_tells_its_connections(void **state)
+{
+    (void)state;
+    int out[2], status;
+    char said[4096];
+    size_t len = 0;
+    ssize_t n;
+    assert_int_equal(pipe(out), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        crash_child(out[1]);
+    close(out[1]);
+    while (len < sizeof said - 1 && (n = read(out[0], said + len, sizeof said - 1 - len)) > 0)
+        len += (size_t)n;
+    said[len] = '\0';
+    close(out[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) != 0);
+    assert_non_null(strstr(said, "assert failed: echo_lines < 0"));
+    assert_non_null(strstr(said, " listener=echo peer=local:0 state=open "));
+    assert_non_null(strstr(said, "echo was here\n"));
+}
+
 static void test_the_end_of_the_worker_ends_all(void **state)
 {
     (void)state;
@@ -629,6 +667,7 @@ int main(void)
         CONN_TEST(test_memory_blocks_and_unblocks_by_itself),
         CONN_TEST(test_too_many_connections_are_refused),
         CONN_TEST(test_proxy_header_comes_first),
+        cmocka_unit_test_setup_teardown(test_a_crash_tells_its_connections, worker_setup, worker_teardown),
         CONN_TEST(test_the_end_of_the_worker_ends_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,10 +4,12 @@
  *   flood N       writes N KiB                 big          sends a message's body by reference
  *   pause         stops input for 20 ms        publish      is a publisher from now on
  *   unsettled     holds deliveries             login        raises the login deadline, and input to 256 KiB
- *   idle N        is closed after N ms         all else     comes back with a newline */
+ *   idle N        is closed after N ms         crash        asserts
+ *   all else      comes back with a newline */
 #include "echo.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 _Atomic int echo_inits, echo_finis, echo_lines, echo_writable, echo_blocked, echo_unblocked, echo_kills,
     echo_drains;
@@ -102,6 +104,8 @@ static void echo_line(struct mqg_conn *c, struct mqg_slice line, struct mqg_erro
         mqg_conn_has_unsettled(c, true);
     } else if (echo_is(line, "idle ")) {
         mqg_conn_idle(c, echo_number(line));
+    } else if (echo_is(line, "crash")) {
+        MQG_ASSERT(echo_lines < 0);
     } else if (echo_is(line, "login")) {
         mqg_conn_idle(c, 0);
         mqg_conn_input_max(c, 256 << 10);
@@ -128,6 +132,13 @@ static size_t echo_input(struct mqg_conn *c, struct mqg_slice in, struct mqg_err
         used = (size_t)(end - in.ptr) + 1;
     }
     return used;
+}
+
+static void echo_dump(const struct mqg_conn *c, int fd)
+{
+    (void)c;
+    ssize_t n = write(fd, "echo was here\n", 14);
+    (void)n;
 }
 
 static void echo_event(struct mqg_conn *c, enum mqg_conn_event ev, struct mqg_slice text)
@@ -162,4 +173,5 @@ const struct mqg_protocol_ops echo_ops = {
     .input = echo_input,
     .event = echo_event,
     .conn_fini = echo_fini,
+    .dump = echo_dump,
 };

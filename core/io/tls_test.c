@@ -152,7 +152,8 @@ struct peer {
     int fd;
 };
 
-static struct peer peer_open(const char *cert, const char *key, int max_version)
+static struct peer peer_open_on(const struct conn_source *from, const char *cert, const char *key,
+                                int max_version)
 {
     struct peer p = {.ctx = SSL_CTX_new(TLS_client_method())};
     int fds[2];
@@ -166,12 +167,17 @@ static struct peer peer_open(const char *cert, const char *key, int max_version)
         SSL_CTX_set_max_proto_version(p.ctx, max_version);
     }
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    assert_true(conn_adopt(worker, fds[1], &source, NULL));
+    assert_true(conn_adopt(worker, fds[1], from, NULL));
     p.fd = fds[0];
     p.ssl = SSL_new(p.ctx);
     SSL_set_fd(p.ssl, p.fd);
     SSL_set_connect_state(p.ssl);
     return p;
+}
+
+static struct peer peer_open(const char *cert, const char *key, int max_version)
+{
+    return peer_open_on(&source, cert, key, max_version);
 }
 
 static void peer_close(struct peer *p)
@@ -341,6 +347,22 @@ static void peer_server_name(struct peer *p, char *out, size_t room)
     X509_free(cert);
 }
 
+static void test_a_proxy_header_before_the_handshake(void **state)
+{
+    (void)state;
+    static const struct conn_source proxied = {.name = "echos", .ops = &echo_ops, .tls = true, .proxy = true};
+    static const char header[] = "PROXY TCP4 192.0.2.7 192.0.2.8 4711 5671\r\n";
+    struct mqg_error e;
+    assert_int_equal(tls_load("one.pem", "one.key", NULL, &e), MQG_OK);
+    struct peer p = peer_open_on(&proxied, NULL, NULL, 0);
+    assert_int_equal(send(p.fd, header, sizeof header - 1, 0), sizeof header - 1);
+    peer_write(&p, "x\n", 2);
+    peer_expect(&p, "x\n");
+    assert_string_equal(the_info()->peer_host, "192.0.2.7");
+    assert_int_equal(the_info()->flags, MQG_CONN_TLS | MQG_CONN_PROXIED);
+    peer_close(&p);
+}
+
 static void test_reload_changes_new_connections_only(void **state)
 {
     (void)state;
@@ -396,6 +418,7 @@ int main(void)
         TLS_TEST(test_much_data_both_ways),
         TLS_TEST(test_client_certificate_is_seen),
         TLS_TEST(test_old_versions_and_plain_text_are_refused),
+        TLS_TEST(test_a_proxy_header_before_the_handshake),
         TLS_TEST(test_reload_changes_new_connections_only),
         TLS_TEST(test_bad_settings_are_refused_and_keep_the_old),
     };
