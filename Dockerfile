@@ -2,16 +2,16 @@
 FROM debian:12 AS build
 WORKDIR /src
 COPY . .
-RUN apt-get update && ./run --build-only \
-    && meson configure build -Dprefix=/usr -Dsysconfdir=/etc -Dtests=false -Dbench=false \
-    && DESTDIR=/out meson install -C build
+RUN bash -c '. tools/packages.sh && packages_ensure run' \
+    && meson setup build --prefix=/usr --sysconfdir=/etc -Dtests=false -Dbench=false \
+    && DESTDIR=/out meson install -C build --strip
 
 FROM debian:12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        libevent-core-2.1-7 libevent-pthreads-2.1-7 libssl3 libinih1 libjansson4 libmicrohttpd12 libpcre2-8-0 \
-        libisal2 libxxhash0 libcrypt1 librdkafka1 librabbitmq4 libmosquitto1 \
+        libevent-core-2.1-7 libssl3 libinih1 libjansson4 libmicrohttpd12 libpcre2-8-0 libisal2 librdkafka1 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --home-dir /var/lib/mqgate --create-home mqgate
+    && useradd --system --home-dir /var/lib/mqgate mqgate \
+    && install -d -o mqgate -g mqgate -m 0750 /var/lib/mqgate
 COPY --from=build /out/ /
 USER mqgate
 VOLUME /var/lib/mqgate
