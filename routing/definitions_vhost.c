@@ -55,8 +55,10 @@ void vhost_forget(struct definitions_edit *d)
     d->dissolving = true;
     d->recovering = true;
     topology_edit_clear(&d->topology);
-    for (struct mqg_map_iter it = {0}; mqg_map_next(&d->vhost->queues, &it);)
+    for (struct mqg_map_iter it = {0}; mqg_map_next(&d->vhost->queues, &it);) {
+        queue_timer_drop(((struct queue_entry *)it.value)->queue);
         queue_entry_remove(d, it.value);
+    }
     vhost_drop_exchanges(d);
 }
 

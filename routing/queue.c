@@ -365,6 +365,7 @@ enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint6
     }
     *messages = q->ready;
     q->ended = true;
+    queue_disarm(q);
     struct mqg_sub *s;
     TAILQ_FOREACH (s, &q->subs, all) {
         sub_make_unavailable(s);

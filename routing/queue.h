@@ -45,6 +45,9 @@ enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint6
  * any lock; implemented in definitions.c; does nothing when it is gone already. */
 void definitions_queue_over(struct mqg_queue *q, const char *why);
 
+/* At the end of the process, after the workers have stopped: an armed timer lets go of the queue. */
+void queue_timer_drop(struct mqg_queue *q);
+
 /* Read-only facts. */
 const struct mqg_table *queue_args(const struct mqg_queue *q);
 const struct queue_opts *queue_opts(const struct mqg_queue *q);

@@ -73,19 +73,39 @@ static uint64_t queue_next_due(struct mqg_queue *q)
     return due;
 }
 
-void queue_arm(struct mqg_queue *q)
+static void queue_timer_post(struct mqg_queue *q)
 {
-    uint64_t due = queue_next_due(q);
-    if (due == UINT64_MAX || (q->armed_ms != 0 && q->armed_ms <= due))
-        return;
-    q->armed_ms = due;
     if (atomic_exchange(&q->timer_posted, true))
         return;
     mqg_queue_ref(q); /* the task's */
     mqg_worker_post(mqg_worker_at(q->home), &q->timer_task);
 }
 
-/* On the home worker: the timer stands at what armed_ms says. The armed timer holds one reference. */
+void queue_arm(struct mqg_queue *q)
+{
+    uint64_t due = queue_next_due(q);
+    if (due == UINT64_MAX || (q->armed_ms != 0 && q->armed_ms <= due))
+        return;
+    q->armed_ms = due;
+    queue_timer_post(q);
+}
+
+void queue_disarm(struct mqg_queue *q)
+{
+    if (q->armed_ms != 0)
+        queue_timer_post(q);
+}
+
+void queue_timer_drop(struct mqg_queue *q)
+{
+    if (q->timer.due_ms == 0)
+        return;
+    q->timer.due_ms = 0;
+    mqg_queue_unref(&q);
+}
+
+/* On the home worker: the timer stands at what armed_ms says, or is off when the queue has ended. An armed timer holds one
+ * reference, as does the posted task. */
 static void queue_timer_set(struct mqg_task *task)
 {
     struct mqg_queue *q = MQG_CONTAINER_OF(task, struct mqg_queue, timer_task);
@@ -94,12 +114,15 @@ static void queue_timer_set(struct mqg_task *task)
     uint64_t due = q->ended ? 0 : q->armed_ms;
     pthread_mutex_unlock(&q->lock);
     bool was_armed = q->timer.due_ms != 0;
-    if (due) {
+    if (due == 0)
+        mqg_timer_cancel(&q->timer);
+    else
         mqg_timer_at(&q->timer, due);
-        if (!was_armed)
-            return; /* the task's reference is the timer's now */
+    bool is_armed = due != 0;
+    for (int give = 1 + was_armed - is_armed; give > 0; give--) {
+        struct mqg_queue *ref = q;
+        mqg_queue_unref(&ref);
     }
-    mqg_queue_unref(&q);
 }
 
 static void queue_timer_fire(struct mqg_timer *t)

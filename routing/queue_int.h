@@ -156,6 +156,7 @@ void sub_make_unavailable(struct mqg_sub *s);
 void queue_expire(struct queue_work *w);   /* under the lock: heads whose time is over */
 void queue_overflow(struct queue_work *w); /* under the lock: drop-head */
 void queue_arm(struct mqg_queue *q);       /* under the lock: sees to it that the timer fires in time */
+void queue_disarm(struct mqg_queue *q);    /* under the lock, once it has ended */
 void queue_timer_init(struct mqg_queue *q);
 
 /* queue_page.c, under the lock */
