@@ -22,6 +22,14 @@ static void record_event(struct jrn_fs_record *r, enum jrn_fs_op op, int fd, uin
     pthread_mutex_unlock(&r->lock);
 }
 
+static void record_path(struct jrn_fs_record *r, enum jrn_fs_op op, int fd, const char *path)
+{
+    pthread_mutex_lock(&r->lock);
+    struct jrn_fs_event *e = record_add(r, op, fd, 0, strlen(path) + 1);
+    e->data = (uint8_t *)mqg_xstrdup(path);
+    pthread_mutex_unlock(&r->lock);
+}
+
 void jrn_fs_record_mark(struct jrn_fs_record *r, uint64_t number)
 {
     record_event(r, JRN_FS_MARK, -1, number, 0);
@@ -31,7 +39,7 @@ static int record_open(void *ctx, const char *path, int flags)
 {
     struct jrn_fs_record *r = ctx;
     int fd = r->under->open(r->under->ctx, path, flags);
-    record_event(r, JRN_FS_OPEN, fd, 0, 0);
+    record_path(r, JRN_FS_OPEN, fd, path);
     return fd;
 }
 
@@ -94,7 +102,7 @@ static int record_rename(void *ctx, const char *from, const char *to)
 static int record_unlink(void *ctx, const char *path)
 {
     struct jrn_fs_record *r = ctx;
-    record_event(r, JRN_FS_UNLINK, -1, 0, 0);
+    record_path(r, JRN_FS_UNLINK, -1, path);
     return r->under->unlink(r->under->ctx, path);
 }
 

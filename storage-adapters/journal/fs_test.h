@@ -36,7 +36,7 @@ struct jrn_fs_event {
     int fd;
     uint64_t off; /* MARK: the test's number */
     size_t len;
-    uint8_t *data; /* WRITE: what was written */
+    uint8_t *data; /* WRITE: what was written; OPEN, UNLINK: the path */
 };
 
 struct jrn_fs_record {

@@ -55,7 +55,7 @@ static void kit_done(void *host, uint32_t lane, uint64_t ticket)
 {
     struct kit *k = host;
     if (k->record)
-        jrn_fs_record_mark(k->record, ticket);
+        jrn_fs_record_mark(k->record, (uint64_t)lane << 32 | ticket);
     atomic_store(&k->done[lane], ticket);
 }
 

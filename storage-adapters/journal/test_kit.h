@@ -29,7 +29,7 @@ struct kit {
     struct mqg_store *s;
     struct mqg_conf *conf;
     struct mqg_error error;
-    struct jrn_fs_record *record; /* done is marked here, when set */
+    struct jrn_fs_record *record; /* done is marked here, when set: lane << 32 | ticket */
     uint64_t ticket[KIT_LANES];
     _Atomic uint64_t done[KIT_LANES];
     _Atomic int failed, blocked, ready;
