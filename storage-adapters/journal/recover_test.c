@@ -491,6 +491,40 @@ static void recover_oversized(void **state)
     kit_fini(&k);
 }
 
+/* Another segment_size at each start: old files are read, used up, and not used again. */
+static void recover_other_size(void **state)
+{
+    struct kit k;
+    const char *const sizes[] = {"segment_size=2MiB", "segment_size=1MiB", "segment_size=4MiB",
+                                 "segment_size=1MiB"};
+    uint64_t next = 1;
+    (void)state;
+    kit_init(&k, "size", "1MiB");
+    for (size_t round = 0; round < MQG_COUNTOF(sizes); round++) {
+        kit_set(&k, sizes[round]);
+        kit_open(&k);
+        assert_int_equal(k.nmsg, round * 20);
+        if (round) { /* what stood in queue 2 is settled: segments of the other size come free */
+            kit_settle(&k, 1, 2, 1, next);
+            for (size_t i = 0; i < k.nmsg; i += 7)
+                kit_check_body(&k, &k.msgs[i]);
+        }
+        for (int i = 0; i < 20; i++, next++) {
+            struct mqg_extent *x = jrn_ops.extent_open(k.s, 0);
+            assert_true(kit_wait(&k, 0, kit_put(&k, 0, 2, next, 100000)));
+            mqg_extent_give(x, 1); /* settled at the next start */
+            assert_true(kit_wait(&k, 0, kit_put(&k, 0, 1, next, 50000)));
+        }
+        kit_settle(&k, 1, 2, 1, next);
+        assert_true(kit_wait(&k, 1, k.ticket[1]));
+        kit_crash(&k);
+    }
+    kit_open(&k);
+    assert_int_equal(k.nmsg, MQG_COUNTOF(sizes) * 20);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
 /* Messages of queues that the definitions do not know keep nothing alive. */
 static void recover_unknown_queue(void **state)
 {
@@ -519,7 +553,7 @@ int main(void)
         cmocka_unit_test(recover_cut_stays_cut),    cmocka_unit_test(recover_missing_segment),
         cmocka_unit_test(recover_header),           cmocka_unit_test(recover_second_process),
         cmocka_unit_test(recover_folder_refused),   cmocka_unit_test(recover_oversized),
-        cmocka_unit_test(recover_unknown_queue),
+        cmocka_unit_test(recover_unknown_queue),    cmocka_unit_test(recover_other_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
