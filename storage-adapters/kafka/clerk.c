@@ -280,8 +280,8 @@ enum mqg_err kfk_position_get(struct mqg_store *s, struct mqg_slice group, uint6
         return MQG_NOT_FOUND;
     char *name = mqg_slice_dup(group);
     rd_kafka_ListConsumerGroupOffsets_t *want = rd_kafka_ListConsumerGroupOffsets_new(name, list);
-    rd_kafka_queue_t *q = rd_kafka_queue_new(s->producer);
-    rd_kafka_ListConsumerGroupOffsets(s->producer, &want, 1, NULL, q);
+    rd_kafka_queue_t *q = rd_kafka_queue_new(s->consumer);
+    rd_kafka_ListConsumerGroupOffsets(s->consumer, &want, 1, NULL, q);
     rd_kafka_event_t *ev = rd_kafka_queue_poll(q, s->timeout_ms);
     enum mqg_err err = MQG_IO;
     if (ev && !rd_kafka_event_error(ev)) {

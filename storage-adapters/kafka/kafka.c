@@ -92,7 +92,10 @@ static enum mqg_err kafka_handles(struct mqg_store *s, struct mqg_error *e)
                                   {"message.max.bytes", "134217728"},
                                   {"queue.buffering.max.kbytes", "262144"},
                                   {NULL, NULL}};
-    const char *const in[][2] = {{"enable.partition.eof", "true"},
+    /* It never joins this group. But librdkafka answers NOT_COORDINATOR, which a young cluster says, by asking the group
+     * of the handle to look again, and ends in a fault where the handle has none. */
+    const char *const in[][2] = {{"group.id", "mqgate.positions"},
+                                 {"enable.partition.eof", "true"},
                                  {"auto.offset.reset", "error"},
                                  {"enable.auto.commit", "false"},
                                  {"check.crcs", "true"},
