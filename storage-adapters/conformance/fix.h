@@ -151,6 +151,6 @@ struct suite_test {
     bool bare; /* makes its store itself */
 };
 extern const struct suite_test suite_life[], suite_queues[], suite_durable[], suite_streams[],
-    suite_threads[];
+    suite_stream_life[], suite_threads[];
 
 #endif

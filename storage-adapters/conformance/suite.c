@@ -15,8 +15,8 @@ static const struct {
     {MQG_STORE_META, "META"},       {MQG_STORE_ATOMIC_GROUPS, "ATOMIC_GROUPS"},
 };
 
-static const struct suite_test *const tables[] = {suite_life, suite_queues, suite_durable, suite_streams,
-                                                  suite_threads};
+static const struct suite_test *const tables[] = {suite_life,    suite_queues,      suite_durable,
+                                                  suite_streams, suite_stream_life, suite_threads};
 
 /* Why the test is not run, or NULL. */
 static const char *suite_reason(const struct suite_adapter *a, uint32_t have, const struct suite_test *t)

@@ -36,7 +36,7 @@ static int64_t take_zigzag(struct mqg_cursor *c)
 
 static void put_zigzag(struct mqg_dynbuf *out, int64_t v)
 {
-    mqg_dynbuf_varint(out, ((uint64_t)v << 1) ^ (uint64_t)(v >> 63));
+    mqg_dynbuf_varint(out, v < 0 ? ~((uint64_t)v << 1) : (uint64_t)v << 1);
 }
 
 /* ---- taking apart ------------------------------------------------------------------------------------------------------ */
