@@ -140,7 +140,8 @@ int kfk_decoder_next(struct kfk_decoder *d, struct kfk_record *r)
     *r = (struct kfk_record){.offset = d->next, .append_time = d->append_time};
     (void)mqg_cursor_u8(&c);
     int64_t delta_ms = take_zigzag(&c);
-    r->time_ms = d->append_time ? d->time_ms : d->time_ms + delta_ms;
+    /* Both are a peer's: they may add up to anything. */
+    r->time_ms = d->append_time ? d->time_ms : (int64_t)((uint64_t)d->time_ms + (uint64_t)delta_ms);
     if (take_zigzag(&c) != (int64_t)(d->count - d->left))
         mqg_cursor_fail(&c);
     r->key = take_bytes(&c, &r->null_key);
