@@ -195,13 +195,16 @@ struct mqg_store_host {
     void (*pressure)(void *host, bool blocked, const char *why);
     /* The partition's high watermark moved past an offset somebody waits for. */
     void (*stream_ready)(void *host, uint64_t partition);
-    /* Checkpoint hook: the live qseq ranges of a queue as of now; every qseq <= *upto not in them is settled. Called on an
-     * adapter thread, without its locks. Returns the number of ranges, filling at most max (call again with more room). */
+    /* Checkpoint hook: the live qseq ranges of a queue as of now; every qseq <= *upto not in them is settled **in memory**. A
+     * settle that belongs to a group may not be durable yet, so an adapter must not write this down as settled before the
+     * batches submitted so far are durable. Called on an adapter thread, without its locks. Returns the number of ranges,
+     * filling at most max (call again with more room). The journal restates settles from its own records instead. */
     size_t (*queue_live)(void *host, uint64_t queue_id, struct mqg_range *ranges, size_t max, uint64_t *upto);
     void *host;
 };
 
-/* What recovery tells, before workers start, in this order: metadata (final value per key), then per queue its messages in
+/* What recovery tells, before workers start (of `head` only proto, flags, priority, key_sep, append_us, ttl_ms and body_len
+ * are set; extent->live has counted the message already), in this order: metadata (final value per key), then per queue its messages in
  * qseq order, then streams. Long recovery calls progress about once a second. */
 struct mqg_recover {
     void (*meta)(void *arg, struct mqg_slice key, struct mqg_slice value);
