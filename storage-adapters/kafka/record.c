@@ -180,7 +180,7 @@ static void put_record(struct mqg_dynbuf *out, const struct kfk_encoder *e, cons
     struct mqg_dynbuf body;
     mqg_dynbuf_init(&body, out->max);
     mqg_dynbuf_u8(&body, 0);
-    put_zigzag(&body, r->time_ms - e->base_ms);
+    put_zigzag(&body, (int64_t)((uint64_t)r->time_ms - (uint64_t)e->base_ms));
     put_zigzag(&body, (int64_t)(r->offset - e->base));
     put_bytes(&body, r->key, r->null_key);
     put_bytes(&body, r->value, r->null_value);
