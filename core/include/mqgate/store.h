@@ -203,9 +203,9 @@ struct mqg_store_host {
     void *host;
 };
 
-/* What recovery tells, before workers start (of `head` only proto, flags, priority, key_sep, append_us, ttl_ms and body_len
- * are set; extent->live has counted the message already), in this order: metadata (final value per key), then per queue its messages in
- * qseq order, then streams. Long recovery calls progress about once a second. */
+/* What recovery tells, before workers start, in this order: metadata (final value per key), then per queue its messages in
+ * qseq order, then streams. Of a message's `head` only proto, flags, priority, key_sep, append_us, ttl_ms and body_len are
+ * set; extent->live has counted it already. Long recovery calls progress about once a second. */
 struct mqg_recover {
     void (*meta)(void *arg, struct mqg_slice key, struct mqg_slice value);
     void (*meta_end)(
