@@ -229,8 +229,8 @@ static rd_kafka_resp_err_t clerk_commit(struct mqg_store *s, const char *group,
                                         rd_kafka_topic_partition_list_t *list)
 {
     rd_kafka_AlterConsumerGroupOffsets_t *want = rd_kafka_AlterConsumerGroupOffsets_new(group, list);
-    rd_kafka_queue_t *q = rd_kafka_queue_new(s->producer);
-    rd_kafka_AlterConsumerGroupOffsets(s->producer, &want, 1, NULL, q);
+    rd_kafka_queue_t *q = rd_kafka_queue_new(s->consumer);
+    rd_kafka_AlterConsumerGroupOffsets(s->consumer, &want, 1, NULL, q);
     rd_kafka_event_t *ev = rd_kafka_queue_poll(q, CLERK_TRY_MS * 2);
     rd_kafka_resp_err_t err = ev ? rd_kafka_event_error(ev) : RD_KAFKA_RESP_ERR__TIMED_OUT;
     if (!err) {
