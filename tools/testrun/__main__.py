@@ -79,8 +79,8 @@ def summary(rows, total, seconds, args):
             print(f"FAILED  {name}: and {len(result.failed) - NAMED_FAILURES} more, see build/test-results/{name}/")
     for name, reason in total.skipped:
         print(f"SKIPPED {name}: {reason}")
-    if args.long and not args.names:
-        results.append(ROOT, rows, total)
+    if args.long:
+        results.append(ROOT, rows, total, args.names)
     print(f"{total.passed} passed, {len(total.failed)} failed, {len(total.skipped)} skipped", flush=True)
     return 0 if total.passed and not total.failed else 1
 

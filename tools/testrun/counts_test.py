@@ -30,6 +30,7 @@ def script(tmp_path, text):
     ("echo '3 passed, 0 failed, 0 skipped'; exit 1", 3, 1, 0),
     ("echo 'SKIPPED why not'; echo '1 passed, 0 failed, 1 skipped'", 1, 0, 1),
     ("echo '0 passed, 0 failed, 2 skipped'", 0, 0, 2),
+    ("echo 'bunny  skipped: no source'; echo '3 passed, 0 failed, 1 skipped'", 3, 0, 1),
     ("echo '9 passed, 0 failed, 0 skipped'; echo after", 1, 0, 0),
 ])
 def test_a_command_is_counted(tmp_path, text, passed, failed, skipped):

@@ -239,6 +239,6 @@ def read_summary(log, name):
     if not match:
         return Result()
     passed, bad, skipped = (int(group) for group in match.groups())
-    reasons = [line.split(None, 1)[1] for line in lines if line.startswith("SKIPPED ")]
+    reasons = [line for line in lines if re.search(r"^SKIPPED |\bskipped: ", line)]
     reasons += ["it gave no reason"] * (skipped - len(reasons))
     return Result(passed, [f"{name}: one of its tests"] * bad, [(name, why) for why in reasons[:skipped]])

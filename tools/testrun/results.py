@@ -28,7 +28,7 @@ def commit(root):
     return (git("rev-parse", "--short", "HEAD") or "no commit") + changed
 
 
-def append(root, rows, total):
+def append(root, rows, total, names):
     path = os.path.join(root, "docs", "results.md")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     fresh = not os.path.exists(path)
@@ -36,7 +36,10 @@ def append(root, rows, total):
         if fresh:
             page.write(HEAD)
         page.write(f"\n## {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, {commit(root)}\n\n")
-        page.write(f"{machine()}\n\n| suite | passed | failed | skipped | seconds |\n|---|---|---|---|---|\n")
+        page.write(f"{machine()}\n\n")
+        if names:
+            page.write("Only the suites that were named.\n\n")
+        page.write("| suite | passed | failed | skipped | seconds |\n|---|---|---|---|---|\n")
         for name, result, seconds in rows:
             page.write(f"| {name} | {result.passed} | {len(result.failed)} | {len(result.skipped)} "
                        f"| {seconds:.0f} |\n")
