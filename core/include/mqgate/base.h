@@ -118,7 +118,7 @@ MQG_API bool mqg_slice_starts(struct mqg_slice s, struct mqg_slice prefix);
 MQG_API char *mqg_slice_dup(struct mqg_slice s);
 /* True when the bytes are well-formed UTF-8 (RFC 3629, no surrogates, no overlong forms). */
 MQG_API bool mqg_utf8_valid(struct mqg_slice s);
-/* printf helpers: printf("%.*s", MQG_SLICE_FMT(s)) cuts at INT_MAX. */
+/* printf("%.*s", MQG_SLICE_FMT(s)): for texts; cuts at 1024 bytes. */
 #define MQG_SLICE_FMT(s) \
     (int)((s).len > 1024 ? 1024 : (s).len), (const char *)((s).ptr ? (s).ptr : (const uint8_t *)"")
 
