@@ -211,6 +211,14 @@ static void death_drop_cycles(const struct death *d, struct route_set *r)
     r->n = kept;
 }
 
+/* Its headers cannot be read or have grown beyond the bound: said and counted, for it goes nowhere. */
+static void death_lost(const struct death *d)
+{
+    mqg_count(MQG_COUNT_DEAD_LETTER_DROPPED, 1);
+    mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "queue=%s what=\"dead letter dropped\" reason=%s headers_bytes=%u",
+            mqg_logq(mqg_queue_name(d->queue)), d->reason, d->msg->st.origin_len + d->msg->st.overlay_len);
+}
+
 static void death_route(struct death *d)
 {
     const struct queue_opts *o = queue_opts(d->queue);
@@ -230,12 +238,16 @@ static void death_route(struct death *d)
     }
     mqg_dynbuf_reset(&p->overlay);
     mqg_overlay_encode(&p->overlay, &d->overlay);
-    if (p->overlay.failed)
+    if (p->overlay.failed) {
+        death_lost(d);
         return;
+    }
     uint8_t flags = d->msg->st.flags & (uint8_t)~MQG_MSG_HAS_TTL;
     struct mqg_msg *copy = mqg_msg_derive(d->msg, o->dlx, keys[0], mqg_dynbuf_view(&p->overlay), flags, 0);
-    if (!copy)
+    if (!copy) {
+        death_lost(d);
         return;
+    }
     struct route_set routes;
     route_set_init(&routes);
     topology_route(v, x, copy, keys, nkeys, &routes);
@@ -301,6 +313,8 @@ void deadletter_publish(struct publisher *p, struct mqg_queue *q, struct dead *d
     struct death d = {.pub = p, .queue = q, .msg = dead->msg, .reason = dead->reason};
     if (death_prepare(&d))
         death_route(&d);
+    else
+        death_lost(&d);
     if (dead->stored)
         publish_settled(p, &q->slots[p->worker->index], dead->qseq, dead->extent);
     mqg_msg_unref(&dead->msg);

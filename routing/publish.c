@@ -117,6 +117,15 @@ static void publish_note(struct publisher *p, struct mqg_msg *m, struct mqg_pub_
         ps->stored |= 1u << storage->index;
 }
 
+/* The publish will be confirmed negatively. */
+static void pub_reject(struct mqg_pub_state *ps, uint64_t seq)
+{
+    if (!ps || seq == 0 || (ps->nrejected > 0 && ps->rejected[ps->nrejected - 1] == seq))
+        return;
+    ps->rejected = publisher_room(ps->rejected, ps->nrejected, &ps->rejected_cap, sizeof(*ps->rejected));
+    ps->rejected[ps->nrejected++] = seq;
+}
+
 /* Persistent messages are stored where their durable queues are: usually one store, else a copy for each further one. */
 static void publish_spread(struct publisher *p, struct mqg_msg *m, struct mqg_pub_state *ps, uint64_t seq,
                            const struct route_set *r)
@@ -145,6 +154,8 @@ static void publish_spread(struct publisher *p, struct mqg_msg *m, struct mqg_pu
         struct mqg_msg *copy = nseen == 1 ? m : mqg_msg_clone(m);
         if (copy)
             publish_note(p, copy, ps, seq, r, s, false);
+        else
+            pub_reject(ps, seq);
     }
 }
 
@@ -267,12 +278,10 @@ enum mqg_err mqg_publish(struct mqg_pub *pub, struct mqg_msg *m, unsigned flags,
 
 static void item_reject(struct item *item)
 {
-    struct mqg_pub_state *ps = item->pub;
-    if (!ps || item->seq == 0 || item->rejected)
+    if (item->rejected)
         return;
     item->rejected = true;
-    ps->rejected = publisher_room(ps->rejected, ps->nrejected, &ps->rejected_cap, sizeof(*ps->rejected));
-    ps->rejected[ps->nrejected++] = item->seq;
+    pub_reject(item->pub, item->seq);
 }
 
 /* True when the queue took its copy. */
@@ -469,11 +478,10 @@ static void pub_decided(struct mqg_pub_state *ps)
 {
     uint64_t upto = 0;
     while (ps->pending_at < ps->pending_n && pending_decided(&ps->pending[ps->pending_at])) {
-        upto = ps->pending[ps->pending_at++].upto;
-        /* A turn that went to two stores is decided when both are. */
-        if (ps->pending_at < ps->pending_n && ps->pending[ps->pending_at].upto == upto &&
-            !pending_decided(&ps->pending[ps->pending_at]))
-            upto = upto - 1;
+        const struct pending *d = &ps->pending[ps->pending_at++];
+        /* A turn that went to several stores has an entry for each, and is decided with the last. */
+        if (ps->pending_at == ps->pending_n || ps->pending[ps->pending_at].upto != d->upto)
+            upto = d->upto;
     }
     if (ps->pending_at < ps->pending_n)
         pub_wait_oldest(ps);

@@ -51,7 +51,6 @@ static bool sub_reserve(struct mqg_sub *s)
     if (atomic_fetch_sub_explicit(&c->left, 1, memory_order_acq_rel) > 0)
         return true;
     atomic_fetch_add_explicit(&c->left, 1, memory_order_acq_rel);
-    s->starved = true;
     return false;
 }
 
@@ -310,7 +309,6 @@ enum mqg_err mqg_subscribe(struct mqg_queue *q, const struct mqg_sub_def *d, con
     s->group->subs++;
     TAILQ_INSERT_TAIL(&q->subs, s, all);
     q->nsubs++;
-    q->had_subs = true;
     if (d->exclusive)
         q->exclusive = s;
     if (q->opts.single_active && !q->single)
@@ -405,7 +403,6 @@ void mqg_sub_kick(struct mqg_sub *s)
 {
     struct queue_work w;
     queue_lock(s->queue, &w);
-    s->starved = false;
     sub_make_available(s->queue, s);
     queue_dispatch(&w);
     if (s->out_at < s->out_n || s->inbox_n > 0)

@@ -29,7 +29,6 @@ struct mqg_sub {
     struct sub_group *group;
     /* under the queue's lock */
     bool on_avail, paused, over;
-    bool starved; /* shared credit was used up: the owner kicks when it has some again */
     uint32_t unacked;
     struct mqg_delivery *inbox;
     uint32_t inbox_n, inbox_cap;
@@ -55,7 +54,6 @@ struct sub_group {
 };
 
 TAILQ_HEAD(sub_groups, sub_group);
-TAILQ_HEAD(get_list, mqg_get);
 
 struct mqg_queue {
     uint32_t magic;
@@ -83,7 +81,6 @@ struct mqg_queue {
     struct sub_groups groups;
     struct mqg_sub *single, *exclusive;
     uint32_t nsubs;
-    bool had_subs;
     uint32_t loads;                    /* read-aheads under way */
     struct mqg_get *gets, **gets_tail; /* waiting for a body */
     uint64_t page_scan;

@@ -66,6 +66,8 @@ void amqp_conn_stall(struct amqp_conn *ac, bool on)
 static void conn_timer(struct mqg_timer *t)
 {
     struct amqp_conn *ac = MQG_CONTAINER_OF(t, struct amqp_conn, timer);
+    if (ac->phase == AMQP_CLOSED) /* the last word was said */
+        return;
     if (ac->phase == AMQP_CLOSING) {
         mqg_conn_abort(ac->conn);
         return;

@@ -155,7 +155,7 @@ struct mqg_delivery {
 /* Credit shared by several subscriptions (AMQP channel prefetch with global=true). limit 0 = none. */
 struct mqg_credit {
     _Atomic int64_t left;
-    int64_t limit;
+    _Atomic int64_t limit; /* any worker reads it, the owner's sets it */
 };
 
 struct mqg_sub;
