@@ -70,7 +70,7 @@ static struct mqg_sub *queue_next_sub(struct mqg_queue *q)
 
 /* ---- dispatch ---------------------------------------------------------------------------------------------------------- */
 
-static void sub_push(struct mqg_sub *s, struct entry *e, uint64_t handle)
+static void sub_push(struct mqg_sub *s, struct entry *e, uint64_t handle, uint64_t qseq)
 {
     if (s->inbox_n == s->inbox_cap) {
         s->inbox_cap = s->inbox_cap ? s->inbox_cap * 2 : 8;
@@ -81,6 +81,7 @@ static void sub_push(struct mqg_sub *s, struct entry *e, uint64_t handle)
         .handle = handle,
         .delivery_count = e->deliveries,
         .redelivered = (e->flags & ENTRY_REDELIVERED) != 0,
+        .qseq = qseq,
     };
     s->inbox_bytes += e->body_bytes;
 }
@@ -95,7 +96,7 @@ static void queue_give(struct queue_work *w, struct mqg_sub *s, uint32_t prio, u
     q->unacked_bytes += e->body_bytes;
     q->delivered++;
     s->unacked++;
-    sub_push(s, e, queue_handle(prio, pos));
+    sub_push(s, e, queue_handle(prio, pos), fifo_qseq(&q->fifos[prio], pos));
     queue_schedule(w, s);
     /* Round-robin: to the end of its group, or out of it when it can take no more. */
     if (!sub_has_room(s)) {

@@ -101,7 +101,7 @@ static bool queue_get_head(struct queue_work *w, struct mqg_get *g)
         if ((e->flags & ENTRY_PAGED) && !queue_load_ahead(w, prio, pos))
             return false;
         g->d = (struct mqg_delivery){mqg_msg_ref(e->msg), queue_handle(prio, pos), e->deliveries,
-                                     (e->flags & ENTRY_REDELIVERED) != 0};
+                                     (e->flags & ENTRY_REDELIVERED) != 0, fifo_qseq(&q->fifos[prio], pos)};
         fifo_set_unacked(&q->fifos[prio], e, pos);
         q->ready--;
         q->ready_bytes -= e->body_bytes;

@@ -150,6 +150,7 @@ struct mqg_delivery {
     uint64_t handle;         /* names the entry in its queue until settled; 0 with no_ack */
     uint32_t delivery_count; /* failed attempts so far */
     bool redelivered;
+    uint64_t qseq; /* its number in the queue: epoch:16 | counter:48, the same after a restart */
 };
 
 /* Credit shared by several subscriptions (AMQP channel prefetch with global=true). limit 0 = none. */

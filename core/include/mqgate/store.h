@@ -35,7 +35,9 @@ enum mqg_store_cap {
     MQG_STORE_ATOMIC_GROUPS = 1u << 7,
     MQG_STORE_NATIVE_QUEUE = 1u << 8, /* queues live in the engine: queue_consume, credit, get */
     MQG_STORE_PUSH = 1u << 9,
-    MQG_STORE_REMOTE = 1u << 10, /* may be away; submit may answer AGAIN for long */
+    MQG_STORE_REMOTE = 1u << 10,  /* may be away; submit may answer AGAIN for long */
+    MQG_STORE_INDEX = 1u << 11,   /* index_forget, index_read: entries of a queue's index may be forgotten */
+    MQG_STORE_SCRATCH = 1u << 12, /* scratch_put: transient messages may be put aside while memory is short */
 };
 
 /* ---- extents ------------------------------------------------------------------------------------------------------ */
@@ -164,6 +166,59 @@ struct mqg_load_req {
     struct mqg_load_req *next; /* adapter's while it has it */
 };
 
+/* ---- forgetting parts of a queue's index -------------------------------------------------------------------------------
+ *
+ * A long queue keeps entries in memory for its head and its tail only. What lies between is a **span**: first and last qseq,
+ * how many, how many bytes. Its entries are the store's to remember: it knows which qseqs of a queue stand in which segment and
+ * which of them were handed over to it (forgotten) and not yet asked back. The live count of a forgotten entry moves from the
+ * extent of its batch to one that stands for the whole segment; an entry read back names that one, and is settled as any
+ * other. So a backlog costs memory per span, at run time and after a restart, where recovery tells spans at once. */
+
+/* An entry as an index needs it. */
+struct mqg_index_entry {
+    uint64_t qseq;
+    struct mqg_extent *extent; /* counted: settling it gives it */
+    uint32_t off, len;         /* of the stored form in the extent */
+    uint32_t body_bytes;
+    uint8_t flags; /* enum mqg_msg_flag */
+    uint8_t priority;
+    uint64_t append_us, ttl_ms; /* ttl_ms with HAS_TTL only */
+};
+
+/* Asks for the forgotten entries of a queue with first <= qseq <= last, lowest first, at most max. Caller's memory until
+ * `done`. What comes back is no longer forgotten. */
+struct mqg_index_req {
+    uint64_t queue_id, first, last;
+    struct mqg_index_entry *entries;
+    uint32_t max;
+    uint32_t lane;
+    /* out */
+    uint32_t n;       /* fewer than max: these were all in [first, last] */
+    enum mqg_err err; /* CORRUPT, IO: what could not be read stays forgotten, and on the disk */
+    void (*done)(struct mqg_index_req *req); /* host: any thread, may come before the call returns */
+    void *arg;
+    struct mqg_index_req *next; /* adapter's while it has it */
+};
+
+/* ---- putting transient messages aside ---------------------------------------------------------------------------------- */
+
+/* Messages to write to scratch space, without any promise: gone after a stop. Caller's memory until `done`; the adapter fills
+ * extent and off for each that it took (a counted live, place set), the caller then lets go of the message and may `load` it
+ * back. len is msg->total_len. */
+struct mqg_scratch_item {
+    struct mqg_msg *msg;       /* the caller's reference stays the caller's */
+    struct mqg_extent *extent; /* out; NULL: not taken (no room, error) */
+    uint32_t off;              /* out */
+};
+struct mqg_scratch_req {
+    struct mqg_scratch_item *items;
+    uint32_t n;
+    uint32_t lane;
+    void (*done)(struct mqg_scratch_req *req); /* host: any thread */
+    void *arg;
+    struct mqg_scratch_req *next; /* adapter's while it has it */
+};
+
 struct mqg_stream_read {
     uint64_t partition;
     uint64_t offset;    /* first wanted; the batch that holds it comes whole */
@@ -216,6 +271,14 @@ struct mqg_recover {
     bool (*message)(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off,
                     uint32_t len, const struct mqg_stored *head, uint32_t delivery_count,
                     uint32_t acquired_count);
+    /* INDEX: instead of `message`, for what the adapter holds as forgotten from the start: `count` live entries of the queue
+     * between first and last, `body_bytes` in all. Spans of one queue come in ascending order; they never overlap each other, nor
+     * the messages told one by one, which may lie between them. Counted in extents already, as messages are; on false they
+     * are taken back. NULL: the host wants every message told. */
+    bool (*span)(void *arg, uint64_t queue_id, uint64_t first, uint64_t last, uint64_t count,
+                 uint64_t body_bytes);
+    /* Is the queue one whose entries may be told as spans? Asked once per queue, after meta_end. NULL: none. */
+    bool (*spans_wanted)(void *arg, uint64_t queue_id);
     void (*stream)(void *arg, uint64_t partition, const struct mqg_stream_bounds *b);
     void (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
     bool unclean; /* out: the last stop was not clean: recovered messages count as redelivered */
@@ -232,7 +295,7 @@ struct mqg_store_stats {
 /* ---- the table ------------------------------------------------------------------------------------------------------------ */
 
 #define MQG_STORE_ABI_MAJOR 1
-#define MQG_STORE_ABI_MINOR 0
+#define MQG_STORE_ABI_MINOR 1
 
 /* Appending a function is a minor change; required ones are marked (r). Threads: (any), (lane) = the worker that owns the
  * lane, (main) = the main thread before workers start or after they have stopped. */
@@ -282,6 +345,15 @@ struct mqg_store_ops {
     void (*stop)(struct mqg_store *s);         /* (r) */
     void (*fini)(struct mqg_store **s);        /* (r) */
     void (*dump)(struct mqg_store *s, int fd); /* (any, in a crash: no locks, no malloc) */
+    /* INDEX (any): hands over entries of a queue, qseq ascending, all durable. Takes no lock and reads no disk (it may be
+     * called under the queue's lock). Answers how many of the first n it took: those that lie in a segment it can read an index of;
+     * for them the caller's live count has moved to the adapter. 0 when the first one cannot be taken now. */
+    size_t (*index_forget)(struct mqg_store *s, uint64_t queue_id, const struct mqg_index_entry *entries,
+                           size_t n);
+    /* INDEX (any): answers by req->done. */
+    void (*index_read)(struct mqg_store *s, struct mqg_index_req *req);
+    /* SCRATCH (lane): answers by req->done. */
+    void (*scratch_put)(struct mqg_store *s, struct mqg_scratch_req *req);
 };
 
 #endif
