@@ -393,6 +393,9 @@ static void lane_copy_op(struct lane *l, struct mqg_store_op *op)
         op->position.group = lane_slice(l, op->position.group);
         op->position.metadata = lane_slice(l, op->position.metadata);
         break;
+    case MQG_OP_STREAM_CONF:
+        op->stream_conf.conf = lane_copy(l, op->stream_conf.conf, sizeof(*op->stream_conf.conf));
+        break;
     default: /* nothing pointed to */ break;
     }
 }

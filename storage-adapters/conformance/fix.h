@@ -135,6 +135,9 @@ bool fix_ready_reach(struct fix *f, uint64_t partition, uint32_t count); /* wait
 /* Reads and waits for the answer. The caller unrefs data. */
 struct mqg_stream_read fix_read(struct fix *f, uint64_t partition, uint64_t offset, uint32_t max_bytes,
                                 bool durable_only);
+/* Ask and wait for the answer. */
+enum mqg_err fix_time(struct fix *f, uint64_t partition, uint64_t time_ms, uint64_t *offset);
+enum mqg_err fix_position(struct fix *f, const char *group, uint64_t partition, uint64_t *offset);
 /* Waits for the high watermark. */
 bool fix_high_reach(struct fix *f, uint64_t partition, uint64_t high);
 

@@ -325,3 +325,38 @@ bool fix_high_reach(struct fix *f, uint64_t partition, uint64_t high)
     } while (fix_now_ms() < until);
     return false;
 }
+
+static void time_answered(struct mqg_time_req *req)
+{
+    ask_answered(req->arg);
+}
+
+enum mqg_err fix_time(struct fix *f, uint64_t partition, uint64_t time_ms, uint64_t *offset)
+{
+    struct ask ask = {f, 0};
+    struct mqg_time_req req = {
+        .partition = partition, .time_ms = time_ms, .err = MQG_INVALID, .done = time_answered, .arg = &ask};
+    f->ops->offset_for_time(f->store, &req);
+    ask_wait(&ask, "offset_for_time");
+    *offset = req.offset;
+    return req.err;
+}
+
+static void position_answered(struct mqg_position_req *req)
+{
+    ask_answered(req->arg);
+}
+
+enum mqg_err fix_position(struct fix *f, const char *group, uint64_t partition, uint64_t *offset)
+{
+    struct ask ask = {f, 0};
+    struct mqg_position_req req = {.group = mqg_slice_str(group),
+                                   .partition = partition,
+                                   .err = MQG_INVALID,
+                                   .done = position_answered,
+                                   .arg = &ask};
+    f->ops->position_get(f->store, &req);
+    ask_wait(&ask, "position_get");
+    *offset = req.offset;
+    return req.err;
+}

@@ -102,15 +102,15 @@ static void stream_offset_for_time(void **state)
     for (uint32_t i = 0; i < 10; i++)
         model_append(m, 0, 10, 10, false); /* record n has MODEL_TIME(n) */
     model_expect_bounds(m, 0, 100);
-    assert_int_equal(f->ops->offset_for_time(f->store, m->partition, MODEL_TIME(0) - 1000, &offset), MQG_OK);
+    assert_int_equal(fix_time(f, m->partition, MODEL_TIME(0) - 1000, &offset), MQG_OK);
     assert_int_equal(offset, 0);
-    assert_int_equal(f->ops->offset_for_time(f->store, m->partition, MODEL_TIME(40), &offset), MQG_OK);
+    assert_int_equal(fix_time(f, m->partition, MODEL_TIME(40), &offset), MQG_OK);
     assert_int_equal(offset, 40);
-    assert_int_equal(f->ops->offset_for_time(f->store, m->partition, MODEL_TIME(45), &offset), MQG_OK);
+    assert_int_equal(fix_time(f, m->partition, MODEL_TIME(45), &offset), MQG_OK);
     assert_true(offset >= 40 && offset <= 45); /* the batch that holds it; an engine may know it exactly */
-    assert_int_equal(f->ops->offset_for_time(f->store, m->partition, MODEL_TIME(49), &offset), MQG_OK);
+    assert_int_equal(fix_time(f, m->partition, MODEL_TIME(49), &offset), MQG_OK);
     assert_true(offset >= 40 && offset <= 49); /* its last record counts */
-    assert_int_equal(f->ops->offset_for_time(f->store, m->partition, MODEL_TIME(100), &offset), MQG_OK);
+    assert_int_equal(fix_time(f, m->partition, MODEL_TIME(100), &offset), MQG_OK);
     assert_int_equal(offset, 100); /* none: the high watermark */
     model_free(m);
 }
@@ -127,7 +127,7 @@ static void set_position(struct fix *f, uint32_t lane, const char *group, uint64
 static void expect_position(struct fix *f, const char *group, uint64_t partition, uint64_t offset)
 {
     uint64_t got = UINT64_MAX;
-    enum mqg_err err = f->ops->position_get(f->store, mqg_slice_str(group), partition, &got);
+    enum mqg_err err = fix_position(f, group, partition, &got);
     if (offset == UINT64_MAX) {
         assert_int_equal(err, MQG_NOT_FOUND);
         return;

@@ -22,7 +22,7 @@ static void stream_unknown(void **state)
     struct mqg_stream_bounds b;
     uint64_t offset;
     assert_int_equal(f->ops->stream_bounds(f->store, 0x123456789, &b), MQG_NOT_FOUND);
-    assert_int_equal(f->ops->offset_for_time(f->store, 0x123456789, 1, &offset), MQG_NOT_FOUND);
+    assert_int_equal(fix_time(f, 0x123456789, 1, &offset), MQG_NOT_FOUND);
     struct mqg_stream_read r = fix_read(f, 0x123456789, 0, 1000, true);
     assert_int_equal(r.err, MQG_NOT_FOUND);
     assert_null(r.data);

@@ -20,7 +20,7 @@ static void flip_digest(struct kit *k, struct mqg_dynbuf *out)
         mqg_dynbuf_printf(out, "s %llu %llu %llu\n", (unsigned long long)k->streams[i].partition,
                           (unsigned long long)k->streams[i].b.log_start,
                           (unsigned long long)k->streams[i].b.high_watermark);
-    if (jrn_ops.position_get(k->s, MQG_SLICE_LIT("group"), 9, &offset) == MQG_OK)
+    if (kit_position(k, MQG_SLICE_LIT("group"), 9, &offset) == MQG_OK)
         mqg_dynbuf_printf(out, "p %llu\n", (unsigned long long)offset);
 }
 

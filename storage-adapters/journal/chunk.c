@@ -398,6 +398,26 @@ static void chunk_position(struct jrn_chunk *c, const struct mqg_store_op *op)
                                     .len = (uint32_t)(20 + group.len + metadata.len)});
 }
 
+static void chunk_stream_conf(struct jrn_chunk *c, uint64_t partition, const struct mqg_stream_conf *conf)
+{
+    const uint64_t rows[] = {conf->retention_ms,       conf->retention_bytes,    conf->segment_bytes,
+                             conf->segment_ms,         conf->compact_lag_min_ms, conf->compact_lag_max_ms,
+                             conf->tombstone_ms};
+    size_t at = c->len;
+    uint8_t *p = chunk_open(c, JRN_STREAM_CONF_BYTES);
+    mqg_put_le64(p, partition);
+    mqg_put_le32(p + 8, conf->cleanup);
+    mqg_put_le32(p + 12, 0);
+    for (size_t i = 0; i < MQG_COUNTOF(rows); i++)
+        mqg_put_le64(p + 16 + 8 * i, rows[i]);
+    (void)chunk_close_keyed(c, JRN_REC_STREAM_CONF, p + JRN_STREAM_CONF_BYTES);
+    chunk_note(c, (struct jrn_note){.kind = JRN_NOTE_CONF,
+                                    .partition = partition,
+                                    .exists = true,
+                                    .arena_off = at + JRN_REC_HEAD,
+                                    .len = JRN_STREAM_CONF_BYTES});
+}
+
 static void chunk_producer(struct jrn_chunk *c, const struct mqg_store_op *op)
 {
     uint8_t *p = chunk_open(c, 36);
@@ -442,6 +462,7 @@ void jrn_chunk_op(struct jrn_chunk *c, const struct mqg_store_op *op)
     case MQG_OP_STREAM_DELETE: chunk_stream(c, op); return;
     case MQG_OP_POSITION: chunk_position(c, op); return;
     case MQG_OP_PRODUCER: chunk_producer(c, op); return;
+    case MQG_OP_STREAM_CONF: chunk_stream_conf(c, op->stream_conf.partition, op->stream_conf.conf); return;
     case MQG_OP_GROUP_BEGIN:
     case MQG_OP_GROUP_END: return;
     }
@@ -458,6 +479,7 @@ size_t jrn_chunk_cost(const struct mqg_store_op *op)
     case MQG_OP_APPEND: return 96 + chunk_rope_len(op->append.rope, op->append.nrope);
     case MQG_OP_STREAM_NEW:
     case MQG_OP_STREAM_DELETE: return 64 + op->stream.name.len;
+    case MQG_OP_STREAM_CONF: return 64 + JRN_STREAM_CONF_BYTES;
     case MQG_OP_POSITION: return 64 + op->position.group.len + op->position.metadata.len;
     default: return 64;
     }

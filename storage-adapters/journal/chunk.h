@@ -46,7 +46,7 @@ struct jrn_keyed {
     uint32_t arena_off; /* of the record in the arena, to void it */
 };
 
-enum jrn_note_kind { JRN_NOTE_BATCH, JRN_NOTE_TRIM, JRN_NOTE_STREAM, JRN_NOTE_POSITION };
+enum jrn_note_kind { JRN_NOTE_BATCH, JRN_NOTE_TRIM, JRN_NOTE_STREAM, JRN_NOTE_POSITION, JRN_NOTE_CONF };
 
 /* What the stream index learns once the chunk is durable. */
 struct jrn_note {
@@ -54,7 +54,7 @@ struct jrn_note {
     uint64_t partition, offset, max_time_ms; /* base offset, trim start or position */
     uint32_t count, off, len;                /* of the batch's main in the chunk */
     bool exists;
-    size_t arena_off; /* POSITION: its main in the arena (group) */
+    size_t arena_off; /* POSITION, CONF: its main in the arena */
 };
 
 struct jrn_seg;

@@ -256,9 +256,8 @@ enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, st
                               size_t max, size_t *n);
 enum mqg_err jrn_stream_bounds(struct mqg_store *s, uint64_t partition, struct mqg_stream_bounds *out);
 void jrn_stream_wait(struct mqg_store *s, uint64_t partition, uint64_t offset);
-enum mqg_err jrn_stream_time(struct mqg_store *s, uint64_t partition, uint64_t time_ms, uint64_t *offset);
-enum mqg_err jrn_position_get(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
-                              uint64_t *offset);
+void jrn_stream_time(struct mqg_store *s, struct mqg_time_req *req);
+void jrn_position_get(struct mqg_store *s, struct mqg_position_req *req);
 
 /* ---- keeper.c ------------------------------------------------------------------------------------------ */
 

@@ -97,16 +97,19 @@ static bool key_bytes(uint8_t type, struct mqg_slice main, struct mqg_slice part
         *gone = !def.exists;
         parts[0] = mqg_slice_of(main.ptr, 8);
         return true;
+    case JRN_REC_STREAM_CONF:
     case JRN_REC_TRIM:
     case JRN_REC_CUT:
     case JRN_REC_PRODUCER:
-        parts[0] = mqg_slice_of(main.ptr, type == JRN_REC_TRIM ? 8 : 16);
+        parts[0] = mqg_slice_of(main.ptr, type == JRN_REC_TRIM || type == JRN_REC_STREAM_CONF ? 8 : 16);
+        *gone = type == JRN_REC_PRODUCER && main.len == 36 && mqg_le64(main.ptr + 28) == MQG_OFFSET_NONE;
         return main.len >= 16;
     case JRN_REC_POSITION:
         parts[0] = mqg_slice_of(main.ptr, 8);
         if (!jrn_rec_position(main, &pos))
             return false;
         parts[1] = pos.group;
+        *gone = pos.offset == MQG_OFFSET_NONE;
         return true;
     default: return false;
     }

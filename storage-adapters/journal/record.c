@@ -97,6 +97,22 @@ bool jrn_rec_stream(struct mqg_slice main, struct jrn_stream_def *out)
     return mqg_cursor_done(&c) && exists <= 1;
 }
 
+bool jrn_rec_stream_conf(struct mqg_slice main, struct jrn_stream_conf *out)
+{
+    struct mqg_cursor c = mqg_cursor_of(main);
+    out->partition = mqg_cursor_le64(&c);
+    out->conf.cleanup = mqg_cursor_le32(&c);
+    (void)mqg_cursor_le32(&c);
+    out->conf.retention_ms = mqg_cursor_le64(&c);
+    out->conf.retention_bytes = mqg_cursor_le64(&c);
+    out->conf.segment_bytes = mqg_cursor_le64(&c);
+    out->conf.segment_ms = mqg_cursor_le64(&c);
+    out->conf.compact_lag_min_ms = mqg_cursor_le64(&c);
+    out->conf.compact_lag_max_ms = mqg_cursor_le64(&c);
+    out->conf.tombstone_ms = mqg_cursor_le64(&c);
+    return mqg_cursor_done(&c);
+}
+
 bool jrn_rec_position(struct mqg_slice main, struct jrn_position *out)
 {
     struct mqg_cursor c = mqg_cursor_of(main);
@@ -198,6 +214,7 @@ static bool record_fits(const struct jrn_rec *rec)
         struct jrn_stream_def stream;
         struct jrn_position position;
         struct jrn_producer producer;
+        struct jrn_stream_conf conf;
     } u;
     switch (rec->type) {
     case JRN_REC_NOP: return true;
@@ -216,6 +233,7 @@ static bool record_fits(const struct jrn_rec *rec)
     case JRN_REC_MANIFEST: return rec->main.len % JRN_MANIFEST_ROW == 0;
     case JRN_REC_FREE: return rec->main.len % JRN_FREE_ROW == 0;
     case JRN_REC_CUT: return jrn_rec_cut(rec->main, &u.triple);
+    case JRN_REC_STREAM_CONF: return jrn_rec_stream_conf(rec->main, &u.conf);
     default: return false;
     }
 }
@@ -231,6 +249,7 @@ const char *jrn_rec_name(uint8_t type)
 {
     static const char *const names[JRN_REC_TYPES] = {
         "nop",    "msg",      "dests",    "settle", "count",  "meta",     "batch", "trim",
-        "stream", "position", "producer", "seal",   "qstate", "manifest", "free",  "cut"};
-    return type < JRN_REC_TYPES ? names[type] : "unknown";
+        "stream", "position", "producer", "seal",   "qstate", "manifest", "free",  "cut",
+        [JRN_REC_STREAM_CONF] = "stream_conf"};
+    return type < JRN_REC_TYPES && names[type] ? names[type] : "unknown";
 }

@@ -59,7 +59,12 @@ struct jrn_manifest_row {
     uint64_t seq, nonce, last_number, end;
 };
 
-enum { JRN_BATCH_HEAD = 32, JRN_MANIFEST_ROW = 32, JRN_FREE_ROW = 16 };
+struct jrn_stream_conf {
+    uint64_t partition;
+    struct mqg_stream_conf conf;
+};
+
+enum { JRN_STREAM_CONF_BYTES = 72, JRN_BATCH_HEAD = 32, JRN_MANIFEST_ROW = 32, JRN_FREE_ROW = 16 };
 
 /* All: false when the bytes do not fit the type exactly. */
 bool jrn_rec_count(struct mqg_slice main, struct jrn_count *out);
@@ -69,6 +74,7 @@ bool jrn_rec_stream(struct mqg_slice main, struct jrn_stream_def *out);
 bool jrn_rec_position(struct mqg_slice main, struct jrn_position *out);
 bool jrn_rec_producer(struct mqg_slice main, struct jrn_producer *out);
 bool jrn_rec_trim(struct mqg_slice main, struct jrn_triple *out);
+bool jrn_rec_stream_conf(struct mqg_slice main, struct jrn_stream_conf *out);
 bool jrn_rec_cut(struct mqg_slice main, struct jrn_triple *out);
 bool jrn_rec_free(struct mqg_slice main, size_t index, struct jrn_triple *out);
 bool jrn_rec_manifest(struct mqg_slice main, size_t index, struct jrn_manifest_row *out);

@@ -185,13 +185,13 @@ static void stream_position(struct jrn_streams *st, struct mqg_slice main, uint6
     st->positions[*at] = (struct stream_position){key.hash2, offset};
 }
 
-enum mqg_err jrn_position_get(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
-                              uint64_t *offset)
+void jrn_position_get(struct mqg_store *s, struct mqg_position_req *req)
 {
     struct jrn_streams *st = s->streams;
+    struct mqg_slice group = req->group;
     struct jrn_keyed key = {0};
     uint8_t *main = mqg_xcalloc(1, 20 + group.len);
-    mqg_put_le64(main, partition);
+    mqg_put_le64(main, req->partition);
     mqg_put_le32(main + 16, (uint32_t)group.len);
     if (group.len)
         memcpy(main + 20, group.ptr, group.len);
@@ -200,11 +200,13 @@ enum mqg_err jrn_position_get(struct mqg_store *s, struct mqg_slice group, uint6
     MQG_ASSERT(keyed);
     pthread_mutex_lock(&st->lock);
     uint32_t at = jrn_map_get(&st->position_of, key.hash);
-    bool found = at != JRN_MAP_NONE && st->positions[at].hash2 == key.hash2;
+    bool found = at != JRN_MAP_NONE && st->positions[at].hash2 == key.hash2 &&
+                 st->positions[at].offset != MQG_OFFSET_NONE;
     if (found)
-        *offset = st->positions[at].offset;
+        req->offset = st->positions[at].offset;
     pthread_mutex_unlock(&st->lock);
-    return found ? MQG_OK : MQG_NOT_FOUND;
+    req->err = found ? MQG_OK : MQG_NOT_FOUND;
+    req->done(req);
 }
 
 /* ---- what became durable ------------------------------------------------------------------------------- */
@@ -245,6 +247,7 @@ static void stream_note(struct mqg_store *s, const struct jrn_chunk *c, const st
         if (!note->exists)
             stream_delete(s, p);
         return;
+    case JRN_NOTE_CONF:
     case JRN_NOTE_POSITION: return;
     }
 }
@@ -433,22 +436,23 @@ void jrn_stream_wait(struct mqg_store *s, uint64_t partition, uint64_t offset)
         s->host.stream_ready(s->host.host, partition);
 }
 
-enum mqg_err jrn_stream_time(struct mqg_store *s, uint64_t partition, uint64_t time_ms, uint64_t *offset)
+void jrn_stream_time(struct mqg_store *s, struct mqg_time_req *req)
 {
     struct jrn_streams *st = s->streams;
     pthread_mutex_lock(&st->lock);
-    const struct stream_part *p = stream_find(st, partition);
+    const struct stream_part *p = stream_find(st, req->partition);
+    req->err = p ? MQG_OK : MQG_NOT_FOUND;
     if (p) {
-        *offset = p->high;
+        req->offset = p->high;
         for (uint32_t i = 0; i < p->whole; i++) {
-            if (p->at[i].max_time_ms < time_ms)
+            if (p->at[i].max_time_ms < req->time_ms)
                 continue;
-            *offset = p->at[i].base_offset > p->log_start ? p->at[i].base_offset : p->log_start;
+            req->offset = p->at[i].base_offset > p->log_start ? p->at[i].base_offset : p->log_start;
             break;
         }
     }
     pthread_mutex_unlock(&st->lock);
-    return p ? MQG_OK : MQG_NOT_FOUND;
+    req->done(req);
 }
 
 bool jrn_stream_gone(struct mqg_store *s, uint64_t partition)

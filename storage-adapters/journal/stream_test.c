@@ -83,9 +83,9 @@ static void stream_appends_and_reads(void **state)
     r = stream_read(&k, 15, 100);
     assert_true(r.err == MQG_OK && r.data == NULL);
     assert_int_equal(stream_read(&k, 16, 100).err, MQG_NOT_FOUND);
-    assert_int_equal(jrn_ops.offset_for_time(k.s, PART, 1500, &offset), MQG_OK);
+    assert_int_equal(kit_time(&k, PART, 1500, &offset), MQG_OK);
     assert_int_equal(offset, 10);
-    assert_int_equal(jrn_ops.offset_for_time(k.s, PART, 9999, &offset), MQG_OK);
+    assert_int_equal(kit_time(&k, PART, 9999, &offset), MQG_OK);
     assert_int_equal(offset, 15);
     kit_close(&k);
     kit_fini(&k);
@@ -121,9 +121,9 @@ static void stream_trims(void **state)
         struct mqg_stream_read r = stream_read(&k, 195, 1);
         assert_true(r.err == MQG_OK && r.data->len == 200000);
         mqg_buf_unref(&r.data);
-        assert_int_equal(jrn_ops.position_get(k.s, MQG_SLICE_LIT("g"), PART, &offset), MQG_OK);
+        assert_int_equal(kit_position(&k, MQG_SLICE_LIT("g"), PART, &offset), MQG_OK);
         assert_int_equal(offset, 42);
-        assert_int_equal(jrn_ops.position_get(k.s, MQG_SLICE_LIT("h"), PART, &offset), MQG_NOT_FOUND);
+        assert_int_equal(kit_position(&k, MQG_SLICE_LIT("h"), PART, &offset), MQG_NOT_FOUND);
         kit_crash(&k);
         kit_open(&k);
         assert_int_equal(k.nstream, 1);

@@ -386,3 +386,42 @@ size_t kit_frame(const uint8_t *seg, size_t len, size_t index, struct jrn_frame 
     }
     return 0;
 }
+
+static void kit_time_did(struct mqg_time_req *req)
+{
+    atomic_store((_Atomic int *)req->arg, 1);
+}
+
+static void kit_position_did(struct mqg_position_req *req)
+{
+    atomic_store((_Atomic int *)req->arg, 1);
+}
+
+static void kit_answered(_Atomic int *answered)
+{
+    for (int i = 0; i < 200000 && !atomic_load(answered); i++)
+        usleep(100);
+    assert_true(atomic_load(answered));
+}
+
+enum mqg_err kit_time(struct kit *k, uint64_t partition, uint64_t time_ms, uint64_t *offset)
+{
+    _Atomic int answered = 0;
+    struct mqg_time_req req = {
+        .partition = partition, .time_ms = time_ms, .done = kit_time_did, .arg = &answered};
+    jrn_ops.offset_for_time(k->s, &req);
+    kit_answered(&answered);
+    *offset = req.offset;
+    return req.err;
+}
+
+enum mqg_err kit_position(struct kit *k, struct mqg_slice group, uint64_t partition, uint64_t *offset)
+{
+    _Atomic int answered = 0;
+    struct mqg_position_req req = {
+        .group = group, .partition = partition, .done = kit_position_did, .arg = &answered};
+    jrn_ops.position_get(k->s, &req);
+    kit_answered(&answered);
+    *offset = req.offset;
+    return req.err;
+}

@@ -71,6 +71,9 @@ const char *kit_meta_value(const struct kit *k, const char *key); /* NULL when n
 /* Loads a recovered message and checks that its body is what kit_put wrote. */
 void kit_check_body(struct kit *k, const struct kit_msg *m);
 struct mqg_store_stats kit_stats(struct kit *k);
+/* Ask and wait for the answer. */
+enum mqg_err kit_time(struct kit *k, uint64_t partition, uint64_t time_ms, uint64_t *offset);
+enum mqg_err kit_position(struct kit *k, struct mqg_slice group, uint64_t partition, uint64_t *offset);
 
 /* The folder's files: how many end so; the one with the index-th name. */
 size_t kit_files(const struct kit *k, const char *end);

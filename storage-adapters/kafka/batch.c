@@ -69,7 +69,7 @@ static void batch_take(struct kfk_op *op, const struct mqg_store_op *from)
 static bool batch_wants(const struct mqg_store_op *op)
 {
     return op->kind == MQG_OP_APPEND || op->kind == MQG_OP_STREAM_NEW || op->kind == MQG_OP_STREAM_DELETE ||
-           op->kind == MQG_OP_POSITION;
+           (op->kind == MQG_OP_POSITION && op->position.offset != MQG_OFFSET_NONE);
 }
 
 enum mqg_err kfk_submit(struct mqg_store *s, uint32_t lane, const struct mqg_store_op *ops, size_t n,

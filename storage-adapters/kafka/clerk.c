@@ -271,8 +271,7 @@ static void clerk_position(struct mqg_store *s, const struct kfk_op *op)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
-/* The caller waits: the table wants the answer at once. */
-enum mqg_err kfk_position_get(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
+enum mqg_err kfk_position_ask(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
                               uint64_t *offset)
 {
     rd_kafka_topic_partition_list_t *list;

@@ -124,6 +124,7 @@ static void kafka_stop(struct mqg_store *s)
     s->running = false;
     atomic_store(&s->stopping, true);
     pthread_cond_broadcast(&s->clerk_has);
+    pthread_cond_broadcast(&s->asker_has);
     pthread_cond_broadcast(&s->reader_has);
     pthread_mutex_unlock(&s->lock);
     if (!was)
@@ -132,6 +133,7 @@ static void kafka_stop(struct mqg_store *s)
     pthread_join(s->writer, NULL);
     pthread_join(s->clerk, NULL);
     pthread_join(s->reader, NULL);
+    pthread_join(s->asker, NULL);
 }
 
 /* Batches that were never done, in lanes and inbox. Their messages have left librdkafka by then. */
@@ -176,6 +178,7 @@ static void kafka_fini(struct mqg_store **store)
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->clerk_has);
     pthread_cond_destroy(&s->reader_has);
+    pthread_cond_destroy(&s->asker_has);
     pthread_cond_destroy(&s->all_done);
     free(s->lanes);
     free(s->brokers);
@@ -216,11 +219,14 @@ static struct mqg_store *kafka_new(const struct mqg_store_host *host, const stru
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->clerk_has, NULL);
     pthread_cond_init(&s->reader_has, NULL);
+    pthread_cond_init(&s->asker_has, NULL);
     pthread_cond_init(&s->all_done, NULL);
     mqg_map_init(&s->parts, MQG_MAP_BORROW);
     s->inbox_last = &s->inbox;
     s->clerk_last = &s->clerk_ops;
     s->reads_last = &s->reads;
+    s->times_last = &s->times;
+    s->positions_last = &s->positions;
     s->lanes = mqg_xcalloc(nlanes, sizeof(*s->lanes));
     for (uint32_t i = 0; i < nlanes; i++)
         s->lanes[i].last = &s->lanes[i].first;
@@ -264,6 +270,7 @@ static enum mqg_err kafka_start(struct mqg_store *s, struct mqg_error *e)
     MQG_ASSERT(pthread_create(&s->writer, NULL, kfk_writer_run, s) == 0);
     MQG_ASSERT(pthread_create(&s->clerk, NULL, kfk_clerk_run, s) == 0);
     MQG_ASSERT(pthread_create(&s->reader, NULL, kfk_reader_run, s) == 0);
+    MQG_ASSERT(pthread_create(&s->asker, NULL, kfk_asker_run, s) == 0);
     return MQG_OK;
 }
 

@@ -1,11 +1,12 @@
-/* kafka.h - the kafka store's inside: three threads before an engine that may be away.
+/* kafka.h - the kafka store's inside: four threads before an engine that may be away.
  *
  *   lanes -- batches --> writer: decodes, produces, counts delivery reports, tells done() in ticket order
  *                  \---> clerk:  what asks and waits: topics made and deleted, positions committed
  *   lanes -- reads ----> reader: fetches from the offset asked for, encodes what came
  *
- * No worker ever waits for librdkafka, but in the two calls that the table has answer at once (offset_for_time and
- * position_get): they wait for the engine, at most `timeout`.
+ *   questions ---------> asker:  an offset by time, a group's position
+ *
+ * No worker ever waits for librdkafka.
  *
  * `lock` guards partitions and the lists between the threads; it is never held around a call of librdkafka or the host. */
 #ifndef KFK_KAFKA_H
@@ -83,7 +84,7 @@ struct mqg_store {
     rd_kafka_t *producer, *consumer;
     rd_kafka_queue_t *events; /* the producer's main queue */
     int wake_fd;
-    pthread_t writer, clerk, reader;
+    pthread_t writer, clerk, reader, asker;
     bool running;
     _Atomic bool stopping, failed, blocked;
     _Atomic bool
@@ -92,12 +93,14 @@ struct mqg_store {
     _Atomic uint64_t stat_batches, stat_records;
 
     pthread_mutex_t lock;
-    pthread_cond_t clerk_has, reader_has, all_done;
+    pthread_cond_t clerk_has, reader_has, asker_has, all_done;
     struct mqg_map parts; /* id (8 bytes) -> struct kfk_part, those not deleted */
     struct mqg_vec all;   /* every struct kfk_part ever made */
     struct kfk_batch *inbox, **inbox_last;
     struct kfk_op *clerk_ops, **clerk_last;
     struct mqg_stream_read *reads, **reads_last;
+    struct mqg_time_req *times, **times_last;
+    struct mqg_position_req *positions, **positions_last;
     uint64_t open_batches; /* submitted, not yet done */
 
     struct kfk_lane {
@@ -139,13 +142,21 @@ void kfk_part_free(struct kfk_part **p);
 void kfk_part_advance(struct mqg_store *s, struct kfk_part *p, uint64_t high);
 enum mqg_err kfk_stream_bounds(struct mqg_store *s, uint64_t partition, struct mqg_stream_bounds *out);
 void kfk_stream_wait(struct mqg_store *s, uint64_t partition, uint64_t offset);
-enum mqg_err kfk_offset_for_time(struct mqg_store *s, uint64_t partition, uint64_t time_ms, uint64_t *offset);
+/* Waits for the engine, at most `timeout`. Asker's thread. */
+enum mqg_err kfk_time_ask(struct mqg_store *s, uint64_t partition, uint64_t time_ms, uint64_t *offset);
 
 /* ---- clerk.c -------------------------------------------------------------------------------------------------------- */
 
 void *kfk_clerk_run(void *store);
-enum mqg_err kfk_position_get(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
+/* As kfk_time_ask. */
+enum mqg_err kfk_position_ask(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
                               uint64_t *offset);
+
+/* ---- asker.c -------------------------------------------------------------------------------------------------------- */
+
+void *kfk_asker_run(void *store);
+void kfk_offset_for_time(struct mqg_store *s, struct mqg_time_req *req);
+void kfk_position_get(struct mqg_store *s, struct mqg_position_req *req);
 
 /* ---- reader.c ------------------------------------------------------------------------------------------------------- */
 

@@ -96,7 +96,7 @@ void kfk_stream_wait(struct mqg_store *s, uint64_t partition, uint64_t offset)
         s->host.stream_ready(s->host.host, partition);
 }
 
-enum mqg_err kfk_offset_for_time(struct mqg_store *s, uint64_t partition, uint64_t time_ms, uint64_t *offset)
+enum mqg_err kfk_time_ask(struct mqg_store *s, uint64_t partition, uint64_t time_ms, uint64_t *offset)
 {
     pthread_mutex_lock(&s->lock);
     const struct kfk_part *p = kfk_part_find(s, partition);

@@ -175,4 +175,5 @@ const struct mqg_store_ops mem_ops = {
     .stop = mem_stop,
     .fini = mem_fini,
     .dump = mem_dump,
+    .stream_stats = mem_stream_stats,
 };

@@ -72,8 +72,8 @@ void mem_streams_apply(struct mqg_store *s, const struct mqg_store_op *ops, size
 enum mqg_err mem_stream_bounds(struct mqg_store *s, uint64_t partition, struct mqg_stream_bounds *out);
 void mem_stream_read(struct mqg_store *s, struct mqg_stream_read *r);
 void mem_stream_wait(struct mqg_store *s, uint64_t partition, uint64_t offset);
-enum mqg_err mem_offset_for_time(struct mqg_store *s, uint64_t partition, uint64_t time_ms, uint64_t *offset);
-enum mqg_err mem_position_get(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
-                              uint64_t *offset);
+void mem_offset_for_time(struct mqg_store *s, struct mqg_time_req *req);
+void mem_position_get(struct mqg_store *s, struct mqg_position_req *req);
+enum mqg_err mem_stream_stats(struct mqg_store *s, uint64_t partition, struct mqg_stream_stats *out);
 
 #endif

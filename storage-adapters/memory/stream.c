@@ -22,6 +22,7 @@ struct mem_batch {
 struct mem_stream {
     uint64_t partition;
     uint64_t start, high; /* log start, high watermark */
+    uint64_t bytes;       /* of the batches held */
     struct mem_batch *batches;
     size_t first, n, cap; /* batches[first .. first + n) are held */
     size_t ready;         /* of them, contiguous up to `high` */
@@ -140,8 +141,10 @@ static int64_t stream_append(struct mem_streams *st, const struct mqg_store_op *
     *stream_at(m, at) = (struct mem_batch){base, base + op->append.count, op->append.max_time_ms,
                                            stream_join(op->append.rope, op->append.nrope)};
     m->n++;
+    int64_t len = stream_at(m, at)->data->len;
+    m->bytes += (uint64_t)len;
     stream_advance(m);
-    return stream_at(m, at)->data->len;
+    return len;
 }
 
 /* Batches that lie whole below the new start go; the one that holds it stays. */
@@ -159,6 +162,7 @@ static int64_t stream_trim(struct mem_streams *st, uint64_t partition, uint64_t 
         m->n--;
         m->ready--;
     }
+    m->bytes -= (uint64_t)-freed;
     return freed;
 }
 
@@ -192,26 +196,30 @@ static void position_set(struct mem_streams *st, const struct mqg_store_op *op)
     struct mqg_dynbuf buf;
     struct mqg_slice key = position_key(&buf, op->position.group, op->position.partition);
     uint64_t *at = mqg_map_get(&st->positions, key);
-    if (!at) {
+    if (op->position.offset == MQG_OFFSET_NONE) {
+        free(mqg_map_del(&st->positions, key));
+    } else if (!at) {
         at = mqg_xmalloc(sizeof(*at));
         mqg_map_set(&st->positions, key, at);
+        *at = op->position.offset;
+    } else {
+        *at = op->position.offset;
     }
-    *at = op->position.offset;
     mqg_dynbuf_fini(&buf);
 }
 
-enum mqg_err mem_position_get(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
-                              uint64_t *offset)
+void mem_position_get(struct mqg_store *s, struct mqg_position_req *req)
 {
     struct mqg_dynbuf buf;
-    struct mqg_slice key = position_key(&buf, group, partition);
+    struct mqg_slice key = position_key(&buf, req->group, req->partition);
     pthread_mutex_lock(&s->streams->lock);
     const uint64_t *at = mqg_map_get(&s->streams->positions, key);
+    req->err = at ? MQG_OK : MQG_NOT_FOUND;
     if (at)
-        *offset = *at;
+        req->offset = *at;
     pthread_mutex_unlock(&s->streams->lock);
     mqg_dynbuf_fini(&buf);
-    return at ? MQG_OK : MQG_NOT_FOUND;
+    req->done(req);
 }
 
 /* ---- a batch of the host -------------------------------------------------------------------------------------------- */
@@ -369,15 +377,33 @@ void mem_stream_wait(struct mqg_store *s, uint64_t partition, uint64_t offset)
         s->host.stream_ready(s->host.host, partition);
 }
 
-enum mqg_err mem_offset_for_time(struct mqg_store *s, uint64_t partition, uint64_t time_ms, uint64_t *offset)
+static uint64_t stream_time(const struct mem_stream *m, uint64_t time_ms)
 {
+    for (size_t i = 0; i < m->ready; i++)
+        if (stream_at(m, i)->max_time_ms >= time_ms)
+            return stream_at(m, i)->base > m->start ? stream_at(m, i)->base : m->start;
+    return m->high;
+}
+
+void mem_offset_for_time(struct mqg_store *s, struct mqg_time_req *req)
+{
+    pthread_mutex_lock(&s->streams->lock);
+    const struct mem_stream *m = stream_find(s->streams, req->partition);
+    req->err = m ? MQG_OK : MQG_NOT_FOUND;
+    if (m)
+        req->offset = stream_time(m, req->time_ms);
+    pthread_mutex_unlock(&s->streams->lock);
+    req->done(req);
+}
+
+enum mqg_err mem_stream_stats(struct mqg_store *s, uint64_t partition, struct mqg_stream_stats *out)
+{
+    *out = (struct mqg_stream_stats){.segments = 0};
     pthread_mutex_lock(&s->streams->lock);
     const struct mem_stream *m = stream_find(s->streams, partition);
     if (m) {
-        *offset = m->high;
-        for (size_t i = 0; i < m->ready && *offset == m->high; i++)
-            if (stream_at(m, i)->max_time_ms >= time_ms)
-                *offset = stream_at(m, i)->base > m->start ? stream_at(m, i)->base : m->start;
+        out->bounds = (struct mqg_stream_bounds){m->start, m->high, stream_log_end(m)};
+        out->bytes = m->bytes;
     }
     pthread_mutex_unlock(&s->streams->lock);
     return m ? MQG_OK : MQG_NOT_FOUND;

@@ -75,6 +75,25 @@ enum mqg_store_op_kind {
     MQG_OP_PRODUCER,
     MQG_OP_GROUP_BEGIN,
     MQG_OP_GROUP_END,
+    MQG_OP_STREAM_CONF,
+};
+
+/* POSITION, PRODUCER with this offset: forget it. */
+#define MQG_OFFSET_NONE UINT64_MAX
+
+enum mqg_stream_cleanup {
+    MQG_CLEANUP_DELETE = 1u << 0,  /* what is over a bound of time or bytes goes */
+    MQG_CLEANUP_COMPACT = 1u << 1, /* of each key the last record stays */
+};
+
+/* How a partition is kept. What an adapter cannot do it leaves undone (never more is deleted than is said here). A field of 0
+ * means the adapter's default, which for both retentions is: for ever. */
+struct mqg_stream_conf {
+    uint32_t cleanup;                                  /* enum mqg_stream_cleanup; 0 = DELETE */
+    uint64_t retention_ms, retention_bytes;            /* DELETE; by the latest time in a file, by bytes of all files */
+    uint64_t segment_bytes, segment_ms;                /* a file ends at this size, or this long after its first batch */
+    uint64_t compact_lag_min_ms, compact_lag_max_ms;   /* COMPACT: not younger than min; not left longer than max */
+    uint64_t tombstone_ms;                             /* COMPACT: how long a record without a value stays */
 };
 
 struct mqg_dest {
@@ -129,7 +148,7 @@ struct mqg_store_op {
         struct {
             struct mqg_slice group;
             uint64_t partition;
-            uint64_t offset;
+            uint64_t offset; /* MQG_OFFSET_NONE: forgotten */
             struct mqg_slice metadata;
         } position;
         struct {
@@ -137,8 +156,12 @@ struct mqg_store_op {
             uint64_t producer_id;
             int16_t epoch;
             int32_t base_seq, last_seq;
-            uint64_t offset;
-        } producer;
+            uint64_t offset; /* MQG_OFFSET_NONE: forgotten */
+        } producer; /* last writer wins per partition and producer */
+        struct {
+            uint64_t partition;
+            const struct mqg_stream_conf *conf;
+        } stream_conf; /* last writer wins; a partition without one is never cleaned */
     };
 };
 
@@ -227,7 +250,8 @@ struct mqg_stream_read {
     uint32_t lane;
     /* out */
     enum mqg_err err;     /* NOT_FOUND: before start or beyond end */
-    struct mqg_buf *data; /* whole batches, verbatim; caller unrefs. NULL when nothing there yet */
+    struct mqg_buf *data; /* whole batches, verbatim; caller unrefs, and never writes: it may be shared. NULL: nothing
+                           * there yet, or, with next_offset > offset, nothing left there (compaction) */
     uint64_t next_offset;
     uint64_t high_watermark, log_start;
     void (*done)(struct mqg_stream_read *r);
@@ -235,8 +259,41 @@ struct mqg_stream_read {
     struct mqg_stream_read *next;
 };
 
+/* Which offset has the first record with a time >= time_ms? Exact to the batch: the first offset of the batch that holds it (the
+ * adapter does not look inside); the high watermark when there is none. Caller's memory until `done`. */
+struct mqg_time_req {
+    uint64_t partition;
+    uint64_t time_ms;
+    uint32_t lane;
+    /* out */
+    enum mqg_err err; /* NOT_FOUND: no such partition */
+    uint64_t offset;
+    void (*done)(struct mqg_time_req *req); /* host: any thread, may come before the call returns */
+    void *arg;
+    struct mqg_time_req *next; /* adapter's while it has it */
+};
+
+/* Where does a group stand? Caller's memory, the group's name included, until `done`. */
+struct mqg_position_req {
+    struct mqg_slice group;
+    uint64_t partition;
+    uint32_t lane;
+    /* out */
+    enum mqg_err err; /* NOT_FOUND: none */
+    uint64_t offset;
+    void (*done)(struct mqg_position_req *req); /* host: any thread, may come before the call returns */
+    void *arg;
+    struct mqg_position_req *next; /* adapter's while it has it */
+};
+
 struct mqg_stream_bounds {
     uint64_t log_start, high_watermark, log_end; /* high watermark: contiguous and durable */
+};
+
+/* Of one partition, for listings. */
+struct mqg_stream_stats {
+    struct mqg_stream_bounds bounds;
+    uint64_t bytes, segments; /* on the disk, or in memory; segments: files */
 };
 
 /* ---- what the host gives the adapter ---------------------------------------------------------------------------------- */
@@ -283,6 +340,12 @@ struct mqg_recover {
     void (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
     bool unclean; /* out: the last stop was not clean: recovered messages count as redelivered */
     void *arg;
+    /* After all streams, in any order: the last word per group and partition, per producer and partition. Not of partitions that
+     * were deleted. May be NULL. */
+    void (*position)(void *arg, struct mqg_slice group, uint64_t partition, uint64_t offset,
+                     struct mqg_slice metadata);
+    void (*producer)(void *arg, uint64_t partition, uint64_t producer_id, int16_t epoch, int32_t base_seq,
+                     int32_t last_seq, uint64_t offset);
 };
 
 struct mqg_store_stats {
@@ -327,12 +390,9 @@ struct mqg_store_ops {
     void (*stream_read)(struct mqg_store *s, struct mqg_stream_read *r); /* (lane) */
     /* (any) Asks for one stream_ready when the high watermark is beyond `offset`; at once when it already is. */
     void (*stream_wait)(struct mqg_store *s, uint64_t partition, uint64_t offset);
-    /* (any) First offset whose record time is >= time_ms; high watermark when none. */
-    enum mqg_err (*offset_for_time)(struct mqg_store *s, uint64_t partition, uint64_t time_ms,
-                                    uint64_t *offset);
-    /* POSITIONS (any): reads back a group's position; NOT_FOUND when none. */
-    enum mqg_err (*position_get)(struct mqg_store *s, struct mqg_slice group, uint64_t partition,
-                                 uint64_t *offset);
+    /* (any) Both answer by req->done: an engine may be far away, and a worker must not wait for it. */
+    void (*offset_for_time)(struct mqg_store *s, struct mqg_time_req *req);
+    void (*position_get)(struct mqg_store *s, struct mqg_position_req *req); /* POSITIONS */
     /* NATIVE_QUEUE: behind a proxy queue; see docs/decisions. */
     enum mqg_err (*queue_consume)(struct mqg_store *s, uint64_t queue_id, struct mqg_slice name,
                                   uint32_t lane, void *sub);
@@ -354,6 +414,8 @@ struct mqg_store_ops {
     void (*index_read)(struct mqg_store *s, struct mqg_index_req *req);
     /* SCRATCH (lane): answers by req->done. */
     void (*scratch_put)(struct mqg_store *s, struct mqg_scratch_req *req);
+    /* STREAMS (any): at once, from memory. NULL: bounds are all there is. */
+    enum mqg_err (*stream_stats)(struct mqg_store *s, uint64_t partition, struct mqg_stream_stats *out);
 };
 
 #endif
