@@ -16,6 +16,8 @@
 #include "names.h"
 #include "publish.h"
 
+#include <mqgate/obs.h>
+
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -87,6 +89,16 @@ void definitions_record(struct definitions_edit *d, const struct meta_record *r,
     mqg_lane_add(mqg_storage_default(), &op, true);
     if (++d->records == DEFINITIONS_BATCH)
         definitions_submit(d);
+}
+
+void definitions_log(const struct definitions_edit *d, const char *kind, struct mqg_slice name,
+                     struct mqg_slice to, bool remove)
+{
+    if (MQG_LIKELY(!mqg_log_on(MQG_LOG_DEBUG)) || d->recovering)
+        return;
+    mqg_log(MQG_LOG_DEBUG, MQG_EVENT_DEFINE, "%s=%s vhost=%s change=%s%s%s", kind, mqg_logq(name),
+            mqg_logq(d->vhost->name), remove ? "removed" : "made", to.len > 0 ? " to=" : "",
+            to.len > 0 ? mqg_logq(to) : "");
 }
 
 void definitions_publish(struct definitions_edit *d)

@@ -53,6 +53,7 @@ static struct topology_binding binding_view(const struct binding *b)
 
 static void binding_record(struct definitions_edit *d, const struct binding *b, bool remove)
 {
+    definitions_log(d, "binding", b->def.source, b->def.destination, remove);
     if (b->durable)
         definitions_record(
             d, &(struct meta_record){.kind = META_BINDING, .vhost = d->vhost->name, .binding = b->def},

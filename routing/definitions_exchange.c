@@ -50,6 +50,7 @@ struct mqg_slice exchange_type_word(enum mqg_exchange_type type)
 static void exchange_record(struct definitions_edit *d, const struct exchange_entry *x, bool remove)
 {
     const struct exchange_cell *c = &x->cell;
+    definitions_log(d, "exchange", c->name, MQG_SLICE_NONE, remove);
     if (!c->durable || c->name.len == 0 || names_reserved(c->name))
         return;
     struct meta_record r = {.kind = META_EXCHANGE, .vhost = d->vhost->name};

@@ -74,6 +74,10 @@ enum definitions_scratch { SCRATCH_KEY, SCRATCH_VALUE, SCRATCH_IDENTITY, SCRATCH
 struct mqg_dynbuf *definitions_scratch(enum definitions_scratch which);
 /* The record leaves with the next 256, or before the publication. */
 void definitions_record(struct definitions_edit *d, const struct meta_record *r, bool remove);
+/* The log line event=define (level debug), for durable and transient ones alike; not for what recovery builds. to: a binding's
+ * destination, else empty. */
+void definitions_log(const struct definitions_edit *d, const char *kind, struct mqg_slice name,
+                     struct mqg_slice to, bool remove);
 
 /* Ids of queues and of destinations; under the mutex. */
 uint64_t definitions_queue_id(struct definitions_edit *d);

@@ -63,6 +63,7 @@ void queue_owners_fini(void)
 
 static void queue_record(struct definitions_edit *d, const struct mqg_queue *q, bool remove)
 {
+    definitions_log(d, "queue", mqg_queue_name(q), MQG_SLICE_NONE, remove);
     if (!queue_durable(q) || queue_exclusive(q))
         return;
     struct meta_record r = {.kind = META_QUEUE, .vhost = d->vhost->name, .number = mqg_queue_id(q)};

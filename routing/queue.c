@@ -420,15 +420,6 @@ uint64_t queue_owner(const struct mqg_queue *q)
     return q->def.owner_conn;
 }
 
-bool queue_alive(const struct mqg_queue *q)
-{
-    struct mqg_queue *mutable = (struct mqg_queue *)(uintptr_t)q;
-    pthread_mutex_lock(&mutable->lock);
-    bool alive = !q->ended;
-    pthread_mutex_unlock(&mutable->lock);
-    return alive;
-}
-
 void queue_counts(struct mqg_queue *q, uint64_t *ready, uint64_t *consumers)
 {
     pthread_mutex_lock(&q->lock);

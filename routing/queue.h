@@ -56,7 +56,6 @@ bool queue_durable(const struct mqg_queue *q);
 bool queue_exclusive(const struct mqg_queue *q);
 bool queue_auto_delete(const struct mqg_queue *q);
 uint64_t queue_owner(const struct mqg_queue *q);
-bool queue_alive(const struct mqg_queue *q);
 void queue_counts(struct mqg_queue *q, uint64_t *ready, uint64_t *consumers);
 void queue_touch(struct mqg_queue *q);                            /* a declare or get renews x-expires */
 uint64_t queue_purge(struct mqg_queue *q);                        /* ready messages removed */

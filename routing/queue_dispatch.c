@@ -54,6 +54,13 @@ static bool sub_reserve(struct mqg_sub *s)
     return false;
 }
 
+static void sub_unreserve(struct mqg_sub *s)
+{
+    struct mqg_credit *c = s->def.credit;
+    if (c && c->limit != 0 && !s->def.no_ack)
+        atomic_fetch_add_explicit(&c->left, 1, memory_order_acq_rel);
+}
+
 static struct mqg_sub *queue_next_sub(struct mqg_queue *q)
 {
     struct sub_group *g;
@@ -139,9 +146,7 @@ void queue_dispatch(struct queue_work *w)
         uint64_t pos = 0;
         struct entry *e = queue_next_entry(w, &prio, &pos);
         if (!e) {
-            struct mqg_credit *c = s->def.credit; /* reserved for nothing */
-            if (c && c->limit != 0 && !s->def.no_ack)
-                atomic_fetch_add_explicit(&c->left, 1, memory_order_acq_rel);
+            sub_unreserve(s); /* reserved for nothing */
             break;
         }
         queue_give(w, s, prio, pos, e);
@@ -336,9 +341,9 @@ static void sub_take_back(struct queue_work *w, struct mqg_sub *s, struct mqg_de
             q->unacked_bytes -= e->body_bytes;
             q->ready++;
             q->ready_bytes += e->body_bytes;
-            if (s->def.credit && s->def.credit->limit != 0 && !s->def.no_ack)
-                atomic_fetch_add_explicit(&s->def.credit->left, 1, memory_order_acq_rel);
         }
+        if (d[i].handle) /* also when the queue was deleted meanwhile, and the entry with it */
+            sub_unreserve(s);
         mqg_msg_unref(&d[i].msg);
     }
 }
@@ -398,6 +403,14 @@ void mqg_unsubscribe(struct mqg_sub **sub)
 struct mqg_queue *mqg_sub_queue(const struct mqg_sub *sub)
 {
     return sub->queue;
+}
+
+uint32_t mqg_sub_unacked(struct mqg_sub *s)
+{
+    pthread_mutex_lock(&s->queue->lock);
+    uint32_t n = s->unacked;
+    pthread_mutex_unlock(&s->queue->lock);
+    return n;
 }
 
 void mqg_sub_kick(struct mqg_sub *s)

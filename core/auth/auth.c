@@ -7,6 +7,10 @@
 #include <mqgate/lanes.h>
 #include <mqgate/obs.h>
 
+/* Written once the first user was: who deletes all users does not find guest again after a restart. */
+#define AUTH_FIRST_KEY "user/"
+
+static bool auth_had_first;
 static _Atomic bool auth_anonymous_on;
 static _Atomic bool auth_guest_loopback = true;
 
@@ -21,11 +25,16 @@ bool auth_from_ok(const char *name, bool loopback)
            !atomic_load_explicit(&auth_guest_loopback, memory_order_relaxed);
 }
 
+void mqg_auth_reload(const struct mqg_conf *conf)
+{
+    atomic_store(&auth_anonymous_on, mqg_conf_bool(conf, "auth", "anonymous"));
+    atomic_store(&auth_guest_loopback, mqg_conf_bool(conf, "auth", "guest_loopback_only"));
+}
+
 enum mqg_err mqg_auth_init(const struct mqg_conf *conf, struct mqg_error *e)
 {
     (void)e;
-    atomic_store(&auth_anonymous_on, mqg_conf_bool(conf, "auth", "anonymous"));
-    atomic_store(&auth_guest_loopback, mqg_conf_bool(conf, "auth", "guest_loopback_only"));
+    mqg_auth_reload(conf);
     return MQG_OK;
 }
 
@@ -71,6 +80,10 @@ static enum mqg_err auth_recover_perm(struct mqg_slice key, struct mqg_slice val
 void mqg_auth_recover(struct mqg_slice key, struct mqg_slice value)
 {
     struct mqg_dynbuf made;
+    if (mqg_slice_eq(key, MQG_SLICE_LIT(AUTH_FIRST_KEY))) {
+        auth_had_first = true;
+        return;
+    }
     mqg_dynbuf_init(&made, 4096);
     enum mqg_err err = mqg_slice_starts(key, MQG_SLICE_LIT("user/")) ? auth_recover_user(key, value, &made)
                                                                      : auth_recover_perm(key, value, &made);
@@ -112,11 +125,15 @@ static void auth_first_user(void)
 
 void mqg_auth_recovered(void)
 {
-    if (auth_user_count() == 0)
+    if (auth_user_count() == 0 && !auth_had_first)
         auth_first_user();
+    if (!auth_had_first)
+        mqg_meta_put(MQG_SLICE_LIT(AUTH_FIRST_KEY), MQG_SLICE_LIT("1"));
+    auth_had_first = true;
 }
 
 void mqg_auth_fini(void)
 {
+    auth_had_first = false;
     auth_accounts_clear();
 }

@@ -7,6 +7,7 @@
 #include "core_rows.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 struct mqg_conf *mqg_conf_new(void)
 {
@@ -171,10 +172,24 @@ static void conf_complete_tls(struct mqg_conf *c)
                                  NULL);
 }
 
+/* A daemon that was built and not installed has its modules beside it. */
+static void conf_complete_modules(struct mqg_conf *c)
+{
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - sizeof "modules");
+    char *slash = n > 0 ? memrchr(path, '/', (size_t)n) : NULL;
+    if (slash == NULL || conf_entry_find(c, "modules", "path") != NULL)
+        return;
+    memcpy(slash + 1, "modules", sizeof "modules");
+    if (access(path, X_OK) == 0)
+        (void)conf_entry_add(c, CONF_BUILTIN, "default beside the daemon", "modules", "path", path, NULL);
+}
+
 void mqg_conf_complete(struct mqg_conf *c)
 {
     const char *section;
     conf_complete_tls(c);
+    conf_complete_modules(c);
     for (size_t i = 0; (section = mqg_conf_section(c, "store.", i)) != NULL; i++)
         conf_complete_store(c, section);
     struct mqg_dynbuf name;

@@ -14,6 +14,7 @@
 #include "start.h"
 #include "tls.h"
 
+#include <mqgate/auth.h>
 #include <mqgate/obs.h>
 
 #include <event2/event.h>
@@ -30,6 +31,7 @@ struct daemon {
     struct mqg_conf *conf;
     struct event_base *base;
     struct event *term, *interrupt, *hup, *stop, *drain_tick;
+    bool running;            /* everything is up: before that, a wish to stop ends the recovery (start.c) */
     uint64_t drain_until_ms; /* 0: not draining */
 };
 
@@ -67,8 +69,10 @@ static void main_drain(struct daemon *d, const char *why)
 static void main_on_term(evutil_socket_t number, short what, void *arg)
 {
     (void)what;
+    struct daemon *d = arg;
     mqg_node_stop(0, number == SIGTERM ? "SIGTERM" : "SIGINT");
-    main_drain(arg, number == SIGTERM ? "SIGTERM" : "SIGINT");
+    if (d->running)
+        main_drain(d, number == SIGTERM ? "SIGTERM" : "SIGINT");
 }
 
 /* mqg_node_stop from some thread: a wish drains; after a failure nobody is kept waiting. */
@@ -81,7 +85,7 @@ static void main_on_stop(evutil_socket_t fd, short what, void *arg)
     (void)n;
     int exit_code = 0;
     char why[256];
-    if (!node_stop_asked(&exit_code, why))
+    if (!node_stop_asked(&exit_code, why) || !d->running)
         return;
     if (d->drain_until_ms == 0)
         main_drain(d, why);
@@ -116,6 +120,8 @@ static void main_on_hup(evutil_socket_t number, short what, void *arg)
     struct daemon *d = arg;
     struct mqg_error e;
     struct mqg_conf *fresh = NULL;
+    if (!d->running)
+        return; /* what is read at the start is new enough */
     enum mqg_err err = settings_read(&d->options, &fresh, &e);
     if (err == MQG_OK)
         err = settings_check(fresh, &e);
@@ -126,6 +132,7 @@ static void main_on_hup(evutil_socket_t number, short what, void *arg)
         mqg_conf_free(&fresh);
         return;
     }
+    mqg_auth_reload(fresh);
     loader_reload(fresh);
     mqg_conf_diff(d->conf, fresh, main_changed, NULL);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_RELOAD, "result=ok");
@@ -206,7 +213,10 @@ static int main_run(struct daemon *d)
     enum mqg_err err = start_up(d->conf, d->base, &e);
     if (err == MQG_OK) {
         main_ready(d);
-        event_base_dispatch(d->base);
+        d->running = true;
+        if (!node_stop_asked(&exit_code,
+                             why)) /* asked for before anybody could have come: nothing to drain */
+            event_base_dispatch(d->base);
         node_stop_asked(&exit_code, why);
     }
     start_down();

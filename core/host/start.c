@@ -18,7 +18,9 @@
 #include <mqgate/lanes.h>
 #include <mqgate/obs.h>
 
+#include <event2/event.h>
 #include <stdio.h>
+#include <unistd.h>
 
 enum start_step {
     START_NOTHING,
@@ -30,7 +32,8 @@ enum start_step {
 };
 
 static enum start_step start_reached;
-static size_t start_services; /* of the loader's list, how many were looked at */
+static struct event_base *start_base; /* the main thread's, where signals arrive */
+static size_t start_services;         /* of the loader's list, how many were looked at */
 
 /* ---- recovery -------------------------------------------------------------------------------------------------------------- */
 
@@ -65,6 +68,19 @@ static void recover_stream(void *arg, uint64_t partition, const struct mqg_strea
     (void)b; /* no part of the host keeps streams yet; they stay in their store */
 }
 
+/* Recovery changes nothing that a later one would miss, so it may be left at any point. Signals only arrive when the main
+ * thread's loop runs, which is not before the end of it: it is run here for a moment. */
+static void recover_heed_stop(void)
+{
+    int exit_code;
+    char why[256];
+    event_base_loop(start_base, EVLOOP_NONBLOCK);
+    if (!node_stop_asked(&exit_code, why))
+        return;
+    mqg_log(MQG_LOG_INFO, MQG_EVENT_STOP, "exit=%d why=%s while=recovering", exit_code, mqg_logqs(why));
+    _exit(exit_code);
+}
+
 static void recover_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
 {
     (void)arg;
@@ -76,6 +92,7 @@ static void recover_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
             (unsigned long long)done_bytes, (unsigned long long)all_bytes);
     snprintf(text, sizeof text, "STATUS=reading the store, %u%%\nEXTEND_TIMEOUT_USEC=30000000", percent);
     notify_state(text);
+    recover_heed_stop();
 }
 
 static enum mqg_err start_recover(struct mqg_error *e)
@@ -172,6 +189,7 @@ static void start_describe(void)
 
 enum mqg_err start_up(const struct mqg_conf *conf, struct event_base *base, struct mqg_error *e)
 {
+    start_base = base;
     enum mqg_err err = start_model(conf, e);
     if (err != MQG_OK)
         return err;

@@ -159,6 +159,11 @@ void mqg_conn_idle(struct mqg_conn *c, uint64_t read_ms)
     conn_timer_arm(c);
 }
 
+void mqg_conn_note(struct mqg_conn *c, const char *what, uint32_t arg)
+{
+    c->notes[c->notes_n++ % CONN_NOTES] = (struct conn_note){what, arg, (uint32_t)conn_now(c)};
+}
+
 /* ---- birth -------------------------------------------------------------------------------------------------------------- */
 
 static void conn_on_read(evutil_socket_t fd, short what, void *arg)
@@ -294,6 +299,7 @@ void mqg_conn_close(struct mqg_conn *c)
 {
     if (c->state >= CONN_CLOSING)
         return;
+    mqg_conn_note(c, "close", 0);
     c->state = CONN_CLOSING;
     mqg_timer_in(&c->timer, CONN_CLOSE_MS);
     conn_dirty_later(c);
@@ -304,12 +310,14 @@ void mqg_conn_abort(struct mqg_conn *c)
 {
     if (c->state == CONN_DEAD)
         return;
+    mqg_conn_note(c, "abort", 0);
     c->state = CONN_DEAD;
     conn_end_later(c);
 }
 
 void conn_fail(struct mqg_conn *c, const struct mqg_error *e)
 {
+    mqg_conn_note(c, "protocol error", (uint32_t)e->err);
     mqg_count(MQG_COUNT_PROTOCOL_ERRORS, 1);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_PROTOCOL_ERROR, "conn=%llu peer=%s:%u listener=%s err=%s text=%s",
             (unsigned long long)c->info.id, c->info.peer_host, c->info.peer_port, c->info.listener,

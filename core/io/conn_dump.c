@@ -15,6 +15,26 @@ static const char *const conn_state_names[] = {[CONN_PREFACE] = "preface",
                                                [CONN_LINGER] = "linger",
                                                [CONN_DEAD] = "dead"};
 
+static void conn_dump_line(int fd, const char *line, int n, size_t room)
+{
+    ssize_t written = write(fd, line, n > 0 && (size_t)n < room ? (size_t)n : room - 1);
+    (void)written;
+}
+
+/* Oldest first, with its age in ms. */
+static void conn_dump_notes(const struct mqg_conn *c, int fd)
+{
+    char line[160];
+    uint32_t kept = c->notes_n < CONN_NOTES ? c->notes_n : CONN_NOTES;
+    for (uint32_t i = c->notes_n - kept; i != c->notes_n; i++) {
+        const struct conn_note *note = &c->notes[i % CONN_NOTES];
+        int n = snprintf(line, sizeof line, "conn=%llu ago_ms=%u note=%s arg=%u\n",
+                         (unsigned long long)c->info.id, (uint32_t)c->w->pub.now.mono_ms - note->mono_ms,
+                         note->what, note->arg);
+        conn_dump_line(fd, line, n, sizeof line);
+    }
+}
+
 static void conn_dump_one(const struct mqg_conn *c, int fd)
 {
     char line[512];
@@ -24,8 +44,8 @@ static void conn_dump_one(const struct mqg_conn *c, int fd)
                      (unsigned long long)c->info.id, c->info.listener, c->info.peer_host, c->info.peer_port,
                      state, c->rest_len, c->out_pending, (unsigned long long)c->bytes_in,
                      (unsigned long long)c->bytes_out);
-    ssize_t written = write(fd, line, n > 0 && (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
-    (void)written;
+    conn_dump_line(fd, line, n, sizeof line);
+    conn_dump_notes(c, fd);
     if (c->handler_up && c->ops->dump != NULL)
         c->ops->dump(c, fd);
 }

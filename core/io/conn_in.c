@@ -50,6 +50,7 @@ void mqg_conn_pause(struct mqg_conn *c, enum mqg_pause why, bool on)
 {
     MQG_CHECK(c, CONN_MAGIC);
     MQG_ASSERT(on ? c->pauses[why] < UINT16_MAX : c->pauses[why] > 0);
+    mqg_conn_note(c, on ? "pause" : "resume", why);
     c->pauses[why] = (uint16_t)(on ? c->pauses[why] + 1 : c->pauses[why] - 1);
     if (!on)
         conn_read_update(c);
@@ -145,6 +146,7 @@ static void conn_feed(struct mqg_conn *c, const uint8_t *ptr, size_t n)
 
 static void conn_count_in(struct mqg_conn *c, size_t n)
 {
+    mqg_conn_note(c, "read", (uint32_t)n);
     c->bytes_in += n;
     c->last_read_ms = c->w->pub.now.mono_ms;
     c->trickle -= c->trickle < n ? c->trickle : (uint32_t)n;
@@ -261,6 +263,7 @@ void conn_open(struct mqg_conn *c)
         mqg_conn_abort(c);
     else
         c->handler_up = true;
+    mqg_conn_note(c, "open", 0);
     if (io_filter_pending(c->filter))
         conn_ready_later(c);
 }

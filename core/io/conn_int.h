@@ -31,6 +31,14 @@
  * end is awaited, so that a reset does not eat our goodbye) -> DEAD. Only OPEN has a handler. */
 enum conn_state { CONN_PREFACE, CONN_OPEN, CONN_CLOSING, CONN_LINGER, CONN_DEAD };
 
+enum { CONN_NOTES = 64 };
+
+/* What happened last, for a crash's sake. */
+struct conn_note {
+    const char *what;
+    uint32_t arg, mono_ms; /* of the turn, cut to 32 bits */
+};
+
 struct conn_node; /* conn_out.c: a chunk of output */
 
 struct conn_source; /* what a listener says of its connections; conn.h */
@@ -77,6 +85,8 @@ struct mqg_conn {
     struct mqg_session *session;
     struct mqg_task task; /* from the acceptor to the worker */
     struct mqg_conn_info info;
+    uint32_t notes_n; /* ever written */
+    struct conn_note notes[CONN_NOTES];
     _Alignas(16) uint8_t handler[];
 };
 

@@ -2,12 +2,13 @@
  *
  * /proc/net/tcp and tcp6 give the inode of the listening socket, /proc/PID/fd whose it is. Processes of other users
  * cannot be read without rights; then nobody is named. */
-#include "listener.h"
+#include <mqgate/host.h>
 
 #include <ctype.h>
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { HOLDER_TCP_LISTEN = 0x0a };
@@ -63,7 +64,7 @@ static void holder_name(const char *pid, char *out, size_t room)
     snprintf(out, room, "%s (pid %.20s)", name, pid);
 }
 
-void io_port_holder(uint16_t port, char *out, size_t room)
+void mqg_port_holder(uint16_t port, char *out, size_t room)
 {
     char wanted[64];
     out[0] = '\0';

@@ -7,6 +7,7 @@
  * An address in use is the commonest failure of a first start: the refusal names who holds it and what moves us. */
 #include "listener.h"
 
+#include <mqgate/host.h>
 #include <mqgate/obs.h>
 
 #include <errno.h>
@@ -79,13 +80,14 @@ static enum mqg_err listener_in_use(const struct conn_source *source, const stru
                                     struct mqg_error *e)
 {
     char holder[128];
-    io_port_holder(addr->port, holder, sizeof holder);
+    mqg_port_holder(addr->port, holder, sizeof holder);
     bool v6 = strchr(addr->host, ':') != NULL;
     unsigned other = addr->port < UINT16_MAX ? addr->port + 1u : 1024u;
     return mqg_error_set(e, MQG_IN_USE, EADDRINUSE,
-                         "%s:%u is in use%s%s; --set listeners.%s=%s%s%s:%u moves it", addr->host, addr->port,
-                         holder[0] != '\0' ? " by " : "", holder, source->name, v6 ? "[" : "", addr->host,
-                         v6 ? "]" : "", other);
+                         "%s:%u is in use%s%s; --set listeners.%s=%s%s%s:%u moves it, ./run --port-offset N "
+                         "moves all listeners",
+                         addr->host, addr->port, holder[0] != '\0' ? " by " : "", holder, source->name,
+                         v6 ? "[" : "", addr->host, v6 ? "]" : "", other);
 }
 
 static enum mqg_err listener_refuse(const struct conn_source *source, const struct conf_addr *addr, int error,

@@ -17,7 +17,4 @@ void io_listener_close(struct io_listener **l);
 /* "127.0.0.1:5672", with the port that was bound. */
 const char *io_listener_address(const struct io_listener *l);
 
-/* Who listens on a TCP port of this machine: "rabbitmq (pid 123)", or "" when that cannot be read. */
-void io_port_holder(uint16_t port, char *out, size_t room);
-
 #endif

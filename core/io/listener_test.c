@@ -126,7 +126,8 @@ static void test_an_address_in_use_names_its_holder(void **state)
     char says[256];
     assert_int_equal(io_listener_open(&second, base, &source, &addr, &e), MQG_IN_USE);
     snprintf(says, sizeof says,
-             "127.0.0.1:%u is in use by listener_test (pid %d); --set listeners.echo=127.0.0.1:%u moves it",
+             "127.0.0.1:%u is in use by listener_test (pid %d); --set listeners.echo=127.0.0.1:%u moves it, "
+             "./run --port-offset N moves all listeners",
              addr.port, (int)getpid(), addr.port + 1u);
     assert_string_equal(e.text, says);
     io_listener_close(&l);

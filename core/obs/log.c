@@ -71,12 +71,15 @@ static void log_line_end(char *line, size_t len)
     log_write(line, len + 1);
 }
 
+bool mqg_log_on(enum mqg_log_level level)
+{
+    return (int)level >= atomic_load_explicit(&log_level, memory_order_relaxed);
+}
+
 void mqg_log(enum mqg_log_level level, enum mqg_event event, const char *fmt, ...)
 {
     MQG_ASSERT((size_t)event < MQG_EVENT_COUNT);
-    bool wanted = event == MQG_EVENT_TRACE ||
-                  (int)level >= atomic_load_explicit(&log_level, memory_order_relaxed);
-    if (!wanted)
+    if (event != MQG_EVENT_TRACE && !mqg_log_on(level))
         return;
     char line[LOG_LINE_BYTES];
     size_t len = log_head(line, sizeof line, level, event);

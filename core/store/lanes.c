@@ -5,6 +5,7 @@
  * woken only if somebody waits for that ticket, so a batch of settles wakes nobody. */
 #include <mqgate/lanes.h>
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -36,6 +37,8 @@ struct lane {
     struct held *held, **held_last; /* by ticket */
     uint64_t next_ticket;
     bool urgent;
+    bool control; /* holds a definition */
+    bool behind;  /* refused last time: publishers stand still until it is taken */
     struct mqg_waiter *first, **last;
     struct mqg_extent *extent;
     struct mqg_timer retry;
@@ -85,7 +88,19 @@ static void host_failed(void *host, enum mqg_err err, const char *text)
         failure_fn(failure_text);
 }
 
-/* Publishers stand still while any store asks for it. */
+/* Publishers stand still while any store asks for it, or is behind with what it was given. */
+static void storage_pressure(const char *why)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* what is told last is what holds */
+    pthread_mutex_lock(&lock);
+    bool any = false;
+    for (uint32_t i = 0; i < MQG_STORES_MAX; i++)
+        any = any || atomic_load(&storages[i].blocked) || atomic_load(&storages[i].behind) > 0;
+    if (pressure_fn)
+        pressure_fn(any, why);
+    pthread_mutex_unlock(&lock);
+}
+
 static void host_pressure(void *host, bool blocked, const char *why)
 {
     struct mqg_storage *s = host;
@@ -93,11 +108,7 @@ static void host_pressure(void *host, bool blocked, const char *why)
         return;
     mqg_log(MQG_LOG_WARN, MQG_EVENT_PRESSURE, "store=%s blocked=%s why=%s", s->name,
             blocked ? "true" : "false", mqg_logqs(why ? why : ""));
-    bool any = false;
-    for (uint32_t i = 0; i < MQG_STORES_MAX; i++)
-        any = any || atomic_load(&storages[i].blocked);
-    if (pressure_fn)
-        pressure_fn(any, why);
+    storage_pressure(why);
 }
 
 static void host_stream_ready(void *host, uint64_t partition)
@@ -385,10 +396,14 @@ static void lane_copy_op(struct lane *l, struct mqg_store_op *op)
     case MQG_OP_META:
         op->meta.key = lane_slice(l, op->meta.key);
         op->meta.value = lane_slice(l, op->meta.value);
+        l->control = true;
         break;
     case MQG_OP_APPEND: lane_copy_append(l, op); break;
     case MQG_OP_STREAM_NEW:
-    case MQG_OP_STREAM_DELETE: op->stream.name = lane_slice(l, op->stream.name); break;
+    case MQG_OP_STREAM_DELETE:
+        op->stream.name = lane_slice(l, op->stream.name);
+        l->control = true;
+        break;
     case MQG_OP_POSITION:
         op->position.group = lane_slice(l, op->position.group);
         op->position.metadata = lane_slice(l, op->position.metadata);
@@ -442,7 +457,7 @@ static void lane_clear(struct lane *l)
         if (l->ops[i].kind == MQG_OP_MSG)
             mqg_msg_unref(&l->ops[i].msg.msg);
     l->n = 0;
-    l->urgent = false;
+    l->urgent = l->control = false;
     l->extent = NULL;
     while (l->pieces && l->pieces->next) { /* keep one */
         struct piece *p = l->pieces;
@@ -459,6 +474,18 @@ static void lane_retry(struct mqg_timer *t)
     (void)t; /* the turn that it causes tries again */
 }
 
+/* A refused batch is kept whole and grows with every turn; what bounds it is that publishers stop meanwhile. */
+static void lane_behind(struct lane *l, bool behind)
+{
+    if (MQG_LIKELY(l->behind == behind))
+        return;
+    l->behind = behind;
+    uint32_t before = behind ? atomic_fetch_add(&l->storage->behind, 1)
+                             : atomic_fetch_sub(&l->storage->behind, 1);
+    if (before == (behind ? 0 : 1))
+        storage_pressure("the store is behind");
+}
+
 uint64_t mqg_lane_submit(struct mqg_storage *s)
 {
     struct lane *l = lane_of(s);
@@ -466,8 +493,9 @@ uint64_t mqg_lane_submit(struct mqg_storage *s)
         return 0;
     struct mqg_worker *w = mqg_worker_self();
     uint32_t index = w ? w->index : nlanes - 1;
-    enum mqg_err err = s->ops->submit(s->store, index, l->ops, l->n, l->next_ticket,
-                                      l->urgent ? MQG_SUBMIT_URGENT : 0);
+    unsigned flags = (l->urgent ? MQG_SUBMIT_URGENT : 0u) | (l->control ? MQG_SUBMIT_CONTROL : 0u);
+    enum mqg_err err = s->ops->submit(s->store, index, l->ops, l->n, l->next_ticket, flags);
+    lane_behind(l, err == MQG_AGAIN);
     if (err == MQG_AGAIN) { /* kept whole, in order; the next turn tries again */
         if (w && !l->retry.due_ms) {
             mqg_timer_init(&l->retry, lane_retry);

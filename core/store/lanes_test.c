@@ -323,7 +323,7 @@ static void test_meta_in_the_middle_of_a_turn(void **state)
     assert_int_equal(seen[0].kinds[1], MQG_OP_META);
     assert_string_equal(seen[0].key, "q/a");
     assert_string_equal(seen[0].value, "def");
-    assert_int_equal(seen[0].flags, MQG_SUBMIT_URGENT);
+    assert_int_equal(seen[0].flags, MQG_SUBMIT_URGENT | MQG_SUBMIT_CONTROL);
     add_settle(s, 2, false);
     assert_int_equal(mqg_lane_ticket(s), 2);
     mqg_lanes_turn();
@@ -333,14 +333,26 @@ static void test_meta_in_the_middle_of_a_turn(void **state)
 
 /* ---- pressure -------------------------------------------------------------------------------------------------------- */
 
+static void pressed(bool blocked, const char *why);
+static int pressed_now = -1;
+
+static void pressed(bool blocked, const char *why)
+{
+    (void)why;
+    pressed_now = blocked;
+}
+
 static void test_again_is_kept_and_tried_again(void **state)
 {
     struct mqg_storage *s = *state;
+    pressed_now = -1;
+    mqg_stores_on_pressure(pressed);
     again_left = 2;
     add_settle(s, 1, false);
     mqg_lanes_turn();
     assert_int_equal(nseen, 0);
-    assert_non_null(timer_armed); /* so that a quiet worker tries again */
+    assert_int_equal(pressed_now, true); /* or the batch would grow for ever */
+    assert_non_null(timer_armed);        /* so that a quiet worker tries again */
     assert_true(mqg_lane_collected(s));
     assert_int_equal(mqg_lane_ticket(s), 1);
     add_settle(s, 2, false); /* joins what waits */
@@ -352,15 +364,22 @@ static void test_again_is_kept_and_tried_again(void **state)
     assert_int_equal(seen[0].n, 2);
     assert_int_equal(mqg_lane_ticket(s), 2);
     assert_false(mqg_lane_collected(s));
+    assert_int_equal(pressed_now, false);
 }
 
-static void pressed(bool blocked, const char *why);
-static int pressed_now = -1;
-
-static void pressed(bool blocked, const char *why)
+/* A message for a new queue may come by another lane right after: its definition must be in the log by then. */
+static void test_definitions_are_marked(void **state)
 {
-    (void)why;
-    pressed_now = blocked;
+    struct mqg_storage *s = *state;
+    add_settle(s, 1, false);
+    mqg_lanes_turn();
+    assert_int_equal(seen[0].flags & MQG_SUBMIT_CONTROL, 0);
+    add_settle(s, 2, false);
+    mqg_meta_put(MQG_SLICE_LIT("q/a"), MQG_SLICE_LIT("1"));
+    assert_int_equal(seen[1].flags & MQG_SUBMIT_CONTROL, MQG_SUBMIT_CONTROL);
+    add_settle(s, 3, false);
+    mqg_lanes_turn();
+    assert_int_equal(seen[2].flags & MQG_SUBMIT_CONTROL, 0);
 }
 
 static void test_pressure_is_passed_on_once(void **state)
@@ -713,6 +732,7 @@ int main(void)
         WITH_HAND(test_urgent_when_said_or_waited_for),
         WITH_HAND(test_meta_in_the_middle_of_a_turn),
         WITH_HAND(test_again_is_kept_and_tried_again),
+        WITH_HAND(test_definitions_are_marked),
         WITH_HAND(test_pressure_is_passed_on_once),
         WITH_HAND(test_waiters_fire_by_ticket),
         WITH_HAND(test_wakes_only_who_waits),

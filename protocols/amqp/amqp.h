@@ -82,6 +82,7 @@ struct amqp_unacked {
     struct mqg_queue *queue;        /* the consumer's reference; a get's own */
     struct amqp_consumer *consumer; /* NULL: basic.get, or its consumer was cancelled */
     uint64_t handle;
+    bool counts; /* came to a consumer: counts towards the channel's prefetch, also after its cancel */
 };
 
 /* An answer that waits for its definition to be durable, and those behind it. */

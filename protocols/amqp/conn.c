@@ -338,6 +338,8 @@ static void conn_method_frame(struct amqp_conn *ac, const struct amqp_frame *f, 
         return;
     }
     e->text[0] = '\0';
+    if (id != AMQP_BASIC_PUBLISH && id != AMQP_BASIC_ACK) /* they would be all that a crash tells */
+        mqg_conn_note(ac->conn, amqp_method_name(id), f->channel);
     enum mqg_err err = f->channel ? conn_channel_method(ac, f, id, args, e)
                                   : amqp_conn_method(ac, id, args, e);
     if (err != MQG_OK) {

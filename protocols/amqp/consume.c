@@ -322,6 +322,36 @@ enum mqg_err amqp_cancel(struct amqp_channel *ch, struct mqg_slice args, struct 
 
 /* ---- qos and flow ------------------------------------------------------------------------------------------------------------ */
 
+/* Deliveries of the channel's consumers that are not settled, those on their way too. */
+static int64_t qos_held(struct amqp_channel *ch)
+{
+    int64_t held = 0;
+    amqp_settle_flush(ch->ac);
+    for (uint64_t t = ch->tag_first; t < ch->tag_next; t++) {
+        const struct amqp_unacked *u = &ch->unacked[t & (ch->unacked_cap - 1)];
+        held += u->counts && u->consumer == NULL;
+    }
+    for (struct amqp_consumer *co = ch->consumers; co; co = co->next)
+        held += co->sub && !co->no_ack ? mqg_sub_unacked(co->sub) : 0;
+    return held;
+}
+
+/* Other workers may be giving deliveries to this channel's consumers, and without a limit they do not count them. So the limit is
+ * first set with nothing left; whoever gave one without counting did it before we counted under his queue's lock. */
+static void qos_global(struct amqp_channel *ch, uint16_t limit)
+{
+    int64_t before = atomic_load(&ch->credit.limit), closed = INT64_MIN / 2;
+    if (before != 0) {
+        atomic_fetch_add(&ch->credit.left, limit - before);
+        atomic_store(&ch->credit.limit, limit);
+    } else if (limit != 0) {
+        atomic_store(&ch->credit.left, closed);
+        atomic_store(&ch->credit.limit, limit);
+        atomic_fetch_add(&ch->credit.left, limit - qos_held(ch) - closed);
+    }
+    amqp_consumers_kick(ch);
+}
+
 /* RabbitMQ's meaning: global=false is the prefetch of consumers to come, global=true one shared by the channel's consumers. */
 enum mqg_err amqp_qos(struct amqp_channel *ch, struct mqg_slice args, struct mqg_error *e)
 {
@@ -332,15 +362,7 @@ enum mqg_err amqp_qos(struct amqp_channel *ch, struct mqg_slice args, struct mqg
         return mqg_error_set(e, MQG_UNSUPPORTED, AMQP_NOT_IMPLEMENTED, "prefetch_size!=0 (%u)",
                              m.prefetch_size);
     if (m.global) {
-        uint32_t held = 0;
-        for (uint64_t t = ch->tag_first; t < ch->tag_next; t++)
-            held += ch->unacked_cap && ch->unacked[t & (ch->unacked_cap - 1)].consumer != NULL;
-        if (ch->credit.limit == 0)
-            atomic_store(&ch->credit.left, (int64_t)m.prefetch_count - held);
-        else
-            atomic_fetch_add(&ch->credit.left, (int64_t)m.prefetch_count - ch->credit.limit);
-        ch->credit.limit = m.prefetch_count;
-        amqp_consumers_kick(ch);
+        qos_global(ch, m.prefetch_count);
     } else {
         ch->prefetch = m.prefetch_count;
     }

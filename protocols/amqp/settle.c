@@ -31,7 +31,7 @@ uint64_t amqp_unacked_add(struct amqp_channel *ch, struct mqg_queue *q, struct a
     if (ch->tag_next - ch->tag_first == ch->unacked_cap)
         unacked_grow(ch);
     uint64_t tag = ch->tag_next++;
-    *unacked_at(ch, tag) = (struct amqp_unacked){co ? q : mqg_queue_ref(q), co, handle};
+    *unacked_at(ch, tag) = (struct amqp_unacked){co ? q : mqg_queue_ref(q), co, handle, co != NULL};
     if (ch->unacked_n++ == 0)
         mqg_conn_has_unsettled(ch->ac->conn, true);
     return tag;
@@ -81,7 +81,7 @@ static void settle_collect(struct amqp_conn *ac, struct mqg_queue *q, struct mqg
 /* The shared credit of global prefetch comes back with each settle. */
 static void credit_back(struct amqp_channel *ch, const struct amqp_unacked *u)
 {
-    if (ch->credit.limit == 0 || !u->consumer)
+    if (ch->credit.limit == 0 || !u->counts)
         return;
     atomic_fetch_add_explicit(&ch->credit.left, 1, memory_order_acq_rel);
 }
@@ -164,7 +164,6 @@ void amqp_unacked_forget(struct amqp_channel *ch, struct amqp_consumer *co)
     for (uint64_t t = ch->tag_first; t < ch->tag_next; t++) {
         struct amqp_unacked *u = unacked_at(ch, t);
         if (u->consumer == co) {
-            credit_back(ch, u);
             u->consumer = NULL;
             u->queue = mqg_queue_ref(u->queue);
         }

@@ -4,6 +4,7 @@
  * which option. */
 #include "listen.h"
 
+#include <mqgate/host.h>
 #include <mqgate/obs.h>
 
 #include <errno.h>
@@ -65,6 +66,17 @@ static int listen_bind(const struct addrinfo *ai, int *out)
     return saved;
 }
 
+static enum mqg_err listen_in_use(const char *key, const char *text, size_t len, const char *port,
+                                  struct mqg_error *e)
+{
+    char holder[128];
+    mqg_port_holder((uint16_t)strtoul(port, NULL, 10), holder, sizeof holder);
+    return mqg_error_set(e, MQG_IN_USE, EADDRINUSE,
+                         "%.*s is in use%s%s; --set listeners.%s=host:port moves it, ./run --port-offset N "
+                         "moves all listeners",
+                         (int)len, text, holder[0] != '\0' ? " by " : "", holder, key);
+}
+
 static enum mqg_err listen_one(const char *key, const char *text, size_t len, struct http_listener *l,
                                int *error, struct mqg_error *e)
 {
@@ -78,6 +90,8 @@ static enum mqg_err listen_one(const char *key, const char *text, size_t len, st
         return mqg_error_set(e, MQG_INVALID, 0, "listeners.%s: %s: %s", key, host, gai_strerror(rc));
     *error = listen_bind(found, &l->fd);
     freeaddrinfo(found);
+    if (*error == EADDRINUSE)
+        return listen_in_use(key, text, len, port, e);
     if (*error != 0)
         return mqg_error_set(e, MQG_IO, 0,
                              "listeners.%s: cannot listen on %.*s: %s; listeners.%s=host:port moves it", key,

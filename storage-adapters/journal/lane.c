@@ -133,7 +133,8 @@ enum mqg_err jrn_lane_submit(struct mqg_store *s, uint32_t lane, const struct mq
     struct jrn_lane *l = &s->lanes[lane];
     if (atomic_load_explicit(&s->failed, memory_order_relaxed))
         return MQG_OK; /* failed() was told: taken, and never done */
-    if (MQG_UNLIKELY(atomic_load_explicit(&s->queued_bytes, memory_order_relaxed) > LANE_QUEUED_MAX))
+    if (MQG_UNLIKELY(!(flags & MQG_SUBMIT_CONTROL) &&
+                     atomic_load_explicit(&s->queued_bytes, memory_order_relaxed) > LANE_QUEUED_MAX))
         return MQG_AGAIN;
     if (MQG_UNLIKELY(n > 64 && !lane_fits(ops, n)))
         return MQG_TOO_LARGE;

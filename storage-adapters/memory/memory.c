@@ -97,8 +97,7 @@ static enum mqg_err mem_submit(struct mqg_store *s, uint32_t lane, const struct 
 {
     MQG_CHECK(s, MEM_MAGIC);
     MQG_ASSERT(lane < s->nlanes);
-    (void)flags;
-    if (MQG_UNLIKELY(mem_full(s) && mem_only_adds(ops, n)))
+    if (MQG_UNLIKELY(!(flags & MQG_SUBMIT_CONTROL) && mem_full(s) && mem_only_adds(ops, n)))
         return MQG_AGAIN;
     mem_extent_fill(s, lane, ops, n);
     mem_streams_apply(s, ops, n);

@@ -219,6 +219,51 @@ def test_global_prefetch_is_shared_by_the_channel(amqp):
     pump(ch, lambda: len(first.got) + len(second.got) == 6)
 
 
+def test_global_prefetch_counts_what_is_held_already(amqp):
+    ch = amqp.channel()
+    q = amqp.queue(ch)
+    put(ch, q, *bodies(10))
+    wait_depth(ch, q, 10)
+    ch.basic_qos(prefetch_count=4)
+    sink = Sink(ch, q)
+    sink.idle(4)
+    ch.basic_qos(prefetch_count=2, global_qos=True)
+    ch.basic_ack(2, multiple=True)
+    sink.idle(4)  # 2 held, 2 allowed
+    ch.basic_ack(0, multiple=True)
+    sink.idle(6)
+
+
+def test_global_prefetch_counts_deliveries_of_a_cancelled_consumer(amqp):
+    ch = amqp.channel()
+    q1, q2 = amqp.queue(ch), amqp.queue(ch)
+    for q in (q1, q2):
+        put(ch, q, *bodies(10))
+        wait_depth(ch, q, 10)
+    ch.basic_qos(prefetch_count=3, global_qos=True)
+    first = Sink(ch, q1)
+    first.idle(3)
+    ch.basic_cancel(first.tag)
+    second = Sink(ch, q2)
+    second.idle(0)
+    ch.basic_ack(2, multiple=True)
+    second.idle(2)
+
+
+def test_global_prefetch_comes_back_from_a_deleted_queue(amqp):
+    ch = amqp.channel()
+    q1, q2 = amqp.queue(ch), amqp.queue(ch)
+    for q in (q1, q2):
+        put(ch, q, *bodies(10))
+        wait_depth(ch, q, 10)
+    ch.basic_qos(prefetch_count=3, global_qos=True)
+    first = Sink(ch, q1)
+    first.idle(3)
+    ch.queue_delete(q1)
+    ch.basic_ack(0, multiple=True)
+    Sink(ch, q2).idle(3)
+
+
 def test_global_and_consumer_prefetch_together(amqp):
     ch = amqp.channel()
     q1, q2 = amqp.queue(ch), amqp.queue(ch)

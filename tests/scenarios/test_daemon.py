@@ -1,4 +1,5 @@
 """The daemon as its operator meets it: options, configuration, refusals, signals, TLS, proxies, systemd."""
+import json
 import os
 import re
 import signal
@@ -7,6 +8,8 @@ import ssl
 import struct
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import pika
 import pytest
@@ -137,6 +140,16 @@ def test_address_in_use_names_the_holder(gateway):
     assert f"--set listeners.amqp=127.0.0.1:{port + 1} moves it" in line
 
 
+def test_address_in_use_names_the_holder_for_http_too(gateway):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        line = refused(gateway(listeners__http=f"127.0.0.1:{port}"))
+    assert f"127.0.0.1:{port} is in use by " in line and f"(pid {os.getpid()})" in line
+    assert "--port-offset" in line
+
+
 def test_second_process_on_the_same_folder(gateway):
     first = gateway()
     first.start()
@@ -147,6 +160,11 @@ def test_second_process_on_the_same_folder(gateway):
 
 def test_modules_folder_that_is_not_there(gateway):
     assert "modules.path=/nonexistent cannot be read" in refused(gateway(modules__path="/nonexistent"))
+
+
+def test_modules_are_found_beside_a_daemon_that_was_not_installed():
+    done = subprocess.run([str(build_dir() / "mqgate"), "--print-config"], text=True, capture_output=True, timeout=20)
+    assert f"path = {build_dir().resolve() / 'modules'}  ; default beside the daemon" in done.stdout
 
 
 def test_store_type_without_module(gateway):
@@ -220,6 +238,33 @@ def test_sighup_reads_the_configuration_again(gateway):
     assert "unknown key log.nonsense" in log.read_text()
     amqp_connection(one).close()
     assert "level=debug" in log.read_text()
+
+
+def test_sighup_changes_who_may_come_without_a_password(gateway):
+    one = gateway(listeners__http="127.0.0.1:0").start()
+    url = f"http://127.0.0.1:{one.ports['http']}/api/whoami"
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(url, timeout=10)
+    one.conf.write_text(one.conf.read_text() + "\n[auth]\nanonymous = on\n")
+    one.proc.send_signal(signal.SIGHUP)
+    wait_until(lambda: "event=reload result=ok" in one.log_text(), what="reload")
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        assert json.load(answer)["name"] == "guest"
+
+
+def test_definitions_are_in_the_log_when_it_is_asked(gateway):
+    one = gateway(log__level="debug").start()
+    connection = amqp_connection(one)
+    channel = connection.channel()
+    channel.exchange_declare("an x", "topic")
+    channel.queue_declare("q1", durable=True)
+    channel.queue_bind("q1", "an x", "k")
+    channel.queue_delete("q1")
+    connection.close()
+    text = one.log_text()
+    for line in ('event=define exchange="an x" vhost=/ change=made', "event=define queue=q1 vhost=/ change=made",
+                 'event=define binding="an x" vhost=/ change=made to=q1', "event=define queue=q1 vhost=/ change=removed"):
+        assert line in text
 
 
 # -- connections -----------------------------------------------------------------------------------------

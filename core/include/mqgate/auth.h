@@ -94,8 +94,10 @@ MQG_API bool mqg_user_can(struct mqg_slice user, struct mqg_slice vhost, enum mq
                           struct mqg_slice resource);
 
 /* host: before recovery; recovery feeds records; at the end the first user guest and its permission on "/" are made when
- * there is no user at all. */
+ * the store has never had a user. */
 MQG_API enum mqg_err mqg_auth_init(const struct mqg_conf *conf, struct mqg_error *e);
+/* (main) Takes over what a changed configuration says: auth.*. */
+MQG_API void mqg_auth_reload(const struct mqg_conf *conf);
 MQG_API void mqg_auth_recover(struct mqg_slice key, struct mqg_slice value); /* keys user/, perm/ */
 MQG_API void mqg_auth_recovered(void);
 MQG_API void mqg_auth_fini(void);

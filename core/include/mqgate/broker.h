@@ -191,6 +191,8 @@ MQG_API void mqg_unsubscribe(struct mqg_sub **sub);
 MQG_API struct mqg_queue *mqg_sub_queue(const struct mqg_sub *sub);
 /* The output has room again, or shared credit was given back: let the queue look at this subscription. */
 MQG_API void mqg_sub_kick(struct mqg_sub *sub);
+/* Deliveries given to it and not settled: on their way, or with the handler. */
+MQG_API uint32_t mqg_sub_unacked(struct mqg_sub *sub);
 /* MQTT/STOMP/KAFKA windows and basic.qos on a living consumer. */
 MQG_API void mqg_sub_prefetch(struct mqg_sub *sub, uint32_t prefetch);
 MQG_API void mqg_sub_pause(struct mqg_sub *sub, bool paused); /* channel.flow */

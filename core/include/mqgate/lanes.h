@@ -19,7 +19,8 @@ struct mqg_storage {
     const struct mqg_store_ops *ops;
     struct mqg_store *store;
     uint32_t caps;
-    _Atomic bool blocked; /* pressure */
+    _Atomic bool blocked;    /* pressure */
+    _Atomic uint32_t behind; /* lanes whose last submit was answered AGAIN */
     _Atomic bool failed;
 };
 

@@ -47,6 +47,8 @@ MQG_API void mqg_log(enum mqg_log_level level, enum mqg_event event, const char 
 /* A value made safe for a logfmt line (quoted, escaped, cut at 256) in one of 8 rotating thread-local buffers. */
 MQG_API const char *mqg_logq(struct mqg_slice s);
 MQG_API const char *mqg_logqs(const char *s);
+/* Would a line of that level be written? For lines whose values cost something to make. */
+MQG_API bool mqg_log_on(enum mqg_log_level level);
 MQG_API void mqg_log_level_set(enum mqg_log_level level);
 MQG_API bool mqg_log_level_parse(const char *word, enum mqg_log_level *out);
 MQG_API enum mqg_err mqg_log_file(const char *path,

@@ -96,6 +96,9 @@ MQG_API void mqg_conn_idle(struct mqg_conn *c, uint64_t read_ms);
 /* Monotonic ms of the last bytes handed to the socket, and got from it (for heartbeats). */
 MQG_API uint64_t mqg_conn_last_write_ms(const struct mqg_conn *c);
 MQG_API uint64_t mqg_conn_last_read_ms(const struct mqg_conn *c);
+/* Notes what happened on the connection: the last 64 notes of each are kept and told by a crash. `what` is never copied, hence
+ * a literal or the like. A few nanoseconds; for requests and changes of state, not for every message. */
+MQG_API void mqg_conn_note(struct mqg_conn *c, const char *what, uint32_t arg);
 /* Stops and restarts input; counted per reason, so that pauses nest. */
 enum mqg_pause { MQG_PAUSE_HANDLER, MQG_PAUSE_MEMORY, MQG_PAUSE_OUTPUT, MQG_PAUSE_COUNT };
 MQG_API void mqg_conn_pause(struct mqg_conn *c, enum mqg_pause why, bool on);

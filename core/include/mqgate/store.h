@@ -168,6 +168,9 @@ struct mqg_store_op {
 enum mqg_submit_flag {
     MQG_SUBMIT_URGENT =
         1u << 0, /* somebody waits; without it the adapter may let the batch ride up to 100 ms */
+    /* Holds a definition, whose snapshot others will see right after: a local store takes it however much is queued, since a
+     * message for the new queue may reach it from another lane next, and must find the definition before it in the log. */
+    MQG_SUBMIT_CONTROL = 1u << 1,
 };
 
 /* ---- loading bodies and reading streams ------------------------------------------------------------------------------ */
