@@ -27,6 +27,22 @@ static const struct mqg_conf_row journal_conf[] = {
     {NULL, NULL, MQG_CONF_STR, NULL, 0, 0, NULL, NULL},
 };
 
+/* A folder that was made is durable when the one it stands in was synced; one that may not be read cannot be. */
+static int journal_sync_parent(const struct mqg_store *s, char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (!slash)
+        return s->fs->fsync_dir(s->fs->ctx, ".");
+    char cut = slash[1];
+    slash[slash == path] = '\0';
+    int r = s->fs->fsync_dir(s->fs->ctx, path);
+    if (slash == path)
+        slash[1] = cut;
+    else
+        *slash = '/';
+    return r == -EACCES ? 0 : r;
+}
+
 /* mkdir -p. */
 static int journal_mkdirs(const struct mqg_store *s)
 {
@@ -41,6 +57,8 @@ static int journal_mkdirs(const struct mqg_store *s)
         char cut = path[i];
         path[i] = '\0';
         int r = s->fs->mkdir(s->fs->ctx, path);
+        if (r == 0)
+            r = journal_sync_parent(s, path);
         path[i] = cut;
         if (r < 0 && r != -EEXIST && cut == '\0')
             return r;

@@ -104,7 +104,9 @@ static bool keeper_wants_spare(struct mqg_store *s)
 {
     pthread_mutex_lock(&s->seg_lock);
     const struct jrn_seg *tail = s->segs_last;
-    uint64_t mark = tail && tail->makeshift ? KEEPER_MAKESHIFT : tail ? tail->bytes / 4 : 0;
+    uint64_t mark = tail ? tail->bytes / 4 : 0;
+    if (tail && tail->makeshift && mark > KEEPER_MAKESHIFT)
+        mark = KEEPER_MAKESHIFT;
     bool wants = s->nspare == 0 && tail && atomic_load(&tail->end) > mark;
     pthread_mutex_unlock(&s->seg_lock);
     return wants && !atomic_load(&s->blocked);

@@ -34,6 +34,7 @@ SUITES = [
     Suite("scenarios",     240, pytest_folder("tests/scenarios", on=RELEASE)),
     Suite("kill9",         180, command(f"{PYTHON} tests/kill9 --rounds 10", on=RELEASE), long=False),
     Suite("kill9-100",    1500, command(f"{PYTHON} tests/kill9 --rounds 100", on=RELEASE), short=False),
+    Suite("crash-images", 1500, command("tests/crash-images/run --images 100000", on=RELEASE), short=False),
     Suite("static",        240, build_only(STATIC), short=False),
     Suite("tsan",          900, meson(TSAN), short=False),
     Suite("clients-asan",  600, pytest_folder("tests/clients", on=ASAN, never_long=True), short=False),

@@ -1,0 +1,189 @@
+/* ledger.c - see ledger.h. */
+#include "ledger.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LED_PUSH(owner)                                                                        \
+    ((owner)->n == (owner)->cap                                                                \
+         ? (void)((owner)->cap = (owner)->cap ? (owner)->cap * 2 : 8,                          \
+                  (owner)->at = mqg_xrealloc((owner)->at, (owner)->cap * sizeof *(owner)->at)) \
+         : (void)0,                                                                            \
+     &(owner)->at[(owner)->n++])
+
+static const struct led_when led_fact = {LED_FACT, 1};
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+void ledger_init(struct ledger *l)
+{
+    memset(l, 0, sizeof *l);
+    l->epoch = 1;
+    l->next_id = 1;
+    for (size_t i = 0; i < LED_KEYS; i++)
+        ledger_word(&l->keys[i], led_fact, 0);
+}
+
+static void *ledger_dup(const void *from, size_t n, size_t size)
+{
+    void *to = mqg_xmalloc(n ? n * size : 1);
+    if (n)
+        memcpy(to, from, n * size);
+    return to;
+}
+
+static void ledger_words_dup(struct led_words *w)
+{
+    w->at = ledger_dup(w->at, w->n, sizeof *w->at);
+    w->cap = w->n;
+}
+
+void ledger_copy(struct ledger *to, const struct ledger *from)
+{
+    *to = *from;
+    for (size_t i = 0; i < LED_QUEUES; i++) {
+        to->queues[i].at = ledger_dup(to->queues[i].at, to->queues[i].n, sizeof *to->queues[i].at);
+        to->queues[i].cap = to->queues[i].n;
+    }
+    for (size_t i = 0; i < LED_KEYS; i++)
+        ledger_words_dup(&to->keys[i]);
+    for (size_t i = 0; i < to->npart; i++) {
+        struct led_part *p = &to->parts[i];
+        p->at = ledger_dup(p->at, p->n, sizeof *p->at);
+        p->cap = p->n;
+        ledger_words_dup(&p->trims);
+        for (size_t g = 0; g < LED_GROUPS; g++)
+            ledger_words_dup(&p->positions[g]);
+    }
+}
+
+void ledger_fini(struct ledger *l)
+{
+    for (size_t i = 0; i < LED_QUEUES; i++)
+        free(l->queues[i].at);
+    for (size_t i = 0; i < LED_KEYS; i++)
+        free(l->keys[i].at);
+    for (size_t i = 0; i < l->npart; i++) {
+        free(l->parts[i].at);
+        free(l->parts[i].trims.at);
+        for (size_t g = 0; g < LED_GROUPS; g++)
+            free(l->parts[i].positions[g].at);
+    }
+}
+
+/* ---- entries ---------------------------------------------------------------------------------------------------- */
+
+struct led_dest *ledger_dest(struct ledger *l, uint32_t queue, uint64_t *qseq)
+{
+    struct led_dest *d = LED_PUSH(&l->queues[queue]);
+    memset(d, 0, sizeof *d);
+    d->epoch = l->epoch;
+    *qseq = l->epoch << 48 | l->queues[queue].n;
+    return d;
+}
+
+void ledger_word(struct led_words *w, struct led_when when, uint64_t value)
+{
+    *LED_PUSH(w) = (struct led_word){when, value};
+}
+
+void ledger_batch(struct led_part *p, struct led_batch b)
+{
+    *LED_PUSH(p) = b;
+    p->end = b.base + b.count;
+}
+
+uint32_t ledger_index(uint64_t qseq)
+{
+    return (uint32_t)(qseq & 0xffffffff);
+}
+
+const char *ledger_key(uint32_t key, char out[16])
+{
+    snprintf(out, 16, "key-%u", key);
+    return out;
+}
+
+struct mqg_slice ledger_value(uint64_t value, char out[4096])
+{
+    size_t n = (size_t)snprintf(out, 32, "%llu:", (unsigned long long)value);
+    size_t len = value % 17 == 0 ? 3000 : value * 31 % 200;
+    memset(out + n, 'a' + (int)(value % 26), len);
+    return mqg_slice_of((const uint8_t *)out, n + len);
+}
+
+enum led_status ledger_status(struct led_when when, const struct led_cut *cut)
+{
+    if (when.ticket == 0)
+        return LED_NEVER;
+    if (when.lane == LED_FACT || when.ticket <= cut->done[when.lane])
+        return LED_SURE;
+    return when.ticket <= cut->began[when.lane] ? LED_MAYBE : LED_NEVER;
+}
+
+/* ---- settling --------------------------------------------------------------------------------------------------- */
+
+static uint64_t ledger_told_key(const struct told *t, uint32_t key)
+{
+    char name[16];
+    ledger_key(key, name);
+    for (size_t i = 0; i < t->nmeta; i++)
+        if (strcmp(t->metas[i].key, name) == 0)
+            return t->metas[i].value;
+    return 0;
+}
+
+static void ledger_words_are(struct led_words *w, uint64_t value)
+{
+    w->n = 0;
+    ledger_word(w, led_fact, value);
+}
+
+static void ledger_settle_part(struct led_part *p, struct told *t)
+{
+    const struct told_part *found = NULL;
+    for (size_t i = 0; i < t->npart; i++)
+        if (t->parts[i].id == p->id)
+            found = &t->parts[i];
+    p->made = found ? led_fact : (struct led_when){0, 0};
+    p->gone = (struct led_when){0, 0};
+    if (!found) {
+        p->gone = led_fact;
+        p->n = 0;
+        return;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->at[i].base >= found->b.high_watermark)
+            break;
+        p->at[kept] = p->at[i];
+        p->at[kept++].when = led_fact;
+    }
+    p->n = kept;
+    p->end = found->b.high_watermark;
+    p->start = found->b.log_start;
+    ledger_words_are(&p->trims, p->start);
+    for (uint32_t g = 0; g < LED_GROUPS; g++)
+        ledger_words_are(&p->positions[g], told_position(t, g, p->id));
+}
+
+void ledger_settle(struct ledger *l, struct told *t)
+{
+    for (size_t q = 0; q < LED_QUEUES; q++) {
+        for (size_t i = 0; i < l->queues[q].n; i++) {
+            struct led_dest *d = &l->queues[q].at[i];
+            d->gone = d->seen == NULL;
+            d->put = d->seen ? led_fact : (struct led_when){0, 0};
+            d->settle = (struct led_when){0, 0};
+            d->extent = d->seen ? d->seen->extent : NULL;
+            d->ncount = d->seen && d->seen->delivery_count ? 1 : 0;
+            d->counts[0] = (struct led_count){led_fact, d->seen ? d->seen->delivery_count : 0};
+        }
+    }
+    for (uint32_t k = 0; k < LED_KEYS; k++)
+        ledger_words_are(&l->keys[k], ledger_told_key(t, k));
+    for (size_t i = 0; i < l->npart; i++)
+        ledger_settle_part(&l->parts[i], t);
+    memset(l->tickets, 0, sizeof l->tickets);
+    l->epoch++;
+}

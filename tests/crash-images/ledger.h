@@ -1,0 +1,102 @@
+/* ledger.h - what was asked of the store and what it confirmed, and the rules by which a recovery is judged.
+ *
+ * Each operation stands in the ledger before it is submitted, with its lane and ticket. A cut says how far each lane had
+ * been submitted and confirmed; from both follows for each fact whether it never happened, may have happened, or must
+ * have. After a recovery the ledger can be settled: what came back is a fact from then on, what did not is gone for ever,
+ * and the next life of the store is judged from there. */
+#ifndef CI_LEDGER_H
+#define CI_LEDGER_H
+
+#include "told.h"
+
+enum { LED_QUEUES = 10, LED_KEYS = 24, LED_PARTS = 24, LED_GROUPS = 3, LED_FACT = 255 };
+
+enum led_status { LED_NEVER, LED_MAYBE, LED_SURE };
+
+struct led_when {
+    uint32_t lane, ticket; /* ticket 0: never; lane LED_FACT: it happened */
+};
+
+/* How far the lanes were when the power went. */
+struct led_cut {
+    uint32_t began[CI_LANES], done[CI_LANES];
+};
+
+struct led_count {
+    struct led_when when;
+    uint32_t count;
+};
+
+/* One message in one queue; its place in the queue is its index + 1. */
+struct led_dest {
+    uint64_t hash;  /* of key and body */
+    uint64_t epoch; /* of its qseq */
+    struct led_when put, settle;
+    struct led_count counts[3];
+    uint32_t ncount;
+    bool gone; /* a recovery came without it */
+    struct mqg_extent *extent;
+    const struct told_msg *seen; /* by the recovery that is judged */
+};
+
+struct led_queue {
+    struct led_dest *at;
+    size_t n, cap;
+};
+
+/* The states of something whose last word counts: value 0 is "not there". */
+struct led_word {
+    struct led_when when;
+    uint64_t value;
+};
+struct led_words {
+    struct led_word *at; /* the first is a fact */
+    size_t n, cap;
+};
+
+struct led_batch {
+    struct led_when when;
+    uint64_t base, hash;
+    uint32_t count, len;
+};
+struct led_part {
+    uint64_t id; /* 0: not used yet */
+    struct led_when made, gone;
+    struct led_batch *at;
+    size_t n, cap;
+    uint64_t start, end; /* facts: log start; where the next batch goes */
+    struct led_words trims;
+    struct led_words positions[LED_GROUPS];
+};
+
+struct ledger {
+    struct led_queue queues[LED_QUEUES];
+    struct led_words keys[LED_KEYS];
+    struct led_part parts[LED_PARTS];
+    size_t npart;
+    uint64_t epoch;   /* of qseq */
+    uint64_t next_id; /* values, marks: never twice */
+    uint32_t tickets[CI_LANES];
+};
+
+void ledger_init(struct ledger *l);
+void ledger_copy(struct ledger *to, const struct ledger *from);
+void ledger_fini(struct ledger *l);
+
+/* Adding: the caller has set `when` to what it is about to submit. */
+struct led_dest *ledger_dest(struct ledger *l, uint32_t queue, uint64_t *qseq);
+void ledger_word(struct led_words *w, struct led_when when, uint64_t value);
+void ledger_batch(struct led_part *p, struct led_batch b);
+
+enum led_status ledger_status(struct led_when when, const struct led_cut *cut);
+uint32_t ledger_index(uint64_t qseq); /* its place in the queue's list + 1 */
+const char *ledger_key(uint32_t key, char out[16]);
+/* The value that a definition has: its number and so many bytes. */
+struct mqg_slice ledger_value(uint64_t value, char out[4096]);
+
+/* Judges a recovery. Violations are written to out, one line each; their number. */
+size_t ledger_check(struct ledger *l, const struct led_cut *cut, struct told *t, struct mqg_dynbuf *out);
+/* What was told is what there is. */
+void ledger_settle(struct ledger *l, struct told *t);
+
+#endif

@@ -1,0 +1,498 @@
+/* work.c - see work.h.
+ *
+ * One thread plays all lanes, and mostly does not wait, so that the committer, the keeper and the lanes interleave as
+ * they please. Queue 0 is slow: it gets messages now and then and hardly ever settles one, so that nearly dead segments
+ * stand between dead ones. Forged bodies hold frames that are right in everything but the nonce, which they take from
+ * an earlier use of some segment: at every 512-byte bound of the place where they come to stand. */
+#include "work.h"
+
+#include "../../storage-adapters/conformance/batch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+    WORK_OPS = 16,
+    WORK_DESTS = 64,
+    WORK_BACKLOG = 10, /* of a quick queue, before its oldest are settled */
+};
+
+struct work {
+    struct ledger *l;
+    struct told *t;
+    uint64_t rng, step;
+    size_t heads[LED_QUEUES]; /* everything before is settled or gone */
+    struct work_use {
+        uint64_t seq, nonce;
+    } seen, before; /* the tail's use when it was last looked at; the one before that */
+    /* the submission that is being put together */
+    struct led_when when;
+    struct mqg_store_op ops[WORK_OPS];
+    struct mqg_dest dests[WORK_OPS][WORK_DESTS];
+    struct mqg_range ranges[WORK_OPS];
+    struct mqg_msg *msgs[WORK_OPS];
+    struct mqg_slice ropes[WORK_OPS];
+    struct mqg_dynbuf batches[WORK_OPS];
+    struct mqg_extent *given[WORK_DESTS * 2];
+    char texts[WORK_OPS][4096];
+    size_t nop, nmsg, ngiven;
+};
+
+static uint64_t work_random(struct work *w, uint64_t below)
+{
+    return disk_random(&w->rng) % below;
+}
+
+/* ---- submissions ------------------------------------------------------------------------------------------------ */
+
+static void work_begin(struct work *w, uint32_t lane)
+{
+    w->when = (struct led_when){lane, w->l->tickets[lane] + 1};
+    w->nop = w->nmsg = w->ngiven = 0;
+}
+
+static struct mqg_store_op *work_op(struct work *w, enum mqg_store_op_kind kind)
+{
+    MQG_ASSERT(w->nop < WORK_OPS);
+    w->ops[w->nop] = (struct mqg_store_op){.kind = kind};
+    return &w->ops[w->nop++];
+}
+
+static void work_submit(struct work *w)
+{
+    if (w->nop == 0)
+        return;
+    uint32_t lane = w->when.lane, ticket = ++w->l->tickets[lane];
+    unsigned flags = work_random(w, 8) ? MQG_SUBMIT_URGENT : 0;
+    disk_mark(w->t->disk, CI_BEGAN | (uint64_t)lane << 32 | ticket);
+    enum mqg_err err = jrn_ops.submit(w->t->s, lane, w->ops, w->nop, ticket, flags);
+    MQG_ASSERT(err == MQG_OK);
+    for (size_t i = 0; i < w->nmsg; i++)
+        mqg_msg_unref(&w->msgs[i]);
+    for (size_t i = 0; i < w->ngiven; i++)
+        mqg_extent_give(w->given[i], 1);
+}
+
+static bool work_wait(struct work *w)
+{
+    for (uint32_t lane = 0; lane < CI_LANES; lane++) {
+        if (w->l->tickets[lane] == 0)
+            continue;
+        work_begin(w, lane); /* somebody waits: what may ride along must not take its time */
+        struct mqg_store_op *op = work_op(w, MQG_OP_META);
+        op->meta.key = mqg_slice_str(ledger_key(LED_KEYS - CI_LANES + lane, w->texts[0]));
+        op->meta.value = ledger_value(w->l->next_id, w->texts[1]);
+        ledger_word(&w->l->keys[LED_KEYS - CI_LANES + lane], w->when, w->l->next_id++);
+        uint32_t ticket = ++w->l->tickets[lane];
+        disk_mark(w->t->disk, CI_BEGAN | (uint64_t)lane << 32 | ticket);
+        if (jrn_ops.submit(w->t->s, lane, w->ops, w->nop, ticket, MQG_SUBMIT_URGENT) != MQG_OK)
+            return false;
+    }
+    w->nop = 0;
+    for (uint32_t lane = 0; lane < CI_LANES; lane++)
+        if (!told_wait(w->t, lane, w->l->tickets[lane]))
+            return false;
+    return true;
+}
+
+/* ---- messages --------------------------------------------------------------------------------------------------- */
+
+static void work_fill(struct work *w, uint8_t *body, size_t n)
+{
+    uint64_t r = work_random(w, UINT64_MAX);
+    for (size_t i = 0; i < n; i++)
+        body[i] = (uint8_t)(r >> (i % 8 * 8) ^ i);
+}
+
+static struct mqg_msg *work_msg(struct work *w, size_t bytes)
+{
+    struct mqg_msg_parts p = {.proto = MQG_PROTO_AMQP091,
+                              .flags = MQG_MSG_PERSISTENT,
+                              .key_sep = '.',
+                              .key = MQG_SLICE_LIT("some.key"),
+                              .body_len = (uint32_t)bytes};
+    struct mqg_msg *m = mqg_msg_new(&p);
+    MQG_ASSERT(m != NULL);
+    work_fill(w, mqg_msg_body_mut(m), bytes);
+    return m;
+}
+
+static uint32_t work_queue(struct work *w)
+{
+    bool slow = w->step / 60 % 4 == 0;
+    return slow && work_random(w, 6) == 0 ? 0 : 1 + (uint32_t)work_random(w, LED_QUEUES - 1);
+}
+
+/* Puts the message into n queues: all from `queue` on when n > 1. */
+static void work_put(struct work *w, struct mqg_msg *m, uint32_t queue, uint32_t n)
+{
+    struct mqg_dest *dests = w->dests[w->nop];
+    struct mqg_store_op *op = work_op(w, MQG_OP_MSG);
+    m->extent = jrn_ops.extent_open(w->t->s, w->when.lane);
+    mqg_extent_take(m->extent, n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t q = (queue + i) % LED_QUEUES;
+        struct led_dest *d = ledger_dest(w->l, q, &dests[i].qseq);
+        dests[i].queue_id = q;
+        d->put = w->when;
+        d->extent = m->extent;
+        d->hash = told_hash(mqg_msg_key(m), mqg_msg_body(m));
+    }
+    op->msg.msg = m;
+    op->msg.dests = dests;
+    op->msg.ndest = n;
+    w->msgs[w->nmsg++] = m;
+}
+
+static void work_put_any(struct work *w)
+{
+    size_t bytes = work_random(w, 8) ? work_random(w, 1500) : work_random(w, 9000);
+    uint32_t n = work_random(w, 5) ? 1 : 2 + (uint32_t)work_random(w, LED_QUEUES - 3);
+    work_put(w, work_msg(w, bytes), n == 1 ? work_queue(w) : 1, n);
+}
+
+static bool work_is_open(const struct led_dest *d)
+{
+    return d->put.ticket && !d->settle.ticket && !d->gone;
+}
+
+/* The oldest message of the queue that nobody settled, from `from` on; SIZE_MAX: none. */
+static size_t work_oldest(struct work *w, uint32_t queue, size_t from)
+{
+    const struct led_queue *q = &w->l->queues[queue];
+    while (w->heads[queue] < q->n && !work_is_open(&q->at[w->heads[queue]]))
+        w->heads[queue]++;
+    for (size_t i = from > w->heads[queue] ? from : w->heads[queue]; i < q->n; i++)
+        if (work_is_open(&q->at[i]))
+            return i;
+    return SIZE_MAX;
+}
+
+static uint64_t work_qseq(const struct work *w, uint32_t queue, size_t i)
+{
+    return w->l->queues[queue].at[i].epoch << 48 | (i + 1);
+}
+
+/* Settles up to `most` neighbours of the queue, from its i-th message on. */
+static void work_settle(struct work *w, uint32_t queue, size_t i, size_t most)
+{
+    struct led_queue *q = &w->l->queues[queue];
+    struct mqg_range *range = &w->ranges[w->nop];
+    struct mqg_store_op *op = work_op(w, MQG_OP_SETTLE);
+    *range = (struct mqg_range){work_qseq(w, queue, i), 0};
+    for (size_t n = 0; n < most && i < q->n && work_is_open(&q->at[i]); n++, i++) {
+        if (q->at[i].epoch != range->first >> 48)
+            break;
+        range->last = work_qseq(w, queue, i);
+        q->at[i].settle = w->when;
+        w->given[w->ngiven++] = q->at[i].extent;
+    }
+    op->settle.queue_id = queue;
+    op->settle.ranges = range;
+    op->settle.n = 1;
+}
+
+static void work_settle_any(struct work *w)
+{
+    for (int tries = 0; tries < 3; tries++) {
+        uint32_t queue = work_random(w, 60) ? 1 + (uint32_t)work_random(w, LED_QUEUES - 1) : 0;
+        const struct led_queue *q = &w->l->queues[queue];
+        size_t from = q->n && work_random(w, 3) == 0 ? work_random(w, q->n) : 0;
+        size_t i = work_oldest(w, queue, from);
+        if (i == SIZE_MAX)
+            continue;
+        work_settle(w, queue, i, 1 + work_random(w, 10));
+        return;
+    }
+}
+
+/* Quick queues stay short. */
+static void work_drain(struct work *w)
+{
+    for (uint32_t queue = 1; queue < LED_QUEUES && w->nop < WORK_OPS - 1; queue++) {
+        size_t i = work_oldest(w, queue, 0);
+        if (i != SIZE_MAX && w->l->queues[queue].n - i > WORK_BACKLOG && w->ngiven < WORK_DESTS)
+            work_settle(w, queue, i, 6);
+    }
+}
+
+static void work_count(struct work *w)
+{
+    uint32_t queue = (uint32_t)work_random(w, LED_QUEUES);
+    size_t i = work_oldest(w, queue, 0);
+    struct led_dest *d = i == SIZE_MAX ? NULL : &w->l->queues[queue].at[i];
+    if (!d || d->ncount == MQG_COUNTOF(d->counts))
+        return;
+    uint32_t count = (d->ncount ? d->counts[d->ncount - 1].count : 0) + 1;
+    struct mqg_store_op *op = work_op(w, MQG_OP_COUNT);
+    op->count.queue_id = queue;
+    op->count.qseq = work_qseq(w, queue, i);
+    op->count.delivery_count = count;
+    op->count.acquired_count = count;
+    d->counts[d->ncount++] = (struct led_count){w->when, count};
+}
+
+/* ---- definitions ------------------------------------------------------------------------------------------------ */
+
+/* A key is always written by the same lane; the last few belong to work_wait. */
+static void work_meta(struct work *w)
+{
+    uint32_t lane = w->when.lane, keys = (LED_KEYS - CI_LANES) / CI_LANES;
+    uint32_t key = (uint32_t)work_random(w, keys) * CI_LANES + lane;
+    size_t at = w->nop;
+    struct mqg_store_op *op = work_op(w, MQG_OP_META);
+    bool remove = work_random(w, 6) == 0;
+    char *name = w->texts[at] + 4096 - 16;
+    op->meta.key = mqg_slice_str(ledger_key(key, name));
+    op->meta.remove = remove;
+    uint64_t value = remove ? 0 : w->l->next_id++;
+    if (!remove)
+        op->meta.value = ledger_value(value, w->texts[at]);
+    ledger_word(&w->l->keys[key], w->when, value);
+}
+
+/* ---- partitions ------------------------------------------------------------------------------------------------- */
+
+static struct led_part *work_part(struct work *w)
+{
+    struct led_part *alive[LED_PARTS];
+    size_t n = 0;
+    for (size_t i = 0; i < w->l->npart; i++)
+        if (w->l->parts[i].made.ticket && !w->l->parts[i].gone.ticket)
+            alive[n++] = &w->l->parts[i];
+    return n ? alive[work_random(w, n)] : NULL;
+}
+
+static void work_part_new(struct work *w)
+{
+    if (w->l->npart == LED_PARTS)
+        return;
+    struct led_part *p = &w->l->parts[w->l->npart++];
+    *p = (struct led_part){.id = 100 + w->l->npart, .made = w->when};
+    ledger_word(&p->trims, (struct led_when){LED_FACT, 1}, 0);
+    for (int g = 0; g < LED_GROUPS; g++)
+        ledger_word(&p->positions[g], (struct led_when){LED_FACT, 1}, 0);
+    struct mqg_store_op *op = work_op(w, MQG_OP_STREAM_NEW);
+    op->stream.partition = p->id;
+    op->stream.name = MQG_SLICE_LIT("topic");
+}
+
+static void work_append(struct work *w, struct led_part *p)
+{
+    size_t at = w->nop;
+    struct batch_spec spec = {.base = p->end,
+                              .seed = w->l->next_id++,
+                              .time_ms = 1700000000000 + w->step,
+                              .count = 1 + (uint32_t)work_random(w, 5),
+                              .value_bytes = (uint32_t)(work_random(w, 8) ? work_random(w, 300) : 4000)};
+    mqg_dynbuf_reset(&w->batches[at]);
+    batch_build(&w->batches[at], &spec);
+    w->ropes[at] = mqg_dynbuf_view(&w->batches[at]);
+    struct mqg_slice b = w->ropes[at];
+    struct mqg_store_op *op = work_op(w, MQG_OP_APPEND);
+    op->append.partition = p->id;
+    op->append.base_offset = p->end;
+    op->append.count = spec.count;
+    op->append.max_time_ms = spec.time_ms + spec.count - 1;
+    op->append.rope = &w->ropes[at];
+    op->append.nrope = 1;
+    ledger_batch(p, (struct led_batch){
+                        .when = w->when,
+                        .base = spec.base,
+                        .count = spec.count,
+                        .len = (uint32_t)b.len,
+                        .hash = told_hash(mqg_slice_of(b.ptr + 8, 4), mqg_slice_of(b.ptr + 16, b.len - 16))});
+}
+
+static bool work_confirmed(const struct work *w, struct led_when when)
+{
+    return when.lane == LED_FACT || atomic_load(&w->t->done[when.lane]) >= when.ticket;
+}
+
+static void work_trim(struct work *w, struct led_part *p)
+{
+    uint64_t at = p->trims.at[p->trims.n - 1].value;
+    size_t most = work_random(w, 8);
+    for (size_t i = 0; i < p->n && work_confirmed(w, p->at[i].when) && most > 0; i++) {
+        if (p->at[i].base < at)
+            continue;
+        at = p->at[i].base + p->at[i].count;
+        most--;
+    }
+    struct mqg_store_op *op = work_op(w, MQG_OP_TRIM);
+    op->trim.partition = p->id;
+    op->trim.start_offset = at;
+    ledger_word(&p->trims, w->when, at);
+}
+
+/* A group's position in a partition is always written by the same lane. */
+static void work_position(struct work *w, struct led_part *p)
+{
+    uint32_t group = w->when.lane % LED_GROUPS;
+    if (group != w->when.lane)
+        return;
+    uint64_t offset = work_random(w, p->end + 1);
+    size_t at = w->nop;
+    struct mqg_store_op *op = work_op(w, MQG_OP_POSITION);
+    snprintf(w->texts[at], 16, "group-%u", group);
+    op->position.group = mqg_slice_str(w->texts[at]);
+    op->position.partition = p->id;
+    op->position.offset = offset;
+    ledger_word(&p->positions[group], w->when, offset + 1);
+}
+
+static void work_stream(struct work *w)
+{
+    struct led_part *p = work_part(w);
+    uint64_t what = work_random(w, 100);
+    if (!p || what < 4) {
+        work_part_new(w);
+        work_submit(w);
+        w->nop = 0;
+        (void)work_wait(w); /* others may name it only when it is sure */
+    } else if (what < 70) {
+        work_append(w, p);
+    } else if (what < 82) {
+        work_trim(w, p);
+    } else if (what < 96) {
+        work_position(w, p);
+    } else if (w->l->npart > 3) {
+        uint32_t lane = w->when.lane;
+        (void)work_wait(w); /* nothing of it may come behind */
+        work_begin(w, lane);
+        work_op(w, MQG_OP_STREAM_DELETE)->stream.partition = p->id;
+        p->gone = w->when;
+    }
+}
+
+/* ---- forged bodies ---------------------------------------------------------------------------------------------- */
+
+/* The tail changes its file now and then: the use before is what a forger may know. */
+static void work_see_use(struct work *w, const struct jrn_seg *tail)
+{
+    if (tail->seq == w->seen.seq)
+        return;
+    w->before = w->seen;
+    w->seen = (struct work_use){tail->seq, tail->use.nonce};
+}
+
+struct work_tail {
+    struct jrn_use use;
+    uint64_t seq, number, end;
+};
+
+static bool work_tail(struct work *w, struct work_tail *out)
+{
+    pthread_mutex_lock(&w->t->s->seg_lock);
+    struct jrn_seg *tail = w->t->s->segs_last;
+    if (tail) {
+        work_see_use(w, tail);
+        *out = (struct work_tail){tail->use, tail->seq, tail->first_number + 1000000,
+                                  atomic_load(&tail->end)};
+    }
+    pthread_mutex_unlock(&w->t->s->seg_lock);
+    return tail != NULL;
+}
+
+/* A body with a forged frame head at every bound, for a message that comes first in the next frame. */
+static void work_forge(struct work *w)
+{
+    struct work_tail tail;
+    struct mqg_msg *m = work_msg(w, 6 * JRN_BLOCK);
+    uint8_t *body = mqg_msg_body_mut(m);
+    if (!work_wait(w) || !work_tail(w, &tail)) {
+        mqg_msg_unref(&m);
+        return;
+    }
+    uint64_t at = tail.end + JRN_FRAME_HEAD + JRN_CHUNK_HEAD + JRN_REC_HEAD + sizeof(struct mqg_stored) +
+                  mqg_msg_key(m).len;
+    struct jrn_use stale = tail.use;
+    stale.nonce = w->before.seq ? w->before.nonce : work_random(w, UINT64_MAX);
+    for (uint64_t off = jrn_round_block(at); off + JRN_FRAME_HEAD <= at + 6 * JRN_BLOCK; off += JRN_BLOCK) {
+        struct jrn_frame f = {.seq = tail.seq,
+                              .number = tail.number + 1,
+                              .durable_at_write = tail.number,
+                              .term = 1,
+                              .offset = off,
+                              .length = JRN_FRAME_HEAD,
+                              .chunks_crc = jrn_chunks_crc_begin(&stale)};
+        jrn_frame_encode(body + (off - at), &stale, &f);
+    }
+    work_begin(w, 0);
+    work_put(w, m, work_queue(w), 1);
+}
+
+/* ---- steps ------------------------------------------------------------------------------------------------------ */
+
+static void work_messages(struct work *w, uint64_t what)
+{
+    if (what < 45) {
+        work_put_any(w);
+    } else if (what < 50) {
+        for (uint64_t n = 2 + work_random(w, 4); n > 0; n--)
+            work_put_any(w);
+    } else if (what < 70) {
+        work_settle_any(w);
+    } else if (what < 74) { /* a transaction, a dead letter */
+        work_settle_any(w);
+        work_put_any(w);
+    } else if (what < 75) { /* more than a segment holds */
+        work_put(w, work_msg(w, w->t->s->segment_bytes + work_random(w, 50000)), 1, 1);
+    } else {
+        work_put(w, work_msg(w, w->t->s->segment_bytes / 4), work_queue(w), 1);
+    }
+}
+
+static bool work_step(struct work *w)
+{
+    uint64_t what = work_random(w, 100);
+    work_begin(w, (uint32_t)work_random(w, CI_LANES));
+    if (what < 76)
+        work_messages(w, what);
+    else if (what < 80)
+        work_count(w);
+    else if (what < 86)
+        work_meta(w);
+    else if (what < 94)
+        work_stream(w);
+    else if (what < 97)
+        work_forge(w);
+    else if (what == 97)
+        return work_wait(w);
+    else if (what == 98)
+        usleep((unsigned)work_random(w, 3000)); /* lint:allow banned_calls the keeper's turn */
+    work_submit(w);
+    work_begin(w, (uint32_t)work_random(w, CI_LANES));
+    work_drain(w);
+    work_submit(w);
+    w->step++;
+    return work_random(w, 6) || work_wait(w);
+}
+
+bool work_run(struct work *w, size_t steps)
+{
+    bool good = true;
+    for (size_t i = 0; i < steps && good; i++)
+        good = work_step(w);
+    return good && work_wait(w);
+}
+
+struct work *work_new(struct ledger *l, struct told *t, uint64_t seed)
+{
+    struct work *w = mqg_xcalloc(1, sizeof *w);
+    w->l = l;
+    w->t = t;
+    w->rng = seed;
+    for (size_t i = 0; i < WORK_OPS; i++)
+        mqg_dynbuf_init(&w->batches[i], 1 << 20);
+    return w;
+}
+
+void work_free(struct work **w)
+{
+    for (size_t i = 0; i < WORK_OPS; i++)
+        mqg_dynbuf_fini(&(*w)->batches[i]);
+    free(*w);
+    *w = NULL;
+}
