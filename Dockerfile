@@ -8,7 +8,7 @@ RUN bash -c '. tools/packages.sh && packages_ensure run' \
 
 FROM debian:12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        libevent-core-2.1-7 libssl3 libinih1 libjansson4 libmicrohttpd12 libpcre2-8-0 libisal2 librdkafka1 \
+        libevent-core-2.1-7 libssl3 libwslay1 libinih1 libjansson4 libmicrohttpd12 libpcre2-8-0 libisal2 librdkafka1 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --home-dir /var/lib/mqgate mqgate \
     && install -d -o mqgate -g mqgate -m 0750 /var/lib/mqgate

@@ -37,6 +37,7 @@ const struct mqg_conf_row mqg_core_rows[] = {
     CORE_LISTENER("http", 15672, "management API, console, /metrics"),
     {"listeners", "https", MQG_CONF_ADDR, "off", 0, 0, NULL, "management API over TLS; needs tls.cert"},
     CORE_LISTENER("rest", 8082, "REST proxy"),
+    {"listeners", "ws_path", MQG_CONF_STR, "/ws", 0, 0, NULL, "path at which listeners of WebSocket answer"},
     {"listeners", "proxy_protocol", MQG_CONF_STR, "", 0, 0, NULL,
      "names of listeners that stand behind a proxy and expect its PROXY header, separated by commas"},
 

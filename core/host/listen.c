@@ -151,6 +151,13 @@ enum mqg_err listen_check(const struct mqg_conf *conf, struct mqg_error *e)
 
 /* ---- opening ------------------------------------------------------------------------------------------------------------------ */
 
+/* "stomp_ws", and with TLS "stomp_wss". */
+static bool listen_is_ws(const char *name, bool tls)
+{
+    size_t n = strlen(name) - (tls ? 1 : 0);
+    return n > 3 && memcmp(name + n - 3, "_ws", 3) == 0;
+}
+
 static struct listen_one *listen_new(const struct mqg_conf *conf, const char *name,
                                      const struct mqg_protocol_ops *ops, bool tls)
 {
@@ -159,6 +166,10 @@ static struct listen_one *listen_new(const struct mqg_conf *conf, const char *na
     snprintf(l->source.name, sizeof l->source.name, "%s", name);
     l->source.ops = ops;
     l->source.tls = tls;
+    l->source.ws = listen_is_ws(name, tls);
+    l->source.ws_rules = (struct io_ws_rules){.path = mqg_conf_str(conf, "listeners", "ws_path"),
+                                              .protocols = ops->ws_protocols,
+                                              .text = ops->ws_text};
     l->source.proxy = listen_in_list(mqg_conf_str(conf, "listeners", "proxy_protocol"), name);
     listen_all[nlisten++] = l;
     return l;

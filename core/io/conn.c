@@ -9,6 +9,7 @@
 #include "conn_int.h"
 #include "pressure.h"
 #include "tls.h"
+#include "ws.h"
 
 #include <mqgate/auth.h>
 #include <mqgate/obs.h>
@@ -189,6 +190,8 @@ static struct io_filter *conn_filter_new(struct mqg_conn *c, const struct conn_s
     struct io_filter *f = source->tls ? io_tls_filter_new(c->fd) : io_socket_filter_new(c->fd);
     if (f != NULL && atomic_load(&conn_dribble))
         f = io_dribble_filter_new(f);
+    if (f != NULL && source->ws)
+        f = io_ws_filter_new(f, &source->ws_rules);
     return f;
 }
 

@@ -2,6 +2,8 @@
 #ifndef MQG_IO_CONN_H
 #define MQG_IO_CONN_H
 
+#include "ws_upgrade.h"
+
 #include <mqgate/protocol.h>
 
 #include <sys/socket.h>
@@ -12,6 +14,8 @@ struct conn_source {
     const struct mqg_protocol_ops *ops;
     bool tls;
     bool proxy; /* a PROXY header comes first */
+    bool ws;    /* WebSocket above it */
+    struct io_ws_rules ws_rules;
 };
 
 struct conn_settings {

@@ -10,6 +10,7 @@
 #include "conn_int.h"
 #include "proxyproto.h"
 #include "tls.h"
+#include "ws.h"
 
 #include <mqgate/obs.h>
 
@@ -255,6 +256,7 @@ static bool conn_proxy(struct mqg_conn *c)
 void conn_open(struct mqg_conn *c)
 {
     io_tls_filter_info(c->filter, &c->info);
+    io_ws_filter_info(c->filter, &c->info);
     c->state = CONN_OPEN;
     mqg_log(MQG_LOG_DEBUG, MQG_EVENT_CONN_OPEN, "conn=%llu peer=%s:%u listener=%s tls=%s",
             (unsigned long long)c->info.id, c->info.peer_host, c->info.peer_port, c->info.listener,
@@ -273,7 +275,10 @@ static void conn_handshake_failed(struct mqg_conn *c, const struct mqg_error *e)
     mqg_log(MQG_LOG_INFO, MQG_EVENT_CONN_LOGIN, "conn=%llu peer=%s:%u listener=%s refused=%s",
             (unsigned long long)c->info.id, c->info.peer_host, c->info.peer_port, c->info.listener,
             mqg_logqs(e->text));
-    mqg_conn_abort(c);
+    if (e->code != 0) /* the peer was told: let it read that */
+        mqg_conn_close(c);
+    else
+        mqg_conn_abort(c);
 }
 
 void conn_preface(struct mqg_conn *c)

@@ -1,7 +1,7 @@
 /* filter.c - the stack of filters, the socket at its bottom, and the filter that tests put on its top.
  *
- * The dribble filter reads and writes one byte at a time: each decoder meets each split of its input, and each writer
- * a peer that takes little. What it holds back counts as pending, so that the connection comes round at once. */
+ * The dribble filter reads and writes one byte at a time: each decoder meets each split of its input, and each writer a
+ * peer that takes little. It stands below WebSocket, which has a decoder of its own. What it holds back counts as pending, so that the connection comes round at once. */
 #include "filter.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* filter.h - what lies between a connection and its socket: a stack of filters, each above the next.
  *
- *   connection -> dribble (tests) -> TLS -> socket            WebSocket fits in above TLS
+ *   connection -> WebSocket -> dribble (tests) -> TLS -> socket
  *
  * read and writev are as readv and writev of a non-blocking socket: bytes, 0 for the end of the stream, or -1 with errno.
  * EAGAIN means that the socket must become readable, or writable when `wants_write` is set. */

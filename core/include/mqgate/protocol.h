@@ -1,6 +1,6 @@
 /* mqgate/protocol.h - the protocol table: what a handler offers, and the connection the host gives it.
  *
- * The host owns sockets, listeners, TLS, PROXY protocol, (later) WebSocket, buffers, limits, slow-client and idle rules; it
+ * The host owns sockets, listeners, TLS, PROXY protocol, WebSocket, buffers, limits, slow-client and idle rules; it
  * feeds a handler bytes and takes bytes. A handler's decoder is a pure function of its input, so it is tested and fuzzed
  * without a socket. Everything here runs on the connection's worker, which never changes.
  *
@@ -44,7 +44,7 @@ struct mqg_describe {
     void (*end)(void *arg);
 };
 
-#define MQG_PROTOCOL_ABI_MINOR 0
+#define MQG_PROTOCOL_ABI_MINOR 1
 
 struct mqg_protocol_ops {
     const char *name; /* "amqp": listeners.amqp and listeners.amqps are its listeners */
@@ -63,11 +63,23 @@ struct mqg_protocol_ops {
     void (*conn_fini)(struct mqg_conn *c);
     void (*describe)(const struct mqg_conn *c, struct mqg_describe *d); /* (worker) */
     void (*dump)(const struct mqg_conn *c, int fd);                     /* in a crash */
+    /* A listener whose name ends in "_ws" ("_wss" over TLS) speaks WebSocket: the handler sees the payload of its messages as
+     * one stream of bytes, and what it writes leaves as messages. Sub-protocols that a client may choose, best first, NULL
+     * at the end; one that names none is taken, one that names only others is refused. */
+    const char *const *ws_protocols;
+    /* Text messages are taken, and the answer is of the kind that the client used last, text at first (STOMP). Else binary
+     * only, and text ends the connection with 1003 (MQTT 5.0, 6.0). */
+    bool ws_text;
 };
 
 /* ---- the connection, as a handler sees it --------------------------------------------------------------------------- */
 
-enum mqg_transport_flag { MQG_CONN_TLS = 1u << 0, MQG_CONN_LOOPBACK = 1u << 1, MQG_CONN_PROXIED = 1u << 2 };
+enum mqg_transport_flag {
+    MQG_CONN_TLS = 1u << 0,
+    MQG_CONN_LOOPBACK = 1u << 1,
+    MQG_CONN_PROXIED = 1u << 2,
+    MQG_CONN_WEBSOCKET = 1u << 3,
+};
 
 struct mqg_conn_info {
     uint64_t id; /* never used again */
@@ -80,6 +92,7 @@ struct mqg_conn_info {
     char cert_subject_cn[128]; /* verified client certificate, else "" */
     char cert_subject[256];    /* its distinguished name */
     const char *listener;      /* "amqps" */
+    char ws_protocol[32];      /* WebSocket's sub-protocol, "" when there is none */
 };
 
 MQG_API void *mqg_conn_state(struct mqg_conn *c);
