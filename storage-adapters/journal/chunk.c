@@ -18,7 +18,8 @@ void jrn_chunk_reset(struct jrn_chunk *c)
 {
     for (uint32_t i = 0; i < c->npiece; i++)
         mqg_msg_unref(&c->pieces[i].msg);
-    c->npiece = c->nkeyed = c->nnote = c->msgs.n = c->facts.n = 0;
+    c->npiece = c->nkeyed = c->nnote = c->msgs.n = c->facts.n = c->gone.n = 0;
+    c->nparts = 0;
     c->len = c->total = 0;
     c->records = 0;
     c->extent = NULL;
@@ -41,6 +42,7 @@ void jrn_chunk_free(struct jrn_chunk **c)
     free((*c)->pieces);
     free((*c)->msgs.at);
     free((*c)->facts.at);
+    free((*c)->gone.at);
     free((*c)->keyed);
     free((*c)->notes);
     free(*c);
@@ -141,7 +143,8 @@ static uint32_t chunk_close(struct jrn_chunk *c, uint8_t type, uint8_t flags, co
 }
 
 /* Widens the span of the queue; looks at the last few only, for turns mostly speak of the same queues. */
-static void chunk_span(struct jrn_span_list *list, uint64_t queue_id, uint64_t first, uint64_t last)
+static struct jrn_span *chunk_span(struct jrn_span_list *list, uint64_t queue_id, uint64_t first,
+                                   uint64_t last)
 {
     for (uint32_t i = list->n; i-- > 0 && i + 4 >= list->n;) {
         struct jrn_span *span = &list->at[i];
@@ -151,14 +154,30 @@ static void chunk_span(struct jrn_span_list *list, uint64_t queue_id, uint64_t f
             span->first = first;
         if (last > span->last)
             span->last = last;
-        return;
+        return span;
     }
-    *CHUNK_PUSH(list, at, n, cap) = (struct jrn_span){queue_id, first, last};
+    struct jrn_span *span = CHUNK_PUSH(list, at, n, cap);
+    *span = (struct jrn_span){queue_id, first, last, 0, 0};
+    return span;
+}
+
+static void chunk_holds(struct jrn_chunk *c, const struct mqg_dest *d, uint32_t eights)
+{
+    struct jrn_span *span = chunk_span(&c->msgs, d->queue_id, d->qseq, d->qseq);
+    span->count++;
+    span->eights += eights;
+}
+
+/* A destination's share of a message's bytes. */
+static uint32_t chunk_share(size_t stored, uint32_t ndest)
+{
+    uint64_t eights = (JRN_REC_HEAD + stored + 16) / 8 / (ndest ? ndest : 1);
+    return (uint32_t)(eights ? eights : 1);
 }
 
 /* Encodes destinations into at most JRN_TAIL_MAX bytes, with room for the sum; how many it took. */
 static uint32_t chunk_dests(struct jrn_chunk *c, uint8_t *start, uint8_t **end, const struct mqg_dest *d,
-                            uint32_t n)
+                            uint32_t n, uint32_t share)
 {
     enum { DEST_MAX = 20, FIT = (JRN_TAIL_MAX - 16) / DEST_MAX };
     struct mqg_dest last = {0, 0};
@@ -168,7 +187,7 @@ static uint32_t chunk_dests(struct jrn_chunk *c, uint8_t *start, uint8_t **end, 
         p = chunk_varint(p, chunk_zigzag(d[i].queue_id - last.queue_id));
         p = chunk_varint(p, chunk_zigzag(d[i].qseq - last.qseq));
         last = d[i];
-        chunk_span(&c->msgs, d[i].queue_id, d[i].qseq, d[i].qseq);
+        chunk_holds(c, &d[i], share);
     }
     mqg_put_le32(p, jrn_crc32c(c->salt, start, (size_t)(p - start)));
     *end = p + 4;
@@ -182,11 +201,11 @@ static size_t chunk_dests_max(uint32_t n)
 }
 
 /* Destinations that did not fit into the MSG's tail. */
-static void chunk_more_dests(struct jrn_chunk *c, const struct mqg_dest *d, uint32_t n)
+static void chunk_more_dests(struct jrn_chunk *c, const struct mqg_dest *d, uint32_t n, uint32_t share)
 {
     while (n > 0) {
         uint8_t *tail = chunk_room(c, JRN_REC_HEAD + chunk_dests_max(n) + 8) + JRN_REC_HEAD, *end;
-        uint32_t took = chunk_dests(c, tail, &end, d, n);
+        uint32_t took = chunk_dests(c, tail, &end, d, n, share);
         size_t at = c->len, len = (size_t)(end - tail);
         chunk_rec_head(c->arena + at, c->salt, JRN_REC_DESTS, 0, len, 0);
         chunk_rec_end(c, at, 0, len);
@@ -196,13 +215,14 @@ static void chunk_more_dests(struct jrn_chunk *c, const struct mqg_dest *d, uint
 }
 
 /* A message whose stored form is copied: head, main and tail are one run in the arena. */
-static uint32_t chunk_msg_copy(struct jrn_chunk *c, struct mqg_msg *m, const struct mqg_dest *d, uint32_t n)
+static uint32_t chunk_msg_copy(struct jrn_chunk *c, struct mqg_slice stored, const struct mqg_dest *d,
+                               uint32_t n)
 {
-    size_t main = m->total_len, at = c->len;
+    size_t main = stored.len, at = c->len;
     uint8_t *p = chunk_room(c, JRN_REC_HEAD + main + chunk_dests_max(n) + 8), *tail = p + JRN_REC_HEAD + main,
             *end;
-    memcpy(p + JRN_REC_HEAD, &m->st, main);
-    uint32_t took = chunk_dests(c, tail, &end, d, n);
+    memcpy(p + JRN_REC_HEAD, stored.ptr, main);
+    uint32_t took = chunk_dests(c, tail, &end, d, n, chunk_share(main, n));
     chunk_rec_head(p, c->salt, JRN_REC_MSG, 0, (size_t)(end - tail), main);
     chunk_rec_end(c, at, main, (size_t)(end - tail));
     return took;
@@ -221,7 +241,7 @@ static uint32_t chunk_msg_ref(struct jrn_chunk *c, struct mqg_msg *m, const stru
 {
     struct mqg_slice stored = mqg_msg_stored(m);
     uint8_t *p = chunk_room(c, JRN_REC_HEAD + chunk_dests_max(n) + 8), *tail = p + JRN_REC_HEAD, *end;
-    uint32_t took = chunk_dests(c, tail, &end, d, n);
+    uint32_t took = chunk_dests(c, tail, &end, d, n, chunk_share(stored.len, n));
     size_t tail_len = (size_t)(end - tail), whole = JRN_REC_HEAD + stored.len + tail_len;
     size_t pad = ((whole + 7) & ~(size_t)7) - whole;
     chunk_rec_head(p, c->salt, JRN_REC_MSG, 0, tail_len, stored.len);
@@ -240,9 +260,19 @@ static uint32_t chunk_msg_ref(struct jrn_chunk *c, struct mqg_msg *m, const stru
 static void chunk_msg(struct jrn_chunk *c, struct mqg_msg *m, const struct mqg_dest *d, uint32_t n)
 {
     m->extent_off = (uint32_t)c->total + JRN_REC_HEAD;
-    uint32_t took = m->total_len < JRN_COPY_MAX ? chunk_msg_copy(c, m, d, n) : chunk_msg_ref(c, m, d, n);
+    uint32_t took = m->total_len < JRN_COPY_MAX ? chunk_msg_copy(c, mqg_msg_stored(m), d, n)
+                                                : chunk_msg_ref(c, m, d, n);
     if (MQG_UNLIKELY(took < n))
-        chunk_more_dests(c, d + took, n - took);
+        chunk_more_dests(c, d + took, n - took, chunk_share(m->total_len, n));
+}
+
+uint32_t jrn_chunk_stored(struct jrn_chunk *c, struct mqg_slice stored, const struct mqg_dest *d, uint32_t n)
+{
+    uint32_t off = (uint32_t)c->total + JRN_REC_HEAD;
+    uint32_t took = chunk_msg_copy(c, stored, d, n);
+    if (took < n)
+        chunk_more_dests(c, d + took, n - took, chunk_share(stored.len, n));
+    return off;
 }
 
 void jrn_chunk_ranges(struct jrn_chunk *c, enum jrn_rec_type type, uint64_t queue_id,
@@ -257,6 +287,8 @@ void jrn_chunk_ranges(struct jrn_chunk *c, enum jrn_rec_type type, uint64_t queu
         p = chunk_varint(p, r[i].first - next);
         p = chunk_varint(p, r[i].last - r[i].first);
         next = r[i].last;
+        if (type == JRN_REC_SETTLE)
+            *CHUNK_PUSH(&c->gone, at, n, cap) = (struct jrn_span){queue_id, r[i].first, r[i].last, 0, 0};
     }
     if (n)
         chunk_span(&c->facts, queue_id, r[0].first, r[n - 1].last);

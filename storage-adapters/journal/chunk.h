@@ -24,9 +24,11 @@ struct jrn_piece {
     struct mqg_msg *msg; /* counted while we need it; NULL for ropes */
 };
 
-/* A queue and the span of qseq that records speak of; in a chunk's list a queue may come twice. */
+/* A queue and the span of qseq that records speak of; in a chunk's list a queue may come twice. Of messages also how many,
+ * and their bytes in eights (a message in several queues counts for each with its share). */
 struct jrn_span {
     uint64_t queue_id, first, last;
+    uint32_t count, eights;
 };
 
 struct jrn_span_list {
@@ -59,6 +61,14 @@ struct jrn_note {
 
 struct jrn_seg;
 
+enum { JRN_PARTS_MAX = 8 };
+
+/* How far a cold segment counts, once the chunk that says so is written (cold.h). */
+struct jrn_part {
+    struct jrn_seg *seg;
+    uint64_t last_number, end;
+};
+
 struct jrn_chunk {
     struct jrn_chunk *next;
     uint64_t ticket;
@@ -71,6 +81,7 @@ struct jrn_chunk {
     uint32_t records, salt;
     struct jrn_piece *pieces;
     struct jrn_span_list msgs, facts; /* of MSG; of SETTLE, QSTATE, COUNT */
+    struct jrn_span_list gone;        /* each range of SETTLE */
     struct jrn_keyed *keyed;
     struct jrn_note *notes;
     uint32_t npiece, nkeyed, nnote;
@@ -79,6 +90,8 @@ struct jrn_chunk {
     /* the committer's */
     struct jrn_seg *seg;
     struct jrn_seg *frees; /* its FREE record stands here: no longer counts once this is written */
+    struct jrn_part parts[JRN_PARTS_MAX]; /* its ADOPT record stands here: these count from then on */
+    uint32_t nparts;
     uint64_t place;
     void (*told)(struct jrn_chunk *c, void *arg); /* internal chunks: instead of host->done */
     void *told_arg;
@@ -103,6 +116,8 @@ void jrn_chunk_ranges(struct jrn_chunk *c, enum jrn_rec_type type, uint64_t queu
 /* A record of any type with a ready main; the place of its main in the chunk. */
 uint32_t jrn_chunk_raw(struct jrn_chunk *c, enum jrn_rec_type type, uint8_t flags, struct mqg_slice main);
 void jrn_chunk_count(struct jrn_chunk *c, const struct jrn_count *count);
+/* A message in its stored form, copied, with all its destinations; the place of its main in the chunk. */
+uint32_t jrn_chunk_stored(struct jrn_chunk *c, struct mqg_slice stored, const struct mqg_dest *d, uint32_t n);
 void jrn_chunk_note_key(struct jrn_chunk *c, struct jrn_keyed key);
 /* Turns a keyed record of the arena into a NOP. */
 void jrn_chunk_void(struct jrn_chunk *c, uint32_t arena_off);

@@ -13,7 +13,8 @@
  *
  * When nothing came for 100 ms a SEAL follows: its durable_at_write is the witness for the last frame that
  * was confirmed. */
-#include "journal.h"
+#include "account.h"
+#include "cold.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -141,6 +142,8 @@ static struct jrn_chunk *commit_manifest(struct mqg_store *s)
     mqg_dynbuf_init(&rows, JRN_CHUNK_MAX);
     pthread_mutex_lock(&s->seg_lock);
     for (struct jrn_seg *seg = s->segs; seg; seg = seg->next) {
+        if (jrn_seg_is_cold(seg) && !seg->adopted)
+            continue;
         mqg_dynbuf_le64(&rows, seg->seq);
         mqg_dynbuf_le64(&rows, seg->use.nonce);
         mqg_dynbuf_le64(&rows, seg->last_number);
@@ -197,8 +200,10 @@ static int commit_roll(struct mqg_store *s, uint64_t need)
     jrn_seg_append(s, seg);
     r = commit_frame(s, manifest, NULL, length, 0);
     jrn_chunk_free(&manifest);
-    if (old)
+    if (old) {
+        old->closed_us = mqg_clock_mono_us();
         atomic_store(&old->state, JRN_CLOSED);
+    }
     jrn_keeper_wake(s);
     return r;
 }
@@ -224,7 +229,7 @@ static void commit_spans(struct mqg_store *s, struct jrn_seg *seg, const struct 
     pthread_mutex_lock(&s->seg_lock);
     for (uint32_t i = 0; i < c->msgs.n; i++) {
         const struct jrn_span *span = &c->msgs.at[i];
-        jrn_spans_add(&seg->msgs, span->queue_id, span->first, span->last);
+        jrn_spans_hold(&seg->msgs, span);
         jrn_spans_add(&s->high, span->queue_id, span->last, span->last);
     }
     for (uint32_t i = 0; i < c->facts.n; i++)
@@ -243,17 +248,22 @@ static void commit_note(struct mqg_store *s, struct jrn_chunk *c)
     }
     commit_spans(s, seg, c);
     seg->keyed |= c->nkeyed != 0;
+    if (c->nparts)
+        jrn_cold_adopted(s, c);
     if (c->frees) {
         jrn_seg_remove(s, c->frees);
         atomic_store(&c->frees->state, JRN_FREED);
     }
     if (c->extent) {
         c->extent->owner = seg;
+        atomic_fetch_add(&seg->extents, 1);
         atomic_fetch_add(&seg->live, 1);
     }
     for (uint32_t i = 0; i < c->nnote; i++)
-        if (c->notes[i].kind == JRN_NOTE_BATCH)
+        if (c->notes[i].kind == JRN_NOTE_BATCH) {
             atomic_fetch_add(&seg->live, 1);
+            seg->batch_bytes += c->notes[i].len;
+        }
 }
 
 static uint64_t commit_room(const struct mqg_store *s)
@@ -308,6 +318,8 @@ static void commit_tell(struct mqg_store *s)
     com->last_next = &com->first;
     for (struct jrn_chunk *next; c; c = next) {
         next = c->next;
+        if (c->gone.n)
+            jrn_account_settled(s, c);
         if (c->nnote)
             jrn_streams_apply(s, c);
         if (c->extent) {

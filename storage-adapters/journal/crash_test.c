@@ -7,7 +7,7 @@
  *   - a message that was confirmed and that nobody had begun to settle is there, with its bytes;
  *   - a message whose settling was confirmed is not;
  *   - a definition has the last confirmed value or a later one that had been submitted.
- * Small segments and a slow queue make the run roll and recycle all the time, so that images fall between every two
+ * Small segments and a slow queue make the run roll, recycle and evacuate all the time, so that images fall between every two
  * steps of it. With --no-fsync the same run leaves the fdatasync out, and images must break the rules (registered as
  * journal_crash_no_fsync_must_fail). usage: crash_test [--no-fsync] [--images N] [--seed S] */
 #include "test_kit.h"
@@ -19,8 +19,9 @@ enum {
     CRASH_FILES = 64,
     CRASH_BODY = 24000,
     CRASH_LATE = 90,
-    CRASH_SLOW_EVERY = 16, /* of the first CRASH_SLOW_UNTIL messages: never settled */
-    CRASH_SLOW_UNTIL = 64,
+    CRASH_SLOW_EVERY = 16,  /* go to a queue that is slow */
+    CRASH_NEVER_EVERY = 48, /* never settled */
+    CRASH_SLOW_LATE = 500,
     CRASH_QUEUE = 1,
     CRASH_SLOW = 2
 };
@@ -54,12 +55,15 @@ struct crash_disk {
 
 static bool crash_is_slow(uint64_t qseq)
 {
-    return qseq <= CRASH_SLOW_UNTIL && qseq % CRASH_SLOW_EVERY == 0;
+    return qseq % CRASH_SLOW_EVERY == 0;
 }
 
-/* Most messages are settled soon, some only when their segment is long behind. */
+/* Most messages are settled soon, some only when their segment is long behind, a few when they have been moved to a cold
+ * one, the rest never. */
 static uint64_t crash_lag(uint64_t qseq)
 {
+    if (crash_is_slow(qseq))
+        return qseq % CRASH_NEVER_EVERY == 0 ? CRASH_MSGS : CRASH_SLOW_LATE;
     return qseq % 10 == 3 ? CRASH_LATE : 12;
 }
 
@@ -97,7 +101,7 @@ static void crash_define(struct kit *k, uint64_t value)
 static void crash_done_with(struct kit *k, uint64_t qseq, struct mqg_extent *x)
 {
     crash_began(k, 1);
-    crash_settle[qseq] = kit_settle(k, 1, CRASH_QUEUE, qseq, qseq);
+    crash_settle[qseq] = kit_settle(k, 1, crash_is_slow(qseq) ? CRASH_SLOW : CRASH_QUEUE, qseq, qseq);
     mqg_extent_give(x, 1);
 }
 
@@ -111,8 +115,8 @@ static void crash_run(struct kit *k)
         crash_put[i] = kit_put(k, 0, queue, i, i * 7919 % CRASH_BODY);
         if (i % 25 == 0)
             crash_define(k, i / 25);
-        for (uint64_t old = i > CRASH_LATE ? i - CRASH_LATE : 1; old < i; old++)
-            if (old + crash_lag(old) == i && !crash_is_slow(old))
+        for (uint64_t old = i > CRASH_SLOW_LATE ? i - CRASH_SLOW_LATE : 1; old < i; old++)
+            if (old + crash_lag(old) == i)
                 crash_done_with(k, old, extents[old]);
         if (i % 5 == 0)
             assert_true(kit_wait(k, 0, crash_put[i]));
@@ -375,6 +379,7 @@ static void crash_everywhere(void **state)
     k.record = &record;
     kit_open(&k);
     crash_run(&k);
+    uint64_t moved = kit_stats(&k).moved_messages;
     kit_crash(&k);
     mqg_journal_fs(NULL);
     kit_fini(&k);
@@ -389,8 +394,9 @@ static void crash_everywhere(void **state)
             crash_step(&d);
         broken += crash_now(&d, &images);
     }
-    print_message("seed=%llu events=%zu uses=%zu images=%zu broken=%zu\n", (unsigned long long)crash_seed,
-                  record.n, crash_uses(&record), crash_images, broken);
+    print_message("seed=%llu events=%zu uses=%zu moved=%llu images=%zu broken=%zu\n",
+                  (unsigned long long)crash_seed, record.n, crash_uses(&record), (unsigned long long)moved,
+                  crash_images, broken);
     for (size_t i = 0; i < d.nfile; i++) {
         free(d.files[i].bytes);
         free(d.files[i].pending);
@@ -399,6 +405,7 @@ static void crash_everywhere(void **state)
     jrn_fs_record_fini(&record);
     kit_fini(&images);
     assert_int_equal(broken, 0);
+    assert_true(moved > 0 || crash_no_fsync); /* evacuation was part of it */
 }
 
 int main(int argc, char **argv)

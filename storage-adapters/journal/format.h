@@ -66,6 +66,7 @@ enum {
 #define JRN_SEGMENT_MIN (1ull << 20)
 #define JRN_SEGMENT_MAX (1ull << 30)
 #define JRN_CHUNK_MAX   (1ull << 31) /* one submission */
+#define JRN_SEQ_COLD    (1ull << 63) /* sequences of cold segments: an order of their own */
 
 enum jrn_seg_flag { JRN_SEG_OVERSIZED = 1u << 0, JRN_SEG_MAKESHIFT = 1u << 1 };
 enum jrn_frame_flag { JRN_FRAME_SEAL = 1u << 0, JRN_FRAME_CLEAN = 1u << 1 };
@@ -89,6 +90,7 @@ enum jrn_rec_type {
     JRN_REC_MANIFEST = 13, /* the segments that count: sequence 8, nonce 8, last frame 8, end 8 each */
     JRN_REC_FREE = 14,     /* segments that no longer count: sequence 8, nonce 8 each */
     JRN_REC_CUT = 15,      /* partition 8, term 8, end 8: earlier terms' batches from there on are void */
+    JRN_REC_ADOPT = 16,    /* cold segments that count from here on, as rows of MANIFEST (cold.h) */
     JRN_REC_STREAM_CONF = 20, /* partition 8, cleanup 4, zero 4, retention ms 8, bytes 8, segment bytes 8, ms 8,
                                  compaction lag min 8, max 8, tombstones 8 */
     JRN_REC_TYPES

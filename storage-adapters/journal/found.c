@@ -9,6 +9,8 @@
  * again, changes nothing. */
 #include "found.h"
 
+#include "account.h"
+
 #include <stdlib.h>
 
 /* The head of a message as recovery tells it: what an index needs; lengths but the body's, identity and times
@@ -108,11 +110,14 @@ static void found_dests(struct jrn_found *f, struct jrn_seg *seg, struct mqg_sli
 {
     struct jrn_dests it;
     struct mqg_dest d;
+    uint32_t share = 0;
     for (bool ok = jrn_dests_init(&it, tail); ok && jrn_dests_next(&it, &d);) {
         struct found_queue *q = found_queue(f, d.queue_id);
         m.qseq = d.qseq;
         *FOUND_PUSH(q, msgs, nmsg, cap_msg) = m;
-        jrn_spans_add(&seg->msgs, d.queue_id, d.qseq, d.qseq);
+        if (share == 0)
+            share = (JRN_REC_HEAD + m.len + 16) / 8 / ((uint32_t)it.left + 1);
+        jrn_spans_hold(&seg->msgs, &(struct jrn_span){d.queue_id, d.qseq, d.qseq, 1, share ? share : 1});
         jrn_spans_add(&f->s->high, d.queue_id, d.qseq, d.qseq);
     }
 }
@@ -316,14 +321,18 @@ static void found_tell_msg(struct jrn_found *f, struct mqg_recover *r, const str
     if (r->message && r->message(r->arg, q->id, m->qseq, seg->extent, m->off, m->len, &head,
                                  count.delivery_count, count.acquired_count))
         f->told++;
-    else
+    else {
         mqg_extent_take(seg->extent, -1);
+        jrn_account_found(f->s, q->id, m->qseq, m->qseq); /* its queue is gone, and with it the message */
+    }
 }
 
 static void found_tell_queue(struct jrn_found *f, struct mqg_recover *r, struct found_queue *q)
 {
     uint32_t gone = 0, count = 0;
     found_sort(q);
+    for (uint32_t i = 0; q->nmsg && i < q->ngone; i++)
+        jrn_account_found(f->s, q->id, q->gone[i].first, q->gone[i].last);
     for (uint32_t i = 0; i < q->nmsg; i++) {
         const struct found_msg *m = &q->msgs[i];
         if (i + 1 < q->nmsg && q->msgs[i + 1].qseq == m->qseq)

@@ -3,7 +3,7 @@
  * The other files each own one noun: fs (system calls), format/frame/record (bytes), chunk (framing), lane (a
  * worker's side), commit (the writer), segment (files), keys (last writer wins), recover/found (reading
  * back), keeper (spares, recycling, disk space), stream (partitions), load (reading bodies). */
-#include "journal.h"
+#include "account.h"
 
 #include <mqgate/module.h>
 
@@ -24,6 +24,8 @@ static const struct mqg_conf_row journal_conf[] = {
      "free disk kept as a reserve: below it (and two segments) publishers are blocked"},
     {"store.*", "on_corruption", MQG_CONF_ENUM, "refuse", 0, 0, "refuse|continue",
      "damage found at the start: refuse, or go on with what can be read"},
+    {"store.*", "move_rate", MQG_CONF_SIZE, "256MiB", 1 << 20, INT64_MAX / 1000000, NULL,
+     "bytes a second that evacuation of mostly dead segments reads and writes at most"},
     {NULL, NULL, MQG_CONF_STR, NULL, 0, 0, NULL, NULL},
 };
 
@@ -109,6 +111,7 @@ static void journal_configure(struct mqg_store *s, const struct mqg_conf *conf, 
     s->keep_going = strcmp(mqg_conf_str(conf, section, "on_corruption"), "continue") == 0;
     s->segment_bytes = jrn_round_block((uint64_t)mqg_conf_int(conf, section, "segment_size"));
     s->min_free_bytes = (uint64_t)mqg_conf_int(conf, section, "min_free");
+    s->move_rate_bytes = (uint64_t)mqg_conf_int(conf, section, "move_rate");
 }
 
 static void journal_fini(struct mqg_store **store)
@@ -127,6 +130,7 @@ static void journal_fini(struct mqg_store **store)
     free(s->lanes);
     jrn_keys_fini(&s->keys);
     jrn_spans_fini(&s->high);
+    jrn_account_fini(s);
     pthread_cond_destroy(&s->spare_there);
     pthread_mutex_destroy(&s->seg_lock);
     if (s->lock_fd >= 0)
@@ -183,6 +187,7 @@ static uint32_t journal_caps_of(const struct mqg_store *s)
 static enum mqg_err journal_start(struct mqg_store *s, struct mqg_error *e)
 {
     atomic_store(&s->state, "ok");
+    atomic_store(&s->started, true);
     if (!s->flush_sync)
         mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE,
                 "store=%s flush=os what=\"confirms do not wait for the disk: a power cut may lose confirmed "
@@ -211,8 +216,9 @@ static void journal_stats(struct mqg_store *s, struct mqg_store_stats *out)
     out->disk_bytes = s->disk_bytes;
     out->segments = s->nseg;
     for (const struct jrn_seg *seg = s->segs; seg; seg = seg->next)
-        if (atomic_load(&seg->live) > 0)
-            out->live_bytes += atomic_load(&seg->end);
+        out->live_bytes += seg->live_bytes;
+    out->moved_bytes = s->moved_bytes;
+    out->moved_messages = s->moved_messages;
     pthread_mutex_unlock(&s->seg_lock);
 }
 
@@ -264,6 +270,8 @@ const struct mqg_store_ops jrn_ops = {
     .stop = journal_stop,
     .fini = journal_fini,
     .dump = journal_dump,
+    .segments = jrn_account_segments,
+    .queue_usage = jrn_account_queue,
 };
 
 MQG_MODULE(journal) = {

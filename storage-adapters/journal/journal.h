@@ -13,6 +13,7 @@
 #include "chunk.h"
 #include "fs.h"
 #include "map.h"
+#include "set.h"
 
 #include <mqgate/conf.h>
 #include <mqgate/obs.h>
@@ -28,6 +29,7 @@ enum jrn_seg_state {
     JRN_CLOSED,
     JRN_LEAVING, /* the keeper moves what still counts out of it */
     JRN_FREED,   /* its FREE record is written */
+    JRN_COLD,    /* being filled with what evacuation moves */
 };
 
 /* Spans by queue. */
@@ -46,11 +48,19 @@ struct jrn_seg {
     bool oversized, keyed; /* keyed: holds last-writer-wins records */
     uint64_t again_us;     /* keeper: not before this time */
     char name[32];
-    _Atomic int state;            /* enum jrn_seg_state */
-    _Atomic int64_t live;         /* extents, and stream batches not yet trimmed */
-    _Atomic int32_t pins;         /* reads under way */
-    struct mqg_extent *extent;    /* recovery's, for all messages found here; recovery only */
-    struct jrn_spans msgs, facts; /* what stands here; under seg_lock */
+    _Atomic int state;       /* enum jrn_seg_state */
+    _Atomic int64_t live;    /* extents, stream batches not yet trimmed, segments that moved here */
+    _Atomic int64_t extents; /* of these: extents */
+    _Atomic int32_t pins;    /* reads under way */
+    bool adopted;            /* cold: it counts; the committer sets it */
+    uint64_t batch_bytes;    /* of stream batches, while it is written */
+    uint64_t live_bytes, live_messages, looked_us; /* the keeper's last look (account.c); under seg_lock */
+    uint64_t closed_us;
+    uint64_t kept_us;                  /* keeper: until then live_bytes is exact, do not estimate */
+    uint64_t dead_us;                  /* keeper: since when nothing has been live */
+    _Atomic(struct jrn_moved *) moved; /* what it held stands elsewhere (moved.h) */
+    struct mqg_extent *extent;         /* recovery's, for all messages found here; recovery only */
+    struct jrn_spans msgs, facts;      /* what stands here; under seg_lock */
 };
 
 /* An extent in its lane's pool: given back by any thread, used again by the lane, freed with the store. */
@@ -90,6 +100,15 @@ enum jrn_sleep {
     JRN_LIGHT, /* only an urgent one, or the time */
 };
 
+/* Per queue, what is settled for sure: the SETTLE that says so is durable (account.c). Under seg_lock. */
+struct jrn_settled {
+    struct jrn_map at; /* queue -> index */
+    struct jrn_set *sets;
+    uint64_t *ids;
+    uint32_t n, cap, nfree, sweep;
+    uint32_t *unused;
+};
+
 struct jrn_streams; /* stream.c */
 struct jrn_readers; /* load.c */
 struct jrn_keeper;  /* keeper.c */
@@ -118,7 +137,7 @@ struct mqg_store {
     const struct jrn_fs *fs;
     char *path, *section;
     bool flush_sync, keep_going; /* flush=sync; on_corruption=continue */
-    uint64_t segment_bytes, min_free_bytes;
+    uint64_t segment_bytes, min_free_bytes, move_rate_bytes;
     uint32_t nlanes;
     int lock_fd;
     uint8_t uuid[16];
@@ -126,7 +145,8 @@ struct mqg_store {
 
     _Atomic(struct jrn_chunk *) inbox;
     _Atomic uint32_t sleep; /* futex: enum jrn_sleep */
-    _Atomic bool closing, stopping, failed, blocked;
+    _Atomic bool started, closing, stopping, failed, blocked;
+    _Atomic bool settle_wanted; /* the keeper waits for one that is not durable yet */
     _Atomic uint32_t salt;
     _Atomic int64_t queued_bytes; /* submitted, not yet durable */
     struct jrn_committer com;
@@ -135,10 +155,12 @@ struct mqg_store {
     pthread_cond_t spare_there;       /* with seg_lock: a spare was given */
     struct jrn_seg *segs, *segs_last; /* live, by sequence; the last is the tail */
     struct jrn_seg *spares;
+    struct jrn_settled settled;
     uint32_t nseg, nspare;
     struct jrn_spans high; /* per queue: the highest qseq that ever stood in the journal; under seg_lock */
-    uint64_t next_file;
+    uint64_t next_file, next_cold;
     uint64_t disk_bytes;
+    uint64_t moved_bytes, moved_messages; /* by evacuation since the start; under seg_lock */
 
     struct jrn_keys keys;
     struct jrn_streams *streams;
@@ -150,6 +172,11 @@ struct mqg_store {
 };
 
 extern const struct mqg_store_ops jrn_ops; /* journal.c */
+
+static inline bool jrn_seg_is_cold(const struct jrn_seg *seg)
+{
+    return (seg->seq & JRN_SEQ_COLD) != 0;
+}
 
 static inline const char *jrn_errno(int negative)
 {
@@ -169,6 +196,8 @@ void jrn_seg_free(struct mqg_store *s, struct jrn_seg **seg);   /* closes, frees
 struct jrn_seg *jrn_seg_new(void);
 void jrn_seg_append(struct mqg_store *s, struct jrn_seg *seg); /* to the list of live ones; takes seg_lock */
 void jrn_spans_add(struct jrn_spans *spans, uint64_t queue_id, uint64_t first, uint64_t last);
+/* Adds messages with their number and bytes. */
+void jrn_spans_hold(struct jrn_spans *spans, const struct jrn_span *more);
 const struct jrn_span *jrn_spans_get(const struct jrn_spans *spans, uint64_t queue_id); /* NULL when none */
 void jrn_spans_fini(struct jrn_spans *spans);
 void jrn_seg_remove(struct mqg_store *s,
@@ -272,5 +301,10 @@ struct jrn_seg *jrn_spare_take(struct mqg_store *s);
 bool jrn_spare_wait(struct mqg_store *s, int ms);
 /* A segment of no more use: becomes a spare, or is unlinked. Takes it. */
 void jrn_spare_give(struct mqg_store *s, struct jrn_seg *seg);
+/* A file that no longer counts: used again or removed. Takes it. Keeper. */
+void jrn_keeper_reuse(struct mqg_store *s, struct jrn_seg *seg);
+/* Hands the chunk in and waits until it is durable; false when the store fails or stops first. Keeper. */
+bool jrn_keeper_commit(struct jrn_keeper *k, struct jrn_chunk *c);
+bool jrn_keeper_stopping(struct jrn_keeper *k);
 
 #endif

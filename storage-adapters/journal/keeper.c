@@ -20,6 +20,8 @@
  * The disk. Publishers are blocked while less is free than what is not yet durable + two segments + the
  * reserve: whatever was accepted can then be written, and settles, deletes and control go on from the
  * reserve. */
+#include "account.h"
+#include "evac.h"
 #include "restate.h"
 
 #include <errno.h>
@@ -36,7 +38,11 @@ enum {
     KEEPER_IDLE_MS = 1000,
     KEEPER_SPARES = 8,
     KEEPER_MAKESHIFT = 1 << 20, /* used bytes of a makeshift tail before a better file is made */
-    KEEPER_SPARE_BYTES = 512 << 20,
+    KEEPER_SPARES_MIN = 2,
+    KEEPER_LIMIT = 12, /* segments in excess: publishers wait for the cleaner; the bound is 16 */
+    KEEPER_GOOD = 10,
+    KEEPER_MUCH = 8, /* no spares beyond the least */
+    KEEPER_DEAD_US = 2 * 1000 * 1000,
     KEEPER_AGAIN_US = 30 * 1000 * 1000, /* until a segment that was not worth moving is looked at again */
 };
 
@@ -50,7 +56,9 @@ struct jrn_keeper {
     pthread_cond_t told;
     bool answered;
     struct jrn_seg *leaving; /* taken off the list, not yet a spare */
+    struct jrn_evac *evac;
     uint64_t commits_seen;
+    bool full, over; /* why publishers are blocked: free space, the bound */
 };
 
 /* ---- spares -------------------------------------------------------------------------------------------- */
@@ -69,9 +77,9 @@ struct jrn_seg *jrn_spare_take(struct mqg_store *s)
 
 void jrn_spare_give(struct mqg_store *s, struct jrn_seg *seg)
 {
+    bool much = atomic_load(&s->started) && jrn_evac_excess(s) > KEEPER_MUCH * s->segment_bytes;
     pthread_mutex_lock(&s->seg_lock);
-    uint64_t bytes = (uint64_t)(s->nspare + 1) * s->segment_bytes;
-    bool keep = !seg->oversized && (s->nspare < KEEPER_SPARES || bytes <= KEEPER_SPARE_BYTES);
+    bool keep = !seg->oversized && s->nspare < (much ? KEEPER_SPARES_MIN : KEEPER_SPARES);
     if (keep) {
         seg->next = s->spares;
         s->spares = seg;
@@ -137,8 +145,7 @@ static void keeper_told(struct jrn_chunk *c, void *arg)
     pthread_mutex_unlock(&k->lock);
 }
 
-/* Hands the chunk in and waits until it is durable; false when the store fails or stops first. */
-static bool keeper_commit(struct jrn_keeper *k, struct jrn_chunk *c)
+bool jrn_keeper_commit(struct jrn_keeper *k, struct jrn_chunk *c)
 {
     struct mqg_store *s = k->s;
     k->answered = false;
@@ -157,23 +164,44 @@ static bool keeper_commit(struct jrn_keeper *k, struct jrn_chunk *c)
     return answered;
 }
 
-/* The oldest segment that holds nothing live and is not being read. */
+bool jrn_keeper_stopping(struct jrn_keeper *k)
+{
+    return atomic_load(&k->stop) || atomic_load(&k->s->failed);
+}
+
+/* Nothing in it is live or being read, and nothing waits for a settle that is not durable yet: the host settles in memory
+ * first. (What was dropped without a settle is waited for in vain, so not for long.) */
+static bool keeper_is_dead(struct mqg_store *s, struct jrn_seg *seg, uint64_t now)
+{
+    if (atomic_load(&seg->state) != JRN_CLOSED || atomic_load(&seg->live) != 0 ||
+        atomic_load(&seg->pins) != 0 || seg->again_us > now)
+        return false;
+    if (seg->dead_us == 0)
+        seg->dead_us = now;
+    atomic_store(&s->settle_wanted, true);
+    return jrn_account_live(s, seg) == 0 || now - seg->dead_us >= KEEPER_DEAD_US;
+}
+
+/* The oldest segment that may go. *oldest: of all that hold keyed records. */
 static struct jrn_seg *keeper_candidate(struct mqg_store *s, bool *oldest)
 {
     uint64_t now = mqg_clock_mono_us();
-    struct jrn_seg *found = NULL;
+    struct jrn_seg *found = NULL, *first = NULL;
     pthread_mutex_lock(&s->seg_lock);
-    for (struct jrn_seg *seg = s->segs; seg && !found; seg = seg->next)
-        if (atomic_load(&seg->state) == JRN_CLOSED && atomic_load(&seg->live) == 0 &&
-            atomic_load(&seg->pins) == 0 && seg->again_us <= now)
+    atomic_store(&s->settle_wanted, false);
+    for (struct jrn_seg *seg = s->segs; seg && !found; seg = seg->next) {
+        if (keeper_is_dead(s, seg, now))
             found = seg;
-    *oldest = found && found == s->segs;
+        if (!first && !jrn_seg_is_cold(seg))
+            first = seg;
+    }
+    *oldest = found && found == first;
     pthread_mutex_unlock(&s->seg_lock);
     return found;
 }
 
 /* A file that is not what a spare should be goes: oversized, makeshift, or of another configuration's size. */
-static void keeper_reuse(struct mqg_store *s, struct jrn_seg *seg)
+void jrn_keeper_reuse(struct mqg_store *s, struct jrn_seg *seg)
 {
     bool keep = !seg->oversized && !seg->makeshift && seg->bytes == s->segment_bytes;
     int r = keep ? jrn_seg_renew(s, seg) : 0;
@@ -197,18 +225,18 @@ static bool keeper_recycle(struct jrn_keeper *k)
     if (!seg)
         return false;
     atomic_store(&seg->state, JRN_LEAVING);
-    struct jrn_chunk *c = jrn_restate(s, seg, oldest);
+    struct jrn_chunk *c = jrn_restate(s, seg, oldest, NULL, 0);
     if (!c) { /* not worth it, or not readable: its records keep it */
         seg->again_us = mqg_clock_mono_us() + KEEPER_AGAIN_US;
         atomic_store(&seg->state, JRN_CLOSED);
         return true;
     }
     k->leaving = seg;
-    if (!keeper_commit(k, c))
+    if (!jrn_keeper_commit(k, c))
         return false;
     k->leaving = NULL;
     MQG_TRACE("journal", 0, "what=recycled file=%s seq=%llu", seg->name, (unsigned long long)seg->seq);
-    keeper_reuse(s, seg);
+    jrn_keeper_reuse(s, seg);
     return true;
 }
 
@@ -223,26 +251,47 @@ static uint64_t keeper_need(struct mqg_store *s)
     return (queued > 0 ? (uint64_t)queued : 0) + s->min_free_bytes + (2 - spares) * s->segment_bytes;
 }
 
-static void keeper_disk(struct mqg_store *s)
+/* Too little free space for what was accepted? With why, when it has just come so. */
+static bool keeper_is_full(struct jrn_keeper *k, char why[160])
 {
+    struct mqg_store *s = k->s;
     uint64_t free_bytes, need = keeper_need(s);
-    if (atomic_load(&s->failed) || s->fs->space(s->fs->ctx, s->path, &free_bytes) < 0)
+    if (s->fs->space(s->fs->ctx, s->path, &free_bytes) < 0)
+        return k->full;
+    snprintf(why, 160, "%llu bytes are free in %s, %llu are needed", (unsigned long long)free_bytes, s->path,
+             (unsigned long long)need);
+    /* The committer, out of space, blocks without us. */
+    bool was = k->full || (atomic_load(&s->blocked) && !k->over);
+    return free_bytes < need || (was && free_bytes < need + need / 8);
+}
+
+/* More than twice what is live and twelve segments on the disk, and the cleaner behind: who publishes waits for it. Not when
+ * there is nothing to clean: waiting would change nothing. */
+static bool keeper_is_over(struct jrn_keeper *k)
+{
+    uint64_t excess = jrn_evac_excess(k->s) / k->s->segment_bytes;
+    if (excess <= (k->over ? KEEPER_GOOD : KEEPER_LIMIT))
+        return false;
+    bool oldest;
+    return jrn_evac_has_work(k->evac) || keeper_candidate(k->s, &oldest) != NULL;
+}
+
+static void keeper_disk(struct jrn_keeper *k)
+{
+    struct mqg_store *s = k->s;
+    char why[160] = "the store is full";
+    if (atomic_load(&s->failed))
         return;
-    bool blocked = atomic_load(&s->blocked);
-    if (free_bytes >= need && !blocked)
+    k->full = keeper_is_full(k, why);
+    k->over = keeper_is_over(k);
+    bool block = k->full || k->over, blocked = atomic_exchange(&s->blocked, block);
+    if (block == blocked)
         return;
-    if (free_bytes < need && !blocked) {
-        char why[160];
-        snprintf(why, sizeof why, "%llu bytes are free in %s, %llu are needed",
-                 (unsigned long long)free_bytes, s->path, (unsigned long long)need);
-        atomic_store(&s->blocked, true);
-        atomic_store(&s->state, "blocked");
-        s->host.pressure(s->host.host, true, why);
-    } else if (free_bytes >= need + need / 8) {
-        atomic_store(&s->blocked, false);
-        atomic_store(&s->state, "ok");
-        s->host.pressure(s->host.host, false, "the disk has room again");
-    }
+    atomic_store(&s->state, block ? "blocked" : "ok");
+    s->host.pressure(s->host.host, block,
+                     !block    ? "the disk has room again"
+                     : k->full ? why
+                               : "mostly dead segments are waiting to be evacuated");
 }
 
 /* ---- the thread ---------------------------------------------------------------------------------------- */
@@ -262,9 +311,12 @@ static void *keeper_run(void *arg)
     struct jrn_keeper *k = arg;
     pthread_setname_np(pthread_self(), "journal-keeper");
     while (!atomic_load(&k->stop)) {
-        keeper_disk(k->s);
+        jrn_evac_ghosts(k->evac);
+        jrn_account_look(k->s);
+        jrn_account_sweep(k->s);
+        keeper_disk(k);
         keeper_spare(k->s);
-        if (atomic_load(&k->s->failed) || !keeper_recycle(k))
+        if (atomic_load(&k->s->failed) || !(keeper_recycle(k) || jrn_evac_one(k->evac, k)))
             keeper_sleep(k);
     }
     return NULL;
@@ -281,6 +333,7 @@ struct jrn_keeper *jrn_keeper_new(struct mqg_store *s)
 {
     struct jrn_keeper *k = mqg_xcalloc(1, sizeof *k);
     k->s = s;
+    k->evac = jrn_evac_new(s);
     pthread_mutex_init(&k->lock, NULL);
     pthread_cond_init(&k->told, NULL);
     return k;
@@ -288,6 +341,7 @@ struct jrn_keeper *jrn_keeper_new(struct mqg_store *s)
 
 int jrn_keeper_start(struct jrn_keeper *k)
 {
+    jrn_evac_start(k->evac);
     int r = pthread_create(&k->thread, NULL, keeper_run, k);
     k->running = r == 0;
     return -r;
@@ -313,6 +367,7 @@ void jrn_keeper_free(struct jrn_keeper **keeper)
         return;
     if (k->leaving && atomic_load(&k->leaving->state) == JRN_FREED)
         jrn_seg_free(k->s, &k->leaving);
+    jrn_evac_free(&k->evac);
     pthread_cond_destroy(&k->told);
     pthread_mutex_destroy(&k->lock);
     free(k);

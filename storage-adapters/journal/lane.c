@@ -83,8 +83,10 @@ void jrn_extent_dead(struct mqg_store *s, struct mqg_extent *x)
     } while (!atomic_compare_exchange_weak_explicit(&e->lane->dead, &head, e, memory_order_release,
                                                     memory_order_relaxed));
     atomic_fetch_sub_explicit(&s->stat_extents, 1, memory_order_relaxed);
-    if (seg)
+    if (seg) {
+        atomic_fetch_sub_explicit(&seg->extents, 1, memory_order_relaxed);
         jrn_seg_give(s, seg);
+    }
 }
 
 static struct jrn_chunk *lane_chunk(struct jrn_lane *lane)

@@ -8,7 +8,7 @@
  * Every record is checked against its own checksum before anybody sees it: a flipped bit costs one message an
  * error, never wrong bytes. A segment is pinned while somebody reads in it; pins are taken on the caller's
  * thread, while what is to be read still keeps the segment alive, so the keeper cannot miss them. */
-#include "journal.h"
+#include "moved.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -224,10 +224,12 @@ void jrn_load(struct mqg_store *s, struct mqg_load_req *req)
         load->err = MQG_AGAIN; /* not durable: still the host's, in memory */
         if (place == MQG_PLACE_NONE)
             continue;
-        struct jrn_seg *seg = load->extent->owner;
-        atomic_fetch_add(&seg->pins, 1);
-        job->items[job->n++] = (struct load_item){place + load->off - JRN_REC_HEAD, JRN_REC_HEAD + load->len,
-                                                  i, seg, false};
+        uint64_t at = place + load->off;
+        struct jrn_seg *seg = jrn_moved_pin(load->extent->owner, &at);
+        load->err = MQG_CORRUPT; /* evacuated without it */
+        if (!seg)
+            continue;
+        job->items[job->n++] = (struct load_item){at - JRN_REC_HEAD, JRN_REC_HEAD + load->len, i, seg, false};
     }
     job->left = job->n;
     load_start(s, job);

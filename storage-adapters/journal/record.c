@@ -230,7 +230,8 @@ static bool record_fits(const struct jrn_rec *rec)
     case JRN_REC_POSITION: return jrn_rec_position(rec->main, &u.position);
     case JRN_REC_PRODUCER: return jrn_rec_producer(rec->main, &u.producer);
     case JRN_REC_SEAL: return rec->main.len == 8;
-    case JRN_REC_MANIFEST: return rec->main.len % JRN_MANIFEST_ROW == 0;
+    case JRN_REC_MANIFEST:
+    case JRN_REC_ADOPT: return rec->main.len % JRN_MANIFEST_ROW == 0;
     case JRN_REC_FREE: return rec->main.len % JRN_FREE_ROW == 0;
     case JRN_REC_CUT: return jrn_rec_cut(rec->main, &u.triple);
     case JRN_REC_STREAM_CONF: return jrn_rec_stream_conf(rec->main, &u.conf);
@@ -250,6 +251,7 @@ const char *jrn_rec_name(uint8_t type)
     static const char *const names[JRN_REC_TYPES] = {
         "nop",    "msg",      "dests",    "settle", "count",  "meta",     "batch", "trim",
         "stream", "position", "producer", "seal",   "qstate", "manifest", "free",  "cut",
+        [JRN_REC_ADOPT] = "adopt",
         [JRN_REC_STREAM_CONF] = "stream_conf"};
     return type < JRN_REC_TYPES && names[type] ? names[type] : "unknown";
 }

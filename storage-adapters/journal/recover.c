@@ -37,6 +37,8 @@ static enum mqg_err scan_tail_records(struct scan *sc, struct mqg_slice bytes, b
     while (jrn_walk_next(&w, &rec)) {
         if (rec.type == JRN_REC_MANIFEST && first && w.records == 1)
             manifest = mqg_dynbuf_slice(&sc->manifest, rec.main);
+        else if (rec.type == JRN_REC_ADOPT)
+            (void)mqg_dynbuf_slice(&sc->adopted, rec.main);
         else if (rec.type == JRN_REC_FREE)
             (void)mqg_dynbuf_slice(&sc->freed, rec.main);
     }
@@ -171,7 +173,8 @@ static struct jrn_seg *scan_by_nonce(const struct scan *sc, uint64_t nonce)
 static int scan_by_seq(const void *a, const void *b)
 {
     const struct jrn_seg *x = *(struct jrn_seg *const *)a, *y = *(struct jrn_seg *const *)b;
-    return x->seq < y->seq ? -1 : x->seq > y->seq;
+    uint64_t p = x->seq ^ JRN_SEQ_COLD, q = y->seq ^ JRN_SEQ_COLD; /* cold ones first, the tail last */
+    return p < q ? -1 : p > q;
 }
 
 static void scan_counts(struct scan *sc, struct jrn_seg *seg)
@@ -194,35 +197,69 @@ static void scan_all_count(struct scan *sc)
     qsort(sc->live, sc->nlive, sizeof(struct jrn_seg *), scan_by_seq);
 }
 
+/* The manifest, or an ADOPT, says that this segment counts, and how far. */
+static enum mqg_err scan_row(struct scan *sc, const struct jrn_manifest_row *row)
+{
+    bool cold = (row->seq & JRN_SEQ_COLD) != 0;
+    struct jrn_seg *seg = scan_by_nonce(sc, row->nonce);
+    uint64_t before = sc->nlive && !jrn_seg_is_cold(sc->live[sc->nlive - 1]) ? sc->live[sc->nlive - 1]->seq
+                                                                             : 0;
+    bool fits = (cold || (row->seq > before && row->seq < sc->tail->seq)) && seg != sc->tail;
+    if (!seg || !fits || (cold && row->end > seg->bytes)) {
+        char what[128];
+        snprintf(what, sizeof what, "%ssegment %llu, which the manifest names, %s", cold ? "cold " : "",
+                 (unsigned long long)(row->seq & ~JRN_SEQ_COLD), fits ? "is missing" : "stands out of order");
+        return jrn_scan_damage(sc, NULL, 0, what);
+    }
+    seg->seq = row->seq;
+    seg->last_number = row->last_number;
+    seg->end = row->end;
+    seg->adopted = cold;
+    scan_counts(sc, seg);
+    return MQG_OK;
+}
+
+static bool scan_is_adopted(const struct scan *sc, uint64_t nonce, size_t from)
+{
+    struct jrn_manifest_row row;
+    for (size_t i = from; jrn_rec_manifest(mqg_dynbuf_view(&sc->adopted), i, &row); i++)
+        if (row.nonce == nonce)
+            return true;
+    return false;
+}
+
+/* Cold segments: of each the last ADOPT holds, the manifest's row only where there is none. */
+static enum mqg_err scan_adopted(struct scan *sc)
+{
+    struct jrn_manifest_row row;
+    enum mqg_err err = MQG_OK;
+    for (size_t i = 0; err == MQG_OK && jrn_rec_manifest(mqg_dynbuf_view(&sc->manifest), i, &row); i++)
+        if ((row.seq & JRN_SEQ_COLD) && !scan_is_freed(sc, row.seq, row.nonce) &&
+            !scan_is_adopted(sc, row.nonce, 0))
+            err = scan_row(sc, &row);
+    for (size_t i = 0; err == MQG_OK && jrn_rec_manifest(mqg_dynbuf_view(&sc->adopted), i, &row); i++)
+        if (!scan_is_freed(sc, row.seq, row.nonce) && !scan_is_adopted(sc, row.nonce, i + 1))
+            err = scan_row(sc, &row);
+    return err;
+}
+
 static enum mqg_err scan_manifest(struct scan *sc)
 {
     struct jrn_manifest_row row;
     struct mqg_slice rows = mqg_dynbuf_view(&sc->manifest);
-    sc->live = mqg_xcalloc(rows.len / JRN_MANIFEST_ROW + sc->nall + 1, sizeof(struct jrn_seg *));
+    sc->live = mqg_xcalloc((rows.len + mqg_dynbuf_view(&sc->adopted).len) / JRN_MANIFEST_ROW + sc->nall + 1,
+                           sizeof(struct jrn_seg *));
     if (sc->lost) {
         scan_all_count(sc);
         return MQG_OK;
     }
-    for (size_t i = 0; jrn_rec_manifest(rows, i, &row); i++) {
-        if (scan_is_freed(sc, row.seq, row.nonce))
-            continue;
-        struct jrn_seg *seg = scan_by_nonce(sc, row.nonce);
-        uint64_t before = sc->nlive ? sc->live[sc->nlive - 1]->seq : 0;
-        bool fits = row.seq > before && row.seq < sc->tail->seq && seg != sc->tail;
-        if (!seg || !fits) {
-            char what[128];
-            snprintf(what, sizeof what, "segment %llu, which the manifest names, %s",
-                     (unsigned long long)row.seq, fits ? "is missing" : "stands out of order");
-            enum mqg_err err = jrn_scan_damage(sc, NULL, 0, what);
-            if (err != MQG_OK)
-                return err;
-            continue;
-        }
-        seg->seq = row.seq;
-        seg->last_number = row.last_number;
-        seg->end = row.end;
-        scan_counts(sc, seg);
+    enum mqg_err err = scan_adopted(sc);
+    for (size_t i = 0; err == MQG_OK && jrn_rec_manifest(rows, i, &row); i++) {
+        if (!(row.seq & JRN_SEQ_COLD) && !scan_is_freed(sc, row.seq, row.nonce))
+            err = scan_row(sc, &row);
     }
+    if (err != MQG_OK)
+        return err;
     scan_counts(sc, sc->tail);
     return MQG_OK;
 }
@@ -304,6 +341,7 @@ static void scan_adopt_live(struct scan *sc)
         seg->extent = jrn_extent_new(s, &s->lanes[s->nlanes]);
         seg->extent->owner = seg;
         atomic_store(&seg->extent->place, 0);
+        atomic_fetch_add(&seg->extents, 1);
         atomic_fetch_add(&seg->live, 1);
         atomic_store(&seg->state, JRN_CLOSED);
         scan_taken(sc, seg);
@@ -408,6 +446,7 @@ enum mqg_err jrn_recover(struct mqg_store *s, struct mqg_recover *r, struct mqg_
 {
     struct scan sc = {.s = s, .r = r, .e = e, .told_us = mqg_clock_mono_us()};
     mqg_dynbuf_init(&sc.manifest, JRN_CHUNK_MAX);
+    mqg_dynbuf_init(&sc.adopted, JRN_CHUNK_MAX);
     mqg_dynbuf_init(&sc.freed, JRN_CHUNK_MAX);
     sc.found = jrn_found_new(s);
     r->unclean = false;
@@ -419,6 +458,7 @@ enum mqg_err jrn_recover(struct mqg_store *s, struct mqg_recover *r, struct mqg_
         jrn_seg_free(s, &sc.all[i]);
     jrn_found_free(&sc.found);
     mqg_dynbuf_fini(&sc.manifest);
+    mqg_dynbuf_fini(&sc.adopted);
     mqg_dynbuf_fini(&sc.freed);
     free(sc.all);
     free(sc.live);

@@ -162,7 +162,7 @@ static void recycle_overtaken(void **state)
     atomic_fetch_add(&first->pins, 1); /* keeps the real keeper away */
     recycle_flow(&k, 1, 100);
     assert_int_equal(atomic_load(&first->state), JRN_CLOSED);
-    struct jrn_chunk *c = jrn_restate(k.s, first, true);
+    struct jrn_chunk *c = jrn_restate(k.s, first, true, NULL, 0);
     assert_non_null(c);
     assert_true(kit_wait(&k, 0, kit_meta(&k, "key", "new")));
     c->flags = MQG_SUBMIT_URGENT;

@@ -7,9 +7,11 @@
  * overtook its MSG) are kept as well. */
 #include "restate.h"
 
+#include "reread.h"
+
 #include <stdlib.h>
 
-enum { RESTATE_WINDOW = 1 << 20, RESTATE_LANE = 0xfffe };
+enum { RESTATE_LANE = 0xfffe };
 
 struct restate_facts {
     uint64_t queue_id;
@@ -140,55 +142,15 @@ static void restate_record(struct restate *rs, const struct jrn_rec *rec, uint32
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
-static bool restate_frame(struct restate *rs, const uint8_t *p, size_t have, uint64_t off,
-                          struct jrn_frame *f)
+static bool restate_frame(void *arg, uint64_t off, struct mqg_slice bytes)
 {
+    struct restate *rs = arg;
     struct jrn_walk w;
     struct jrn_rec rec;
-    struct mqg_slice head = mqg_slice_of(p, have < JRN_FRAME_HEAD ? have : JRN_FRAME_HEAD);
-    if (jrn_frame_head(head, &rs->seg->use, off, f) != MQG_OK)
-        return false;
-    if (f->length > have)
-        return true; /* the caller reads more */
-    if (jrn_frame_check(mqg_slice_of(p, f->length), &rs->seg->use, f) != MQG_OK)
-        return false;
-    jrn_walk_init(&w, mqg_slice_of(p, f->length), &rs->seg->use, false);
+    jrn_walk_init(&w, bytes, &rs->seg->use, false);
     while (jrn_walk_next(&w, &rec))
         restate_record(rs, &rec, (uint32_t)(off + rec.frame_off));
     return true;
-}
-
-static bool restate_read(struct restate *rs)
-{
-    struct mqg_store *s = rs->s;
-    size_t cap = RESTATE_WINDOW;
-    uint8_t *buf = mqg_xmalloc(cap);
-    uint64_t off = JRN_HEADER_BYTES, end = atomic_load(&rs->seg->end);
-    bool good = true;
-    while (off < end && good) {
-        ssize_t got = jrn_fs_read(s->fs, rs->seg->fd, buf, cap, off);
-        struct jrn_frame f = {.length = 0};
-        size_t at = 0;
-        good = got > 0;
-        while (good && off + at < end && at + JRN_FRAME_HEAD <= (size_t)got) {
-            good = restate_frame(rs, buf + at, (size_t)got - at, off + at, &f);
-            if (!good || f.length > (size_t)got - at)
-                break;
-            at += (size_t)jrn_round_block(f.length);
-        }
-        if (good && at == 0) {
-            good = f.length > cap && f.length <= rs->seg->bytes;
-            cap = good ? f.length : cap;
-            buf = mqg_xrealloc(buf, cap);
-        }
-        off += at;
-    }
-    free(buf);
-    if (!good)
-        mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION, "store=%s file=%s at=%llu what=%s", s->section,
-                rs->seg->name, (unsigned long long)off,
-                mqg_logqs("a frame that had been confirmed does not check; the file is kept"));
-    return good;
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
@@ -231,6 +193,23 @@ static void restate_facts(struct restate *rs)
     jrn_map_fini(&rs->queue_of);
 }
 
+/* The cold segments that hold what was live here count from the same frame on. */
+static void restate_adopt(struct restate *rs, const struct jrn_part *parts, uint32_t nparts)
+{
+    uint8_t rows[JRN_PARTS_MAX * JRN_MANIFEST_ROW];
+    for (uint32_t i = 0; i < nparts; i++) {
+        uint8_t *p = rows + i * JRN_MANIFEST_ROW;
+        mqg_put_le64(p, parts[i].seg->seq);
+        mqg_put_le64(p + 8, parts[i].seg->use.nonce);
+        mqg_put_le64(p + 16, parts[i].last_number);
+        mqg_put_le64(p + 24, parts[i].end);
+        rs->c->parts[i] = parts[i];
+    }
+    rs->c->nparts = nparts;
+    if (nparts)
+        (void)jrn_chunk_raw(rs->c, JRN_REC_ADOPT, 0, mqg_slice_of(rows, nparts * JRN_MANIFEST_ROW));
+}
+
 static void restate_free(struct restate *rs)
 {
     uint8_t row[JRN_FREE_ROW];
@@ -241,14 +220,16 @@ static void restate_free(struct restate *rs)
     jrn_chunk_end(rs->c);
 }
 
-struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool oldest)
+struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool oldest,
+                              const struct jrn_part *parts, uint32_t nparts)
 {
     struct restate rs = {.s = s, .seg = seg, .oldest = oldest, .c = jrn_chunk_new()};
     unsigned flags = atomic_load(&s->blocked) ? MQG_SUBMIT_URGENT : 0;
     jrn_chunk_begin(rs.c, RESTATE_LANE, 0, flags, atomic_fetch_add(&s->salt, 1));
-    bool good = !restate_must_read(s, seg) || restate_read(&rs);
+    bool good = !restate_must_read(s, seg) || jrn_reread(s, seg, restate_frame, &rs);
     restate_facts(&rs);
     if (good && rs.moved_bytes <= s->segment_bytes / 2) {
+        restate_adopt(&rs, parts, nparts);
         restate_free(&rs);
         return rs.c;
     }

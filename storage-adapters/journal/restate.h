@@ -4,10 +4,11 @@
 
 #include "journal.h"
 
-/* Reads the segment where it may hold records that still count, and makes the chunk that says them again and
- * frees it. oldest: nothing stands before it, so tombstones have nothing left to hide. NULL: it cannot be
+/* Reads the segment where it may hold records that still count, and makes the chunk that says them again,
+ * adopts the parts (what an evacuation wrote; none otherwise) and frees it. oldest: nothing stands before it, so tombstones have nothing left to hide. NULL: it cannot be
  * read (logged), or so much of it counts that moving it would gain nothing. Keeper's thread; the segment is
  * LEAVING. */
-struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool oldest);
+struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool oldest,
+                              const struct jrn_part *parts, uint32_t nparts);
 
 #endif

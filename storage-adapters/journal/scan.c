@@ -256,6 +256,8 @@ enum mqg_err jrn_scan_sequences(struct scan *sc)
             continue;
         seg->seq = f.seq;
         seg->first_number = f.number;
+        if (jrn_seg_is_cold(seg)) /* counts only if the main log says so */
+            continue;
         if (!sc->tail || seg->seq > sc->tail->seq)
             sc->tail = seg;
     }

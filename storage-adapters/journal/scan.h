@@ -17,7 +17,7 @@ struct scan {
     size_t cap, have;
     uint64_t from;
     const struct jrn_seg *in;
-    struct mqg_dynbuf manifest, freed;
+    struct mqg_dynbuf manifest, adopted, freed;
     uint64_t term, all_bytes, done_bytes, told_us, damages;
     bool clean, sealed, torn;
     bool lost; /* the manifest is damaged, and the order is to go on */

@@ -74,8 +74,9 @@ int jrn_seg_renew(struct mqg_store *s, struct jrn_seg *seg)
     seg->use.nonce = mqg_random_u64();
     seg->seq = seg->first_number = seg->last_number = 0;
     seg->end = JRN_HEADER_BYTES;
-    seg->keyed = false;
-    seg->again_us = 0;
+    seg->keyed = seg->adopted = false;
+    seg->again_us = seg->kept_us = seg->dead_us = seg->looked_us = 0;
+    seg->batch_bytes = seg->live_bytes = seg->live_messages = 0;
     jrn_spans_fini(&seg->msgs);
     jrn_spans_fini(&seg->facts);
     atomic_store(&seg->state, JRN_SPARE);
@@ -183,8 +184,13 @@ const struct jrn_span *jrn_spans_get(const struct jrn_spans *spans, uint64_t que
 
 void jrn_spans_add(struct jrn_spans *spans, uint64_t queue_id, uint64_t first, uint64_t last)
 {
+    jrn_spans_hold(spans, &(struct jrn_span){queue_id, first, last, 0, 0});
+}
+
+void jrn_spans_hold(struct jrn_spans *spans, const struct jrn_span *more)
+{
     bool fresh;
-    uint32_t *at = jrn_map_put(&spans->at, queue_id, &fresh);
+    uint32_t *at = jrn_map_put(&spans->at, more->queue_id, &fresh);
     struct jrn_span_list *list = &spans->list;
     if (fresh) {
         if (list->n == list->cap) {
@@ -192,14 +198,16 @@ void jrn_spans_add(struct jrn_spans *spans, uint64_t queue_id, uint64_t first, u
             list->at = mqg_xrealloc(list->at, list->cap * sizeof *list->at);
         }
         *at = list->n++;
-        list->at[*at] = (struct jrn_span){queue_id, first, last};
+        list->at[*at] = *more;
         return;
     }
     struct jrn_span *span = &list->at[*at];
-    if (first < span->first)
-        span->first = first;
-    if (last > span->last)
-        span->last = last;
+    if (more->first < span->first)
+        span->first = more->first;
+    if (more->last > span->last)
+        span->last = more->last;
+    span->count += more->count;
+    span->eights += more->eights;
 }
 
 void jrn_seg_give(struct mqg_store *s, struct jrn_seg *seg)

@@ -355,7 +355,23 @@ struct mqg_store_stats {
     uint64_t disk_bytes, live_bytes, segments, live_extents;
     uint64_t commits, synced_bytes, records;
     uint64_t last_sync_us;
-    const char *state; /* "ok", "failed", "blocked", "recovering" */
+    const char *state;                    /* "ok", "failed", "blocked", "recovering" */
+    uint64_t moved_bytes, moved_messages; /* by evacuation, since the start */
+};
+
+/* A file of the store, as its operator sees it. live_bytes and live_messages are estimates, some 100 ms old. */
+struct mqg_store_segment {
+    uint64_t sequence;
+    const char *state; /* static text: "tail", "closed", "cold", "cold_tail", "leaving" */
+    bool cold;         /* holds what evacuation moved; numbered apart */
+    uint64_t disk_bytes, used_bytes, live_bytes, live_messages;
+    uint32_t queues; /* that have messages in it, live or not */
+};
+typedef void (*mqg_store_segment_fn)(void *arg, const struct mqg_store_segment *segment);
+
+/* What one queue keeps on the disk. A message that stands in several queues counts for each with its share. */
+struct mqg_store_usage {
+    uint64_t bytes, messages, segments;
 };
 
 /* ---- the table ------------------------------------------------------------------------------------------------------------ */
@@ -419,6 +435,10 @@ struct mqg_store_ops {
     void (*scratch_put)(struct mqg_store *s, struct mqg_scratch_req *req);
     /* STREAMS (any): at once, from memory. NULL: bounds are all there is. */
     enum mqg_err (*stream_stats)(struct mqg_store *s, uint64_t partition, struct mqg_stream_stats *out);
+    /* (any) Calls fn for every file that counts, without a lock held; may allocate. NULL: the store has none to show. */
+    void (*segments)(struct mqg_store *s, mqg_store_segment_fn fn, void *arg);
+    /* (any) What the queue keeps on the disk; false: nothing. NULL: not known. */
+    bool (*queue_usage)(struct mqg_store *s, uint64_t queue_id, struct mqg_store_usage *out);
 };
 
 #endif
