@@ -64,6 +64,7 @@ static void settings_limits(const struct mqg_conf *conf)
         .connections_max = (uint32_t)mqg_conf_int(conf, "limits", "connections"),
         .dribble = mqg_conf_bool(conf, "node", "debug_dribble"),
         .memory_high_bytes = high,
+        .memory_hard_bytes = high + beyond,
     });
 }
 

@@ -34,7 +34,7 @@ void conn_configure(const struct conn_settings *s)
     atomic_store(&conn_login_timeout_ms, s->login_timeout_ms);
     atomic_store(&conn_max, s->connections_max);
     atomic_store(&conn_dribble, s->dribble);
-    pressure_memory_high(s->memory_high_bytes);
+    pressure_memory(s->memory_high_bytes, s->memory_hard_bytes);
 }
 
 uint32_t conn_count(void)

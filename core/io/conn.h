@@ -23,6 +23,7 @@ struct conn_settings {
     uint32_t connections_max; /* 0: no limit */
     bool dribble;
     int64_t memory_high_bytes; /* publishers are blocked above; 0: never */
+    int64_t memory_hard_bytes; /* and what of theirs is still read must fit below this */
 };
 
 /* Before workers start, and at a reload. */

@@ -3,8 +3,10 @@
  * Two things can run short: memory of messages, watched here, and the store, which says so itself. Blocked is one flag
  * with a generation; each worker notices a new generation at its next turn and tells its connections. A connection
  * that publishes is then not read any more, unless it holds deliveries that it has not settled: its acks alone make
- * room, and they stand behind its publishes in the same stream. It is read at a trickle, 16 KiB every 10 ms, so that the
- * acks arrive and memory grows slower than it is freed. */
+ * room, and they stand behind its publishes in the same stream. It is read at a trickle, so that the acks arrive: every 10 ms
+ * it gets a share of what lies between the memory in use and the hard limit, at least 16 KiB and at most 1 MiB. So a flood
+ * with acks behind it is worked off fast while there is room, and memory stops growing where there is none. When the store is
+ * what runs short, it is the least. */
 #include "pressure.h"
 #include "conn_int.h"
 
@@ -12,16 +14,19 @@
 
 #include <stdio.h>
 
-static _Atomic int64_t pressure_high_bytes;
+enum { TRICKLE_MAX_BYTES = 1 << 20, TRICKLE_PART = 8 };
+
+static _Atomic int64_t pressure_high_bytes, pressure_hard_bytes;
 static _Atomic uint32_t pressure_generation;
 static _Atomic bool pressure_blocked;
 static pthread_mutex_t pressure_lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned pressure_sources;
+static _Atomic unsigned pressure_sources; /* changed under the lock */
 static char pressure_why[128];
 
-void pressure_memory_high(int64_t bytes)
+void pressure_memory(int64_t high_bytes, int64_t hard_bytes)
 {
-    atomic_store(&pressure_high_bytes, bytes);
+    atomic_store(&pressure_high_bytes, high_bytes);
+    atomic_store(&pressure_hard_bytes, hard_bytes);
 }
 
 bool mqg_node_blocked(void)
@@ -48,9 +53,10 @@ static void pressure_change(bool blocked, const char *why)
 void mqg_node_pressure(enum mqg_pressure source, bool on, const char *why)
 {
     pthread_mutex_lock(&pressure_lock);
-    unsigned before = pressure_sources;
-    pressure_sources = on ? before | 1u << source : before & ~(1u << source);
-    bool changed = (before != 0) != (pressure_sources != 0);
+    unsigned before = atomic_load(&pressure_sources);
+    unsigned now = on ? before | 1u << source : before & ~(1u << source);
+    atomic_store(&pressure_sources, now);
+    bool changed = (before != 0) != (now != 0);
     if (changed)
         pressure_change(on, why);
     pthread_mutex_unlock(&pressure_lock);
@@ -89,21 +95,39 @@ size_t conn_read_room(const struct mqg_conn *c, size_t room)
     return trickles && room > c->trickle ? c->trickle : room;
 }
 
-static void pressure_tick_conn(struct mqg_conn *c)
+static bool pressure_trickles(const struct mqg_conn *c)
 {
-    if (c->state != CONN_OPEN || !c->publishes || !c->unsettled)
-        return;
-    c->trickle = CONN_TRICKLE_BYTES;
-    conn_read_update(c);
+    return c->state == CONN_OPEN && c->publishes && c->unsettled;
+}
+
+/* What each of n connections may send until the next tick. */
+static uint32_t pressure_share(uint32_t n)
+{
+    int64_t room = atomic_load_explicit(&pressure_hard_bytes, memory_order_relaxed) - mqg_msg_memory_used();
+    if (n == 0 || room <= 0 || atomic_load(&pressure_sources) != 1u << MQG_PRESSURE_MEMORY)
+        return CONN_TRICKLE_BYTES;
+    int64_t share = room / TRICKLE_PART / mqg_worker_count() / n;
+    return share < CONN_TRICKLE_BYTES  ? CONN_TRICKLE_BYTES
+           : share > TRICKLE_MAX_BYTES ? TRICKLE_MAX_BYTES
+                                       : (uint32_t)share;
 }
 
 static void pressure_tick(struct mqg_timer *t)
 {
     struct conn_worker *cw = MQG_CONTAINER_OF(t, struct conn_worker, trickle_timer);
+    uint32_t n = 0;
     if (!cw->blocked)
         return;
-    for (struct conn_link *l = cw->all.next; l != &cw->all; l = l->next)
-        pressure_tick_conn(MQG_CONTAINER_OF(l, struct mqg_conn, link));
+    for (const struct conn_link *l = cw->all.next; l != &cw->all; l = l->next)
+        n += pressure_trickles(MQG_CONTAINER_OF(l, const struct mqg_conn, link));
+    uint32_t share = pressure_share(n);
+    for (struct conn_link *l = cw->all.next; l != &cw->all; l = l->next) {
+        struct mqg_conn *c = MQG_CONTAINER_OF(l, struct mqg_conn, link);
+        if (!pressure_trickles(c))
+            continue;
+        c->trickle = share;
+        conn_read_update(c);
+    }
     mqg_timer_in(t, CONN_TRICKLE_MS); /* also the turn that sees memory fall */
 }
 

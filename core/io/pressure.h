@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
-void pressure_memory_high(int64_t bytes); /* 0: never */
+/* Of messages: publishers stop at the first (0: never), nothing grows beyond the second. */
+void pressure_memory(int64_t high_bytes, int64_t hard_bytes);
 
 #endif
