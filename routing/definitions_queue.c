@@ -81,7 +81,11 @@ struct queue_entry *queue_create(struct definitions_edit *d, const struct mqg_qu
     struct mqg_storage *storage = def->durable ? mqg_storage_default() : NULL;
     if (id == 0)
         id = definitions_queue_id(d);
+    for (uint32_t i = 1; i < opts->partitions; i++) /* a stream's partitions have ids behind its own */
+        (void)definitions_queue_id(d);
     q->queue = queue_new(d->vhost, id, def, opts, storage);
+    if (!d->recovering)
+        queue_stream_store(q->queue, false);
     q->dest = (struct dest){.id = definitions_dest_id(), .queue = q->queue};
     if (def->exclusive)
         queue_own(q, def->owner_conn);
@@ -103,6 +107,8 @@ void queue_entry_remove(struct definitions_edit *d, struct queue_entry *q)
 {
     while (!LIST_EMPTY(&q->to))
         binding_drop(d, LIST_FIRST(&q->to), true);
+    if (!d->recovering)
+        queue_stream_store(q->queue, true);
     queue_record(d, q->queue, true);
     if (!d->dissolving)
         topology_remove_queue(&d->topology, mqg_queue_name(q->queue));
@@ -182,7 +188,11 @@ static enum mqg_err queue_check_new(struct mqg_session *s, const struct mqg_queu
         if (err == MQG_OK)
             err = definitions_need(s, MQG_WRITE, "exchange", dlx->bytes, e);
     }
-    return err == MQG_OK ? queue_opts_parse(def, mqg_vhost_name(s->vhost), opts, e) : err;
+    if (err == MQG_OK)
+        err = queue_opts_parse(def, mqg_vhost_name(s->vhost), opts, e);
+    if (err == MQG_OK && opts->type == QUEUE_STREAM && (mqg_storage_default()->caps & MQG_STORE_STREAMS) == 0)
+        err = mqg_error_set(e, MQG_UNSUPPORTED, 540, "the default store keeps no streams");
+    return err;
 }
 
 static enum mqg_err queue_make(struct mqg_session *s, struct mqg_queue_def *def,
@@ -301,6 +311,10 @@ enum mqg_err mqg_queue_purge(struct mqg_session *s, struct mqg_slice name, uint6
     err = queue_check_owner(q, s->conn_id, e);
     if (err != MQG_OK)
         return err;
+    if (queue_opts(q)->type == QUEUE_STREAM)
+        return mqg_error_set(e, MQG_UNSUPPORTED, 540,
+                             "queue.purge not supported by stream queues queue '%.*s' in vhost '%.*s'",
+                             MQG_SLICE_FMT(name), MQG_SLICE_FMT(mqg_vhost_name(s->vhost)));
     mqg_publish_flush();
     *messages = queue_purge(q);
     return MQG_OK;

@@ -103,7 +103,7 @@ static void recover_queue(struct definitions_edit *d, const struct meta_record *
         recover_report(key, "the queue's id is taken");
         return;
     }
-    definitions_queue_id_used(r->number);
+    definitions_queue_id_used(r->number + (opts.partitions > 0 ? opts.partitions - 1 : 0));
     queue_create(d, &r->queue, &opts, r->number);
 }
 
@@ -257,8 +257,11 @@ static bool recover_any_vhost(void)
 static void recover_queues_done(bool unclean)
 {
     for (struct mqg_vhost *v = vhost_first(); v != NULL; v = v->next_all)
-        for (struct mqg_map_iter it = {0}; mqg_map_next(&v->queues, &it);)
-            queue_recovered(((struct queue_entry *)it.value)->queue, unclean);
+        for (struct mqg_map_iter it = {0}; mqg_map_next(&v->queues, &it);) {
+            struct mqg_queue *q = ((struct queue_entry *)it.value)->queue;
+            queue_recovered(q, unclean);
+            queue_stream_recovered(q);
+        }
 }
 
 void mqg_routing_recovered(bool unclean)

@@ -13,6 +13,7 @@
 #include <mqgate/obs.h>
 
 #include "queue_int.h"
+#include "stream_int.h"
 
 struct pending {
     uint64_t upto;
@@ -108,6 +109,8 @@ static void publish_note(struct publisher *p, struct mqg_msg *m, struct mqg_pub_
             continue;
         p->dests = publisher_room(p->dests, p->ndests, &p->dests_cap, sizeof(*p->dests));
         p->dests[p->ndests] = (struct mqg_dest){0, 0};
+        if (q->stream && ps) /* a stream keeps everything, persistent or not */
+            ps->stored |= 1u << q->storage->index;
         publish_put(p, q, at, p->ndests++);
     }
     p->items[at].ndest = p->ndests - p->items[at].dest;
@@ -276,7 +279,7 @@ enum mqg_err mqg_publish(struct mqg_pub *pub, struct mqg_msg *m, unsigned flags,
 
 /* ---- flush ------------------------------------------------------------------------------------------------------------------ */
 
-static void item_reject(struct item *item)
+void publish_reject(struct item *item)
 {
     if (item->rejected)
         return;
@@ -298,7 +301,7 @@ static bool publish_put_one(struct queue_work *w, const struct put *put)
     if (stored && m->extent == NULL)
         m->extent = mqg_lane_extent(item->storage);
     if (!queue_append(w, m, &p->dests[put->dest], stored)) {
-        item_reject(item);
+        publish_reject(item);
         mqg_msg_unref(&m);
         return false;
     }
@@ -410,7 +413,7 @@ bool publish_flush(struct publisher *p)
     while (p->dirty_puts) {
         struct queue_slot *slot = p->dirty_puts;
         p->dirty_puts = slot->next_put;
-        routed += publish_slot(p, slot);
+        routed += slot->queue->stream ? stream_put(p, slot) : publish_slot(p, slot);
     }
     mqg_count(MQG_COUNT_PUBLISHED, p->nitems);
     mqg_count(MQG_COUNT_ROUTED, routed);
@@ -604,7 +607,8 @@ static struct publisher *publisher_new(struct mqg_worker *w)
     p->worker = w;
     route_set_init(&p->routes);
     mqg_arena_init(&p->arena, 4u << 20);
-    mqg_dynbuf_init(&p->overlay, 1u << 20);
+    mqg_dynbuf_init(&p->overlay, 4u << 20);
+    mqg_builder_init(&p->builder, STREAM_BATCH_MAX_BYTES);
     return p;
 }
 
@@ -631,6 +635,7 @@ void publish_fini(void)
         route_set_fini(&p->routes);
         mqg_arena_fini(&p->arena);
         mqg_dynbuf_fini(&p->overlay);
+        mqg_builder_fini(&p->builder);
         free(p);
         mqg_worker_at(i)->routing = NULL;
     }

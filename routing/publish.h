@@ -10,6 +10,8 @@
 #include "queue.h"
 #include "topology.h"
 
+#include <mqgate/records.h>
+
 #define PUT_NONE UINT32_MAX
 
 /* One copy for one queue. */
@@ -56,6 +58,7 @@ struct publisher {
     struct mqg_pub_state *dirty_pubs; /* pubs with confirms to note */
     struct mqg_arena arena;           /* one dead letter, one header match */
     struct mqg_dynbuf overlay;
+    struct mqg_batch_builder builder; /* the batch for a stream that is being built */
 };
 
 void publish_init(void); /* registers phases */
@@ -65,6 +68,8 @@ bool publish_flush(struct publisher *p); /* true: there was something */
 
 /* Puts m (its reference is taken) to the queues of r as the node itself: dead letters. Durable when storage is given. */
 void publish_internal(struct publisher *p, struct mqg_msg *m, const struct route_set *r);
+/* The publish will be confirmed negatively. */
+void publish_reject(struct item *item);
 /* Notes that an entry which a store holds is settled; `extent` loses one live destination. */
 void publish_settled(struct publisher *p, struct queue_slot *slot, uint64_t qseq, struct mqg_extent *extent);
 /* The next qseq base of this start: epoch:16 | counter:48. */

@@ -5,6 +5,7 @@
  * another queue's lock: a dead letter is published like any message, in the PUBLISH phase, after the lock was given back. */
 #include "definitions_int.h"
 #include "queue_int.h"
+#include "stream_int.h"
 
 #include <stdlib.h>
 
@@ -56,6 +57,8 @@ struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_q
     TAILQ_INIT(&q->groups);
     q->gets_tail = &q->gets;
     queue_timer_init(q);
+    if (opts->type == QUEUE_STREAM)
+        q->stream = stream_new(q);
     if (opts->expires_ms != UINT64_MAX) {
         struct queue_work w;
         queue_lock(q, &w);
@@ -81,6 +84,8 @@ static void queue_free(struct mqg_queue *q)
     MQG_ASSERT(q->nsubs == 0 && q->gets == NULL);
     for (uint32_t i = 0; i < q->nfifos; i++)
         queue_let_go(&q->fifos[i]);
+    if (q->stream)
+        stream_free(&q->stream);
     free(q->fifos);
     free(q->slots);
     pthread_mutex_destroy(&q->lock);
@@ -118,21 +123,30 @@ void queue_lock(struct mqg_queue *q, struct queue_work *w)
     pthread_mutex_lock(&q->lock);
 }
 
+static void sub_push_ready(struct mqg_sub *s)
+{
+    /* Its publisher's list; read before the push, since the sub may be freed by its worker right after. */
+    struct mqg_worker *target = s->worker;
+    struct publisher *p = target->routing;
+    struct mqg_sub *head = atomic_load_explicit(&p->ready, memory_order_relaxed);
+    do
+        s->ready_next = head;
+    while (!atomic_compare_exchange_weak_explicit(&p->ready, &head, s, memory_order_release,
+                                                  memory_order_relaxed));
+    if (head == NULL)
+        mqg_worker_wake(target);
+}
+
+void sub_ready(struct mqg_sub *s)
+{
+    if (!atomic_exchange_explicit(&s->scheduled, true, memory_order_acq_rel))
+        sub_push_ready(s);
+}
+
 static void work_schedule(struct queue_work *w)
 {
-    for (uint32_t i = 0; i < w->nwake; i++) {
-        struct mqg_sub *s = w->wake[i];
-        /* Its publisher's list; read before the push, since the sub may be freed by its worker right after. */
-        struct mqg_worker *target = s->worker;
-        struct publisher *p = target->routing;
-        struct mqg_sub *head = atomic_load_explicit(&p->ready, memory_order_relaxed);
-        do
-            s->ready_next = head;
-        while (!atomic_compare_exchange_weak_explicit(&p->ready, &head, s, memory_order_release,
-                                                      memory_order_relaxed));
-        if (head == NULL)
-            mqg_worker_wake(target);
-    }
+    for (uint32_t i = 0; i < w->nwake; i++)
+        sub_push_ready(w->wake[i]);
     w->nwake = 0;
 }
 
@@ -363,7 +377,7 @@ enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint6
         queue_unlock(&w);
         return err;
     }
-    *messages = q->ready;
+    *messages = q->stream ? stream_messages(q->stream) : q->ready;
     q->ended = true;
     queue_disarm(q);
     struct mqg_sub *s;
@@ -374,6 +388,8 @@ enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint6
     }
     queue_unlock(&w);
     queue_gets_fail(q);
+    if (q->stream)
+        stream_end(q->stream);
     struct reaper *r = mqg_xcalloc(1, sizeof(*r));
     r->task.run = queue_reap;
     r->queue = mqg_queue_ref(q);
@@ -426,6 +442,8 @@ void queue_counts(struct mqg_queue *q, uint64_t *ready, uint64_t *consumers)
     *ready = q->ready;
     *consumers = q->nsubs;
     pthread_mutex_unlock(&q->lock);
+    if (q->stream)
+        *ready = stream_messages(q->stream);
 }
 
 void queue_touch(struct mqg_queue *q)
@@ -435,13 +453,21 @@ void queue_touch(struct mqg_queue *q)
     pthread_mutex_unlock(&q->lock);
 }
 
+static struct mqg_slice queue_type_word(const struct mqg_queue *q)
+{
+    static const struct mqg_slice words[] = {[QUEUE_CLASSIC] = MQG_SLICE_INIT("classic"),
+                                             [QUEUE_QUORUM] = MQG_SLICE_INIT("quorum"),
+                                             [QUEUE_STREAM] = MQG_SLICE_INIT("stream")};
+    return words[q->opts.type];
+}
+
 void queue_info(struct mqg_queue *q, struct mqg_queue_info *out)
 {
     pthread_mutex_lock(&q->lock);
     *out = (struct mqg_queue_info){
         .name = q->def.name,
         .vhost = mqg_vhost_name(q->vhost),
-        .type = q->opts.type == QUEUE_QUORUM ? MQG_SLICE_LIT("quorum") : MQG_SLICE_LIT("classic"),
+        .type = queue_type_word(q),
         .durable = q->def.durable,
         .exclusive = q->def.exclusive,
         .auto_delete = q->def.auto_delete,
@@ -461,4 +487,6 @@ void queue_info(struct mqg_queue *q, struct mqg_queue_info *out)
         .queue = q,
     };
     pthread_mutex_unlock(&q->lock);
+    if (q->stream)
+        out->messages_ready = stream_messages(q->stream);
 }

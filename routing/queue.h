@@ -8,7 +8,7 @@
 #include <mqgate/broker.h>
 
 enum queue_overflow { QUEUE_DROP_HEAD, QUEUE_REJECT_PUBLISH, QUEUE_REJECT_PUBLISH_DLX };
-enum queue_type { QUEUE_CLASSIC, QUEUE_QUORUM };
+enum queue_type { QUEUE_CLASSIC, QUEUE_QUORUM, QUEUE_STREAM };
 
 /* What the arguments say, parsed once at declare (routing/queue_args.c). Absent: UINT64_MAX for limits and times. */
 struct queue_opts {
@@ -22,7 +22,9 @@ struct queue_opts {
     bool has_dlk;
     uint8_t max_priority; /* 0: no priorities */
     bool single_active;
-    uint32_t delivery_limit; /* failed attempts allowed; UINT32_MAX: no limit. Quorum default 20 */
+    uint32_t delivery_limit;            /* failed attempts allowed; UINT32_MAX: no limit. Quorum default 20 */
+    uint64_t max_age_ms, segment_bytes; /* streams */
+    uint32_t partitions;                /* streams: 1 unless said otherwise; 0 for queues */
 };
 
 /* Reads and checks the arguments; slices borrow from t. Refusals are RabbitMQ's: PRECONDITION_FAILED texts such as
@@ -47,6 +49,12 @@ void definitions_queue_over(struct mqg_queue *q, const char *why);
 
 /* At the end of the process, after the workers have stopped: an armed timer lets go of the queue. */
 void queue_timer_drop(struct mqg_queue *q);
+
+/* A stream's partitions in its store: made (with the definition's record, before the queue is visible) or removed. Adds to the
+ * lane; nothing for other types. stream.c */
+void queue_stream_store(struct mqg_queue *q, bool remove);
+/* After recovery: what the store did not tell of is made anew. */
+void queue_stream_recovered(struct mqg_queue *q);
 
 /* Read-only facts. */
 const struct mqg_table *queue_args(const struct mqg_queue *q);

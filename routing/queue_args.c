@@ -12,8 +12,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { ARGS_PRIORITY_MAX = 255, ARGS_QUORUM_DELIVERY_LIMIT = 20 };
-#define ARGS_EXPIRY_MAX_MS UINT64_C(315360000000) /* ten years */
+enum { ARGS_PRIORITY_MAX = 255, ARGS_QUORUM_DELIVERY_LIMIT = 20, ARGS_PARTITIONS_MAX = 10000 };
+#define ARGS_SEGMENT_MAX_BYTES UINT64_C(3000000000)
+#define ARGS_EXPIRY_MAX_MS     UINT64_C(315360000000) /* ten years */
 
 /* Who asks, for the texts. */
 struct args_check {
@@ -24,7 +25,7 @@ struct args_check {
     const char *name; /* the argument being looked at */
 };
 
-enum args_types { ARGS_CLASSIC = 1, ARGS_QUORUM = 2 };
+enum args_types { ARGS_CLASSIC = 1, ARGS_QUORUM = 2, ARGS_STREAM = 4, ARGS_ALL = 7 };
 
 struct args_row {
     const char *name;
@@ -251,19 +252,82 @@ static enum mqg_err args_queue_type(struct args_check *c, const struct mqg_value
 {
     if (v->type != MQG_VALUE_STRING)
         return args_refuse_type(c, v);
-    if (args_is(v, "stream"))
-        return args_refuse(c, "\"queue type 'stream' is not there yet: it comes with the streams\"");
-    if (!args_is(v, "classic") && !args_is(v, "quorum"))
+    if (!args_is(v, "classic") && !args_is(v, "quorum") && !args_is(v, "stream"))
         return args_refuse_word(c, "queue type", v->bytes);
-    c->opts->type = args_is(v, "quorum") ? QUEUE_QUORUM : QUEUE_CLASSIC;
+    c->opts->type = args_is(v, "quorum") ? QUEUE_QUORUM : args_is(v, "stream") ? QUEUE_STREAM : QUEUE_CLASSIC;
+    c->opts->partitions = c->opts->type == QUEUE_STREAM ? 1 : 0;
     if (c->opts->type == QUEUE_QUORUM)
         c->opts->delivery_limit = ARGS_QUORUM_DELIVERY_LIMIT;
     return MQG_OK;
 }
 
+/* ---- streams ------------------------------------------------------------------------------------------- */
+
+bool queue_args_age(struct mqg_slice text, uint64_t *ms)
+{
+    static const struct {
+        char letter;
+        uint64_t ms;
+    } units[] = {{'s', 1000},
+                 {'m', 60000},
+                 {'h', 3600000},
+                 {'D', 86400000},
+                 {'M', UINT64_C(30) * 86400000},
+                 {'Y', UINT64_C(365) * 86400000}};
+    uint64_t n = 0;
+    size_t at = 0;
+    for (; at < text.len && text.ptr[at] >= '0' && text.ptr[at] <= '9' && n < UINT32_MAX; at++)
+        n = n * 10 + (uint64_t)(text.ptr[at] - '0');
+    if (n == 0 || at + 1 != text.len)
+        return false;
+    for (size_t i = 0; i < MQG_COUNTOF(units); i++) {
+        if ((uint8_t)units[i].letter != text.ptr[at])
+            continue;
+        *ms = n > UINT64_MAX / 2 / units[i].ms ? UINT64_MAX / 2 : n * units[i].ms;
+        return true;
+    }
+    return false;
+}
+
+static enum mqg_err args_max_age(struct args_check *c, const struct mqg_value *v)
+{
+    if (v->type != MQG_VALUE_STRING)
+        return args_refuse_type(c, v);
+    return queue_args_age(v->bytes, &c->opts->max_age_ms) ? MQG_OK : args_refuse(c, "invalid_max_age");
+}
+
+static enum mqg_err args_max_age_ms(struct args_check *c, const struct mqg_value *v)
+{
+    return args_not_negative(c, v, &c->opts->max_age_ms);
+}
+
+static enum mqg_err args_segment_bytes(struct args_check *c, const struct mqg_value *v)
+{
+    return args_not_negative(c, v, &c->opts->segment_bytes);
+}
+
+static enum mqg_err args_partitions(struct args_check *c, const struct mqg_value *v)
+{
+    uint64_t n = 0;
+    enum mqg_err err = args_not_negative(c, v, &n);
+    if (err == MQG_OK && (n == 0 || n > ARGS_PARTITIONS_MAX))
+        err = args_refuse_number(c, n == 0 ? "value_zero" : "max_value_exceeded", (int64_t)n);
+    if (err == MQG_OK)
+        c->opts->partitions = (uint32_t)n;
+    return err;
+}
+
+static enum mqg_err args_segment_limit(struct args_check *c)
+{
+    if (c->opts->type != QUEUE_STREAM || c->opts->segment_bytes == UINT64_MAX ||
+        c->opts->segment_bytes <= ARGS_SEGMENT_MAX_BYTES)
+        return MQG_OK;
+    return mqg_error_set(c->e, MQG_INVALID, 406, "Exceeded max value for x-stream-max-segment-size-bytes");
+}
+
 /* ---- the table ----------------------------------------------------------------------------------------- */
 
-/* In RabbitMQ's order. types 0: a stream's argument. */
+/* In RabbitMQ's order, ours behind. */
 static const struct args_row args_rows[] = {
     {"x-expires", ARGS_CLASSIC | ARGS_QUORUM, args_expires},
     {"x-message-ttl", ARGS_CLASSIC | ARGS_QUORUM, args_message_ttl},
@@ -271,7 +335,7 @@ static const struct args_row args_rows[] = {
     {"x-dead-letter-routing-key", ARGS_CLASSIC | ARGS_QUORUM, args_dlk},
     {"x-dead-letter-strategy", ARGS_QUORUM, args_dlx_strategy},
     {"x-max-length", ARGS_CLASSIC | ARGS_QUORUM, args_max_length},
-    {"x-max-length-bytes", ARGS_CLASSIC | ARGS_QUORUM, args_max_bytes},
+    {"x-max-length-bytes", ARGS_ALL, args_max_bytes},
     {"x-max-in-memory-length", ARGS_QUORUM, args_no_effect_number},
     {"x-max-in-memory-bytes", ARGS_QUORUM, args_no_effect_number},
     {"x-max-priority", ARGS_CLASSIC, args_max_priority},
@@ -279,13 +343,15 @@ static const struct args_row args_rows[] = {
     {"x-queue-mode", ARGS_CLASSIC, args_queue_mode},
     {"x-queue-version", ARGS_CLASSIC, args_queue_version},
     {"x-single-active-consumer", ARGS_CLASSIC | ARGS_QUORUM, args_single_active},
-    {"x-queue-type", ARGS_CLASSIC | ARGS_QUORUM, NULL}, /* read before all others */
+    {"x-queue-type", ARGS_ALL, NULL}, /* read before all others */
     {"x-quorum-initial-group-size", ARGS_QUORUM, args_group_size},
-    {"x-max-age", 0, NULL},
-    {"x-stream-max-segment-size-bytes", 0, NULL},
-    {"x-initial-cluster-size", 0, NULL},
-    {"x-queue-leader-locator", ARGS_QUORUM, args_leader_locator},
+    {"x-max-age", ARGS_STREAM, args_max_age},
+    {"x-stream-max-segment-size-bytes", ARGS_STREAM, args_segment_bytes},
+    {"x-initial-cluster-size", ARGS_STREAM, args_group_size},
+    {"x-queue-leader-locator", ARGS_QUORUM | ARGS_STREAM, args_leader_locator},
     {"x-delivery-limit", ARGS_QUORUM, args_delivery_limit},
+    {"x-mqgate-partitions", ARGS_STREAM, args_partitions},
+    {"x-mqgate-max-age-ms", ARGS_STREAM, args_max_age_ms},
 };
 
 static enum mqg_err args_values(struct args_check *c)
@@ -305,7 +371,9 @@ static enum mqg_err args_values(struct args_check *c)
 
 static const char *args_type_word(const struct args_check *c)
 {
-    return c->opts->type == QUEUE_QUORUM ? "rabbit_quorum_queue" : "rabbit_classic_queue";
+    return c->opts->type == QUEUE_STREAM   ? "rabbit_stream_queue"
+           : c->opts->type == QUEUE_QUORUM ? "rabbit_quorum_queue"
+                                           : "rabbit_classic_queue";
 }
 
 static enum mqg_err args_type(struct args_check *c)
@@ -317,7 +385,7 @@ static enum mqg_err args_type(struct args_check *c)
 
 static unsigned args_type_bit(const struct queue_opts *opts)
 {
-    return opts->type == QUEUE_QUORUM ? ARGS_QUORUM : ARGS_CLASSIC;
+    return opts->type == QUEUE_STREAM ? ARGS_STREAM : opts->type == QUEUE_QUORUM ? ARGS_QUORUM : ARGS_CLASSIC;
 }
 
 static enum mqg_err args_known_to_type(struct args_check *c)
@@ -333,10 +401,10 @@ static enum mqg_err args_known_to_type(struct args_check *c)
     return MQG_OK;
 }
 
-static enum mqg_err args_quorum_properties(struct args_check *c)
+static enum mqg_err args_properties(struct args_check *c)
 {
     const struct mqg_queue_def *d = c->def;
-    if (c->opts->type != QUEUE_QUORUM)
+    if (c->opts->type == QUEUE_CLASSIC)
         return MQG_OK;
     const char *what = d->auto_delete ? "auto-delete"
                        : d->exclusive ? "exclusive-owner"
@@ -366,6 +434,8 @@ enum mqg_err queue_opts_parse(const struct mqg_queue_def *d, struct mqg_slice vh
                                .expires_ms = UINT64_MAX,
                                .max_length = UINT64_MAX,
                                .max_bytes = UINT64_MAX,
+                               .max_age_ms = UINT64_MAX,
+                               .segment_bytes = UINT64_MAX,
                                .overflow = QUEUE_DROP_HEAD};
     struct args_check c = {.def = d, .vhost = vhost, .opts = out, .e = e};
     enum mqg_err err = args_dlx_type(&c);
@@ -376,7 +446,9 @@ enum mqg_err queue_opts_parse(const struct mqg_queue_def *d, struct mqg_slice vh
     if (err == MQG_OK)
         err = args_values(&c);
     if (err == MQG_OK)
-        err = args_quorum_properties(&c);
+        err = args_properties(&c);
+    if (err == MQG_OK)
+        err = args_segment_limit(&c);
     return err;
 }
 

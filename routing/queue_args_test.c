@@ -46,6 +46,10 @@ static enum mqg_err parse(const struct arg args[4], unsigned properties, struct 
 
 #define Q        "queue 'q' in vhost '/'"
 #define BAD(arg) "invalid arg '" arg "' for " Q ": "
+#define STREAM                           \
+    {                                    \
+        "x-queue-type", STR, 0, "stream" \
+    }
 #define QUORUM                           \
     {                                    \
         "x-queue-type", STR, 0, "quorum" \
@@ -93,9 +97,21 @@ static const struct {
     {{{"x-queue-version", STR, 0, "a"}}, 0, BAD("x-queue-version") "\"expected integer, got longstr\""},
     {{{"x-queue-type", STR, 0, "bogus"}}, 0, BAD("x-queue-type") "\"unsupported queue type 'bogus'\""},
     {{{"x-queue-type", INT, 3, 0}}, 0, BAD("x-queue-type") "{unacceptable_type,signedint}"},
-    {{{"x-queue-type", STR, 0, "stream"}},
+    {{STREAM}, 0, "invalid property 'non-durable' for " Q},
+    {{STREAM}, DURABLE | EXCLUSIVE, "invalid property 'exclusive-owner' for " Q},
+    {{STREAM, {"x-expires", INT, 1, 0}},
      DURABLE,
-     BAD("x-queue-type") "\"queue type 'stream' is not there yet: it comes with the streams\""},
+     "invalid arg 'x-expires' for " Q " of queue type rabbit_stream_queue"},
+    {{STREAM, {"x-max-age", STR, 0, "1w"}}, DURABLE, BAD("x-max-age") "invalid_max_age"},
+    {{STREAM, {"x-max-age", STR, 0, "h"}}, DURABLE, BAD("x-max-age") "invalid_max_age"},
+    {{STREAM, {"x-max-age", STR, 0, "1hh"}}, DURABLE, BAD("x-max-age") "invalid_max_age"},
+    {{STREAM, {"x-stream-max-segment-size-bytes", LONG, INT64_C(3000000001), 0}},
+     DURABLE,
+     "Exceeded max value for x-stream-max-segment-size-bytes"},
+    {{STREAM, {"x-mqgate-partitions", INT, 0, 0}}, DURABLE, BAD("x-mqgate-partitions") "{value_zero,0}"},
+    {{STREAM, {"x-mqgate-partitions", INT, 10001, 0}},
+     DURABLE,
+     BAD("x-mqgate-partitions") "{max_value_exceeded,10001}"},
     {{{"x-single-active-consumer", STR, 0, "yes"}},
      0,
      BAD("x-single-active-consumer") "{unacceptable_type,longstr}"},
@@ -195,6 +211,13 @@ static void test_values(void **state)
     const struct arg quorum[4] = {QUORUM, {"x-single-active-consumer", BOOL, 1, 0}};
     assert_int_equal(parse(quorum, DURABLE, &o, NULL), MQG_OK);
     assert_true(o.type == QUEUE_QUORUM && o.delivery_limit == 20 && o.single_active);
+    const struct arg stream[4] = {STREAM,
+                                  {"x-max-age", STR, 0, "2D"},
+                                  {"x-max-length-bytes", INT, 100, 0},
+                                  {"x-mqgate-partitions", INT, 12, 0}};
+    assert_int_equal(parse(stream, DURABLE, &o, NULL), MQG_OK);
+    assert_true(o.type == QUEUE_STREAM && o.max_age_ms == 172800000 && o.max_bytes == 100 &&
+                o.partitions == 12);
     const struct arg limited[4] = {
         QUORUM, {"x-delivery-limit", INT, 3, 0}, {"x-overflow", STR, 0, "reject-publish"}};
     assert_int_equal(parse(limited, DURABLE, &o, NULL), MQG_OK);

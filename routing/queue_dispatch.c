@@ -10,6 +10,7 @@
  * consumer leaves before. */
 #include "definitions_int.h"
 #include "queue_int.h"
+#include "stream_int.h"
 
 #include <stdlib.h>
 
@@ -193,6 +194,7 @@ static void sub_swap(struct mqg_sub *s)
 
 static void sub_free(struct mqg_sub *s)
 {
+    MQG_ASSERT(s->reader == NULL);
     for (uint32_t i = s->out_at; i < s->out_n; i++)
         mqg_msg_unref(&s->out[i].msg);
     free(s->out);
@@ -233,7 +235,7 @@ bool sub_ready_drain(struct publisher *p)
         MQG_CHECK(s, SUB_MAGIC);
         atomic_store_explicit(&s->scheduled, false, memory_order_release);
         s->busy = true; /* its handler may unsubscribe from inside a callback */
-        if (!s->freed && sub_deliver(s))
+        if (!s->freed && (s->reader ? stream_sub_deliver(s) : sub_deliver(s)))
             any = true;
         if (!s->freed && atomic_load_explicit(&s->cancelled, memory_order_acquire) && !s->cancel_told) {
             s->cancel_told = true;
@@ -302,10 +304,13 @@ static struct mqg_sub *sub_new(struct mqg_queue *q, const struct mqg_sub_def *d,
 enum mqg_err mqg_subscribe(struct mqg_queue *q, const struct mqg_sub_def *d, const struct mqg_sub_ops *ops,
                            void *owner, struct mqg_sub **out, struct mqg_error *e)
 {
+    enum mqg_err err = q->stream ? stream_sub_check(q, d, e) : MQG_OK;
+    if (err != MQG_OK)
+        return err;
     struct mqg_sub *s = sub_new(q, d, ops, owner);
     struct queue_work w;
     queue_lock(q, &w);
-    enum mqg_err err = queue_sub_check(q, d, e);
+    err = queue_sub_check(q, d, e);
     if (err != MQG_OK) {
         queue_unlock(&w);
         sub_free(s);
@@ -322,6 +327,8 @@ enum mqg_err mqg_subscribe(struct mqg_queue *q, const struct mqg_sub_def *d, con
     sub_make_available(q, s);
     queue_dispatch(&w);
     queue_unlock(&w);
+    if (q->stream)
+        stream_sub_start(s);
     *out = s;
     return MQG_OK;
 }
@@ -381,6 +388,8 @@ void mqg_unsubscribe(struct mqg_sub **sub)
     MQG_CHECK(s, SUB_MAGIC);
     struct queue_work w;
     struct mqg_queue *q = mqg_queue_ref(s->queue);
+    if (s->reader)
+        stream_sub_stop(s);
     queue_lock(q, &w);
     s->over = true;
     sub_make_unavailable(s);
@@ -416,6 +425,10 @@ uint32_t mqg_sub_unacked(struct mqg_sub *s)
 void mqg_sub_kick(struct mqg_sub *s)
 {
     struct queue_work w;
+    if (s->reader) {
+        sub_ready(s);
+        return;
+    }
     queue_lock(s->queue, &w);
     sub_make_available(s->queue, s);
     queue_dispatch(&w);
@@ -432,6 +445,8 @@ void mqg_sub_prefetch(struct mqg_sub *s, uint32_t prefetch)
     sub_make_available(s->queue, s);
     queue_dispatch(&w);
     queue_unlock(&w);
+    if (s->reader)
+        sub_ready(s);
 }
 
 void mqg_sub_pause(struct mqg_sub *s, bool paused)
@@ -445,6 +460,8 @@ void mqg_sub_pause(struct mqg_sub *s, bool paused)
         sub_make_available(s->queue, s);
     queue_dispatch(&w);
     queue_unlock(&w);
+    if (s->reader)
+        sub_ready(s);
 }
 
 bool queue_consumers(struct mqg_queue *q, bool (*visit)(void *arg, const struct mqg_consumer_info *c),

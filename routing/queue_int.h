@@ -17,7 +17,8 @@
 
 struct mqg_sub {
     uint32_t magic;
-    struct mqg_queue *queue; /* one reference */
+    struct mqg_queue *queue;      /* one reference */
+    struct stream_reader *reader; /* of a stream: stream_sub.c */
     struct mqg_worker *worker;
     const struct mqg_sub_ops *ops;
     void *owner;
@@ -65,6 +66,7 @@ struct mqg_queue {
     struct mqg_table *args;   /* own copy, one block */
     char *name;
     struct mqg_storage *storage; /* NULL: nothing is stored */
+    struct mqg_stream *stream;   /* NULL: a queue */
     uint64_t born_ms;
     uint32_t home;            /* the worker that runs its timers */
     struct queue_slot *slots; /* one per worker */
@@ -119,6 +121,8 @@ struct dead {
 /* Takes the lock and prepares w; queue_unlock does what was collected. */
 void queue_lock(struct mqg_queue *q, struct queue_work *w);
 void queue_unlock(struct queue_work *w);
+/* The subscription's worker looks at it in its next DELIVER phase (any thread). */
+void sub_ready(struct mqg_sub *s);
 
 static inline uint64_t queue_handle(uint32_t prio, uint64_t pos)
 {

@@ -4,6 +4,7 @@
  * handler) is ignored. Requeue puts the entry back to its own place, so order survives; the delivery limit counts attempts
  * that failed, not explicit returns (a closed channel, recover). */
 #include "queue_int.h"
+#include "stream_int.h"
 
 #include <mqgate/obs.h>
 
@@ -67,6 +68,13 @@ void mqg_settle(struct mqg_queue *q, struct mqg_sub *sub, const uint64_t *handle
 {
     MQG_CHECK(q, QUEUE_MAGIC);
     struct queue_work w;
+    if (q->stream) { /* credit, and nothing else */
+        if (sub)
+            stream_sub_settle(sub, n);
+        if (how == MQG_SETTLE_ACK)
+            mqg_count(MQG_COUNT_ACKED, n);
+        return;
+    }
     queue_lock(q, &w);
     for (size_t i = 0; i < n; i++)
         queue_settle_one(&w, handles[i], how);

@@ -167,6 +167,14 @@ void queue_counts(struct mqg_queue *q, uint64_t *ready, uint64_t *consumers)
     *ready = q->ready;
     *consumers = q->consumers;
 }
+void queue_stream_store(struct mqg_queue *q, bool remove)
+{
+    (void)q, (void)remove;
+}
+void queue_stream_recovered(struct mqg_queue *q)
+{
+    (void)q;
+}
 void queue_timer_drop(struct mqg_queue *q)
 {
     (void)q;
@@ -235,7 +243,7 @@ void publish_epoch_set(uint16_t epoch)
 }
 struct mqg_storage *mqg_storage_default(void)
 {
-    static struct mqg_storage storage;
+    static struct mqg_storage storage = {.caps = MQG_STORE_STREAMS};
     return &storage;
 }
 void vhost_kill_connections(struct mqg_vhost *v)

@@ -17,6 +17,7 @@
 #include <mqgate/broker.h>
 #include <mqgate/lanes.h>
 #include <mqgate/obs.h>
+#include <mqgate/stream.h>
 
 #include <event2/event.h>
 #include <stdio.h>
@@ -64,8 +65,7 @@ static bool recover_message(void *arg, uint64_t queue_id, uint64_t qseq, struct 
 static void recover_stream(void *arg, uint64_t partition, const struct mqg_stream_bounds *b)
 {
     (void)arg;
-    (void)partition;
-    (void)b; /* no part of the host keeps streams yet; they stay in their store */
+    mqg_routing_recover_stream(partition, b);
 }
 
 /* Recovery changes nothing that a later one would miss, so it may be left at any point. Signals only arrive when the main
@@ -139,6 +139,7 @@ static enum mqg_err start_stores(const struct mqg_conf *conf, struct mqg_error *
     mqg_stores_on_failure(start_store_failed);
     mqg_stores_on_pressure(start_store_pressure);
     mqg_stores_queue_live(mqg_routing_queue_live);
+    mqg_stores_stream_ready(mqg_routing_stream_ready);
     start_reached = START_STORES_OPEN;
     return mqg_stores_open(conf, mqg_worker_count() + 1, e);
 }

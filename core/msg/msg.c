@@ -139,6 +139,19 @@ struct mqg_msg *mqg_msg_new(const struct mqg_msg_parts *parts)
     return m;
 }
 
+struct mqg_msg *mqg_msg_restore(const struct mqg_msg_parts *parts, uint64_t partition, uint64_t offset,
+                                uint64_t time_us)
+{
+    struct mqg_msg *m = msg_alloc(msg_parts_bytes(parts), true);
+    if (m == NULL)
+        return NULL;
+    msg_fill_parts(m, parts);
+    m->st.id_hi = partition;
+    m->st.id_lo = offset;
+    m->st.create_us = m->st.append_us = time_us;
+    return m;
+}
+
 /* ---- from bytes ------------------------------------------------------------------------------------------------------ */
 
 static bool msg_stored_fits(const struct mqg_stored *st, size_t len)

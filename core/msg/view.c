@@ -5,12 +5,26 @@
  * file knows none of them. */
 #include <mqgate/msg.h>
 
+#include "common.h"
+
 static const struct mqg_origin_ops *view_origins[MQG_PROTO_COUNT];
 
 void mqg_origin_register(const struct mqg_origin_ops *ops)
 {
     MQG_ASSERT((size_t)ops->proto < MQG_PROTO_COUNT && ops->decode != NULL);
     view_origins[ops->proto] = ops;
+}
+
+static const struct mqg_origin_ops *view_origin(uint8_t proto)
+{
+    const struct mqg_origin_ops *ops = view_origins[proto];
+    return ops == NULL && proto == MQG_PROTO_INTERNAL ? &common_origin_ops : ops;
+}
+
+const struct mqg_origin_ops *mqg_origin_writer(enum mqg_proto proto)
+{
+    const struct mqg_origin_ops *ops = view_origins[proto];
+    return ops != NULL && ops->encode != NULL ? ops : &common_origin_ops;
 }
 
 /* ---- the overlay on top -------------------------------------------------------------------------------------------- */
@@ -80,6 +94,7 @@ static void view_clear_missing(struct mqg_view *v)
         {MQG_PROP_TYPE, offsetof(struct mqg_view, type)},
         {MQG_PROP_APP_ID, offsetof(struct mqg_view, app_id)},
         {MQG_PROP_USER_ID, offsetof(struct mqg_view, user_id)},
+        {MQG_PROP_CLUSTER_ID, offsetof(struct mqg_view, cluster_id)},
     };
     for (size_t i = 0; i < MQG_COUNTOF(texts); i++)
         if ((v->has & texts[i].bit) == 0)
@@ -97,7 +112,7 @@ static void view_clear_missing(struct mqg_view *v)
 enum mqg_err mqg_msg_view(const struct mqg_msg *m, struct mqg_arena *a, struct mqg_view *out)
 {
     *out = (struct mqg_view){0};
-    const struct mqg_origin_ops *ops = view_origins[m->st.proto];
+    const struct mqg_origin_ops *ops = view_origin(m->st.proto);
     if (ops == NULL)
         return MQG_UNSUPPORTED;
     struct mqg_overlay overlay;

@@ -125,7 +125,7 @@ static struct mqg_msg *letters_msg(const char *origin, const struct mqg_overlay 
 
 static void letters_register(void)
 {
-    static const struct mqg_origin_ops ops = {MQG_PROTO_INTERNAL, letters_decode};
+    static const struct mqg_origin_ops ops = {.proto = MQG_PROTO_INTERNAL, .decode = letters_decode};
     mqg_origin_register(&ops);
 }
 

@@ -61,6 +61,7 @@ static _Atomic(const char *) failure;
 static char failure_text[256];
 static void (*failure_fn)(const char *text);
 static void (*pressure_fn)(bool blocked, const char *why);
+static void (*stream_ready_fn)(uint64_t partition);
 static size_t (*queue_live_fn)(uint64_t queue_id, struct mqg_range *ranges, size_t max, uint64_t *upto);
 
 /* ---- what adapters call (any thread) --------------------------------------------------------------------------------- */
@@ -114,7 +115,8 @@ static void host_pressure(void *host, bool blocked, const char *why)
 static void host_stream_ready(void *host, uint64_t partition)
 {
     (void)host;
-    (void)partition; /* no reader of streams in the host yet: adapters are asked to wait by nobody */
+    if (stream_ready_fn)
+        stream_ready_fn(partition);
 }
 
 static size_t host_queue_live(void *host, uint64_t queue_id, struct mqg_range *ranges, size_t max,
@@ -147,6 +149,11 @@ void mqg_stores_queue_live(size_t (*fn)(uint64_t queue_id, struct mqg_range *ran
                                         uint64_t *upto))
 {
     queue_live_fn = fn;
+}
+
+void mqg_stores_stream_ready(void (*fn)(uint64_t partition))
+{
+    stream_ready_fn = fn;
 }
 
 const char *mqg_stores_failure(void)
@@ -298,6 +305,7 @@ void mqg_stores_fini(void)
     atomic_store(&failure, NULL);
     pressure_fn = NULL;
     queue_live_fn = NULL;
+    stream_ready_fn = NULL;
     failure_fn = NULL;
 }
 

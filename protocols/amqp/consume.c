@@ -8,6 +8,8 @@
  * name, so the answer is an ordinary publish to the default exchange, from any connection, worker or protocol. */
 #include "amqp.h"
 
+#include <mqgate/stream.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -210,6 +212,21 @@ static enum mqg_err consume_priority(struct amqp_channel *ch, struct mqg_slice q
     return MQG_OK;
 }
 
+/* Which arguments mean something depends on the queue's type; RabbitMQ refuses the others. */
+static enum mqg_err consume_args(struct amqp_channel *ch, struct mqg_queue *q, const struct mqg_table *args,
+                                 struct mqg_error *e)
+{
+    bool stream = mqg_queue_stream(q) != NULL;
+    const char *name = stream ? "x-priority" : "x-stream-offset";
+    if (mqg_table_get(args, mqg_slice_str(name)) == NULL)
+        return MQG_OK;
+    return mqg_error_set(e, MQG_INVALID, AMQP_PRECONDITION_FAILED,
+                         "invalid arg '%s' for queue '%.*s' in vhost '%.*s' of queue type %s", name,
+                         MQG_SLICE_FMT(mqg_queue_name(q)),
+                         MQG_SLICE_FMT(mqg_vhost_name(ch->ac->session->vhost)),
+                         stream ? "rabbit_stream_queue" : "rabbit_classic_queue");
+}
+
 /* The hidden queue behind the pseudo name; one per channel. */
 static enum mqg_err consume_reply_to(struct amqp_channel *ch, const struct amqp_basic_consume *m,
                                      struct mqg_queue **q, struct mqg_error *e)
@@ -248,7 +265,9 @@ static enum mqg_err consume_open(struct amqp_channel *ch, const struct amqp_basi
 static enum mqg_err consume_start(struct amqp_channel *ch, const struct amqp_basic_consume *m,
                                   struct mqg_queue *q, struct mqg_sub_def *d, struct mqg_error *e)
 {
-    enum mqg_err err = consume_priority(ch, mqg_queue_name(q), d, e);
+    enum mqg_err err = consume_args(ch, q, &d->args, e);
+    if (err == MQG_OK)
+        err = consume_priority(ch, mqg_queue_name(q), d, e);
     if (err != MQG_OK)
         return err;
     struct amqp_consumer *co = mqg_xcalloc(1, sizeof(*co));
@@ -289,7 +308,8 @@ enum mqg_err amqp_consume(struct amqp_channel *ch, struct mqg_slice args, struct
                             .prefetch = m.no_ack ? 0 : ch->prefetch,
                             .credit = m.no_ack ? NULL : &ch->credit,
                             .conn_id = mqg_conn_info(ch->ac->conn)->id,
-                            .channel = ch->number};
+                            .channel = ch->number,
+                            .proto = MQG_PROTO_AMQP091};
     struct mqg_arena a;
     mqg_arena_init(&a, 1u << 20);
     struct mqg_queue *q = NULL;
@@ -446,6 +466,12 @@ enum mqg_err amqp_get(struct amqp_channel *ch, struct mqg_slice args, struct mqg
         err = mqg_queue_open(ch->ac->session, name, &q, e);
     if (err != MQG_OK)
         return err;
+    if (mqg_queue_stream(q) != NULL) {
+        mqg_queue_unref(&q);
+        return mqg_error_set(e, MQG_UNSUPPORTED, AMQP_NOT_IMPLEMENTED,
+                             "basic.get not supported by stream queues queue '%.*s' in vhost '%.*s'",
+                             MQG_SLICE_FMT(name), MQG_SLICE_FMT(mqg_vhost_name(ch->ac->session->vhost)));
+    }
     mqg_publish_flush();
     struct amqp_get *g = mqg_xcalloc(1, sizeof(*g));
     g->channel = ch;

@@ -60,10 +60,9 @@ static enum mqg_err origin_decode(struct mqg_slice origin, struct mqg_arena *a, 
     out->expiration_ms = expiration_ms(p.expiration);
     out->priority = p.priority;
     out->delivery_mode = p.delivery_mode;
+    out->cluster_id = p.cluster_id;
     return p.headers.len ? amqp_table_decode(p.headers, a, &out->headers) : MQG_OK;
 }
-
-const struct mqg_origin_ops amqp_origin_ops = {.proto = MQG_PROTO_AMQP091, .decode = origin_decode};
 
 /* ---- view -> properties ------------------------------------------------------------------------------------------------ */
 
@@ -79,7 +78,7 @@ static void props_from_view(const struct mqg_view *v, struct amqp_props *p, char
 {
     *p = (struct amqp_props){0};
     for (size_t i = 0; i < MQG_COUNTOF(prop_bits); i++)
-        if ((v->has & prop_bits[i].view) && prop_bits[i].amqp != AMQP_PROP_CLUSTER_ID)
+        if (v->has & prop_bits[i].view)
             p->flags |= prop_bits[i].amqp;
     p->content_type = prop_short(v->content_type);
     p->content_encoding = prop_short(v->content_encoding);
@@ -88,6 +87,7 @@ static void props_from_view(const struct mqg_view *v, struct amqp_props *p, char
     p->message_id = prop_short(v->message_id);
     p->type = prop_short(v->type);
     p->app_id = prop_short(v->app_id);
+    p->cluster_id = prop_short(v->cluster_id);
     p->user_id = prop_short(v->user_id);
     p->timestamp_s = v->timestamp_us / 1000000;
     p->priority = v->priority;
@@ -95,6 +95,38 @@ static void props_from_view(const struct mqg_view *v, struct amqp_props *p, char
     int n = snprintf(expiration, 24, "%llu", (unsigned long long)v->expiration_ms);
     p->expiration = mqg_slice_of(expiration, (size_t)n);
 }
+
+static enum mqg_err origin_encode(const struct mqg_view *v, struct mqg_arena *a, struct mqg_dynbuf *out)
+{
+    (void)a;
+    struct mqg_dynbuf headers;
+    mqg_dynbuf_init(&headers, out->max);
+    uint32_t dropped = 0;
+    struct amqp_props p;
+    char expiration[24];
+    props_from_view(v, &p, expiration);
+    enum mqg_err err = v->headers.n ? amqp_table_encode(&headers, &v->headers, &dropped) : MQG_OK;
+    if (err == MQG_OK && v->headers.n) {
+        p.flags |= AMQP_PROP_HEADERS;
+        p.headers = mqg_dynbuf_view(&headers);
+    }
+    size_t n = amqp_props_size(&p);
+    uint8_t *to = err == MQG_OK ? mqg_dynbuf_reserve(out, n) : NULL;
+    if (to) {
+        amqp_props_write(to, &p);
+        out->len += n;
+    }
+    if (dropped)
+        mqg_count(MQG_COUNT_CONVERSION_DROPPED, dropped);
+    mqg_dynbuf_fini(&headers);
+    return to ? MQG_OK : MQG_TOO_LARGE;
+}
+
+const struct mqg_origin_ops amqp_origin_ops = {.proto = MQG_PROTO_AMQP091,
+                                               .decode = origin_decode,
+                                               .encode = origin_encode,
+                                               .names_once = true,
+                                               .no_null = true};
 
 static struct mqg_slice render(const struct mqg_msg *m, uint32_t delivery_count, struct mqg_arena *a,
                                struct mqg_dynbuf *out)
@@ -105,30 +137,7 @@ static struct mqg_slice render(const struct mqg_msg *m, uint32_t delivery_count,
         return mqg_msg_origin(m);
     if (delivery_count)
         mqg_table_set_int(a, &v.headers, "x-delivery-count", delivery_count);
-    struct mqg_dynbuf headers;
-    mqg_dynbuf_init(&headers, out->max);
-    uint32_t dropped = 0;
-    struct amqp_props p;
-    char expiration[24];
-    props_from_view(&v, &p, expiration);
-    struct mqg_slice raw = mqg_slice_of(AMQP_PROPS_EMPTY, 2);
-    if (v.headers.n == 0 || amqp_table_encode(&headers, &v.headers, &dropped) == MQG_OK) {
-        if (v.headers.n) {
-            p.flags |= AMQP_PROP_HEADERS;
-            p.headers = mqg_dynbuf_view(&headers);
-        }
-        size_t n = amqp_props_size(&p);
-        uint8_t *to = mqg_dynbuf_reserve(out, n);
-        if (to) {
-            amqp_props_write(to, &p);
-            out->len += n;
-            raw = mqg_dynbuf_view(out);
-        }
-    }
-    if (dropped)
-        mqg_count(MQG_COUNT_CONVERSION_DROPPED, dropped);
-    mqg_dynbuf_fini(&headers);
-    return raw;
+    return origin_encode(&v, a, out) == MQG_OK ? mqg_dynbuf_view(out) : mqg_slice_of(AMQP_PROPS_EMPTY, 2);
 }
 
 /* ---- our own message with an overlay: fields that no hop touched are copied as they lie ------------------------------------ */

@@ -5,6 +5,8 @@
  * lock of the queue for up to 256 of them. */
 #include "amqp.h"
 
+#include <mqgate/stream.h>
+
 #include <stdlib.h>
 
 #define UNACKED_FIRST 16u
@@ -124,6 +126,21 @@ static void settle_kick(struct amqp_channel *ch)
     amqp_consumers_kick(ch);
 }
 
+/* A stream gives its records to all: none can be sent back or thrown away by one of them. */
+static enum mqg_err settle_streams(struct amqp_channel *ch, uint64_t first, uint64_t last,
+                                   struct mqg_error *e)
+{
+    for (uint64_t t = first; t < last; t++) {
+        const struct mqg_queue *q = unacked_at(ch, t)->queue;
+        if (q && mqg_queue_stream(q))
+            return mqg_error_set(
+                e, MQG_UNSUPPORTED, AMQP_NOT_IMPLEMENTED,
+                "basic.nack and basic.reject not supported by stream queues queue '%.*s' in vhost '%.*s'",
+                MQG_SLICE_FMT(mqg_queue_name(q)), MQG_SLICE_FMT(mqg_vhost_name(ch->ac->session->vhost)));
+    }
+    return MQG_OK;
+}
+
 enum mqg_err amqp_settle_tag(struct amqp_channel *ch, uint64_t tag, bool multiple, enum mqg_settle how,
                              struct mqg_error *e)
 {
@@ -132,12 +149,15 @@ enum mqg_err amqp_settle_tag(struct amqp_channel *ch, uint64_t tag, bool multipl
         return settle_unknown(tag, e);
     if (multiple && !all && ch->unacked_n == 0)
         return settle_unknown(tag, e);
+    uint64_t first = multiple ? ch->tag_first : tag;
+    uint64_t last = all ? ch->tag_next : tag + 1;
+    enum mqg_err err = how == MQG_SETTLE_ACK ? MQG_OK : settle_streams(ch, first, last, e);
+    if (err != MQG_OK)
+        return err;
     if (ch->tx) {
         amqp_tx_settle(ch, tag, multiple, how);
         return MQG_OK;
     }
-    uint64_t first = multiple ? ch->tag_first : tag;
-    uint64_t last = all ? ch->tag_next : tag + 1;
     for (uint64_t t = first; t < last; t++) {
         struct amqp_unacked *u = unacked_at(ch, t);
         if (u->queue)

@@ -175,9 +175,10 @@ struct mqg_sub_def {
     int32_t priority;
     uint32_t prefetch;         /* 0 = unlimited */
     struct mqg_credit *credit; /* shared, or NULL */
-    struct mqg_table args;
+    struct mqg_table args;     /* of a stream: x-stream-offset says where it begins */
     uint64_t conn_id;
     uint32_t channel;
+    enum mqg_proto proto; /* the form in which a stream's records are wanted; NONE: the common one */
 };
 
 /* Takes its own reference on q. First deliveries come in the next DELIVER phase. LOCKED/IN_USE with RabbitMQ's text when
@@ -228,7 +229,7 @@ MQG_API void mqg_queue_get(struct mqg_queue *q, struct mqg_get *g);
 /* ---- listings (any thread that is registered with epochs, or a worker) ------------------------------------------------------ */
 
 struct mqg_queue_info {
-    struct mqg_slice name, vhost, type; /* "classic", "quorum" */
+    struct mqg_slice name, vhost, type; /* "classic", "quorum", "stream" */
     bool durable, exclusive, auto_delete;
     uint64_t messages_ready, messages_unacked, bytes_ready, bytes_unacked, consumers, memory_messages;
     uint64_t published, delivered, acked;

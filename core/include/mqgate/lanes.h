@@ -44,6 +44,9 @@ MQG_API void mqg_stores_on_pressure(void (*fn)(bool blocked, const char *why));
 MQG_API void mqg_stores_queue_live(size_t (*fn)(uint64_t queue_id, struct mqg_range *ranges, size_t max,
                                                 uint64_t *upto));
 
+/* Who answers struct mqg_store_host.stream_ready (routing). Set before open. */
+MQG_API void mqg_stores_stream_ready(void (*fn)(uint64_t partition));
+
 /* ---- this worker's lane of a store. All (worker). Ops point to memory that must live until the STORE phase has run. ---- */
 
 /* The ticket the ops collected now will get. */

@@ -106,6 +106,11 @@ MQG_API struct mqg_msg *mqg_msg_from_stored(struct mqg_slice stored, enum mqg_er
 MQG_API struct mqg_msg *mqg_msg_derive(const struct mqg_msg *m, struct mqg_slice exchange,
                                        struct mqg_slice key, struct mqg_slice overlay, uint8_t flags,
                                        uint64_t ttl_ms);
+/* A message made of what a stream holds: its identity is the record's (partition, offset), both its times are time_us. The
+ * body is written by the caller. What was accepted once is not refused for want of message memory: NULL only when the
+ * system has none. */
+MQG_API struct mqg_msg *mqg_msg_restore(const struct mqg_msg_parts *parts, uint64_t partition,
+                                        uint64_t offset, uint64_t time_us);
 /* A copy for a second store. */
 MQG_API struct mqg_msg *mqg_msg_clone(const struct mqg_msg *m);
 MQG_API void mqg_msg_free_block(struct mqg_msg *m); /* called by unref at zero */
@@ -225,14 +230,23 @@ struct mqg_view {
     uint64_t expiration_ms;
     uint8_t priority, delivery_mode;
     struct mqg_table headers;
+    struct mqg_slice cluster_id;
 };
 
 /* A protocol registers how its origin bytes are read; once, at load, before workers start. */
 struct mqg_origin_ops {
     enum mqg_proto proto;
     enum mqg_err (*decode)(struct mqg_slice origin, struct mqg_arena *a, struct mqg_view *out);
+    /* The way back, for messages that are made of a stream's records: appends to `out`. What the protocol cannot say is
+     * dropped and counted. NULL: its consumers get the common form and render it as any other protocol's message. */
+    enum mqg_err (*encode)(const struct mqg_view *v, struct mqg_arena *a, struct mqg_dynbuf *out);
+    bool names_once; /* its clients keep one value a header name: what repeats becomes an array */
+    bool no_null;    /* it has no null body: the header mqgate-null-body says so */
 };
 MQG_API void mqg_origin_register(const struct mqg_origin_ops *ops);
+/* The ops by which a message for a consumer of `proto` is written: its own where it can encode, else those of the common
+ * form (MQG_PROTO_INTERNAL), which mqg_msg_view reads. Never NULL. */
+MQG_API const struct mqg_origin_ops *mqg_origin_writer(enum mqg_proto proto);
 /* Decodes origin + overlay into the common view; strings borrow from the message and the arena. A protocol whose module
  * is not loaded gives an empty view and MQG_UNSUPPORTED. */
 MQG_API enum mqg_err mqg_msg_view(const struct mqg_msg *m, struct mqg_arena *a, struct mqg_view *out);

@@ -1,0 +1,348 @@
+/* stream.c - streams and partitions: birth, end, facts, appending, bounds.
+ *
+ * A partition's mutex is held to give an offset and to look at two flags, nothing else: batches are built before, the lane's
+ * copy is made by the lane, the store is called after. Since lanes hand in batches in any order the store keeps what stands
+ * behind a gap aside, and shows what is contiguous and durable.
+ *
+ * Stores name partitions by id, from threads that know nothing of epochs, so there is one table of all partitions under a
+ * mutex of its own. It is asked when somebody waits and the high watermark moved, never per message. */
+#include "stream_int.h"
+
+#include <stdlib.h>
+
+#include <mqgate/map.h>
+#include <mqgate/obs.h>
+
+static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct mqg_map registry = {
+    .keys = MQG_MAP_BORROW}; /* partition id (8 bytes) -> struct mqg_partition */
+
+static struct mqg_slice registry_key(const uint64_t *id)
+{
+    return mqg_slice_of(id, sizeof(*id));
+}
+
+/* One whose last reference is gone, but is still in the table, is as good as gone. */
+static bool queue_try_ref(struct mqg_queue *q)
+{
+    uint32_t refs = atomic_load_explicit(&q->refs, memory_order_relaxed);
+    while (refs > 0)
+        if (atomic_compare_exchange_weak_explicit(&q->refs, &refs, refs + 1, memory_order_acq_rel,
+                                                  memory_order_relaxed))
+            return true;
+    return false;
+}
+
+struct mqg_partition *stream_partition_find(uint64_t id)
+{
+    pthread_mutex_lock(&registry_lock);
+    struct mqg_partition *p = mqg_map_get(&registry, registry_key(&id));
+    if (p != NULL && !queue_try_ref(p->stream->queue))
+        p = NULL;
+    pthread_mutex_unlock(&registry_lock);
+    return p;
+}
+
+/* ---- birth and end ------------------------------------------------------------------------------------------------------ */
+
+static void partition_init(struct mqg_partition *p, struct mqg_stream *s, uint32_t index)
+{
+    p->magic = PARTITION_MAGIC;
+    p->index = index;
+    p->id = s->queue->id + index;
+    p->stream = s;
+    p->asked = MQG_STREAM_NONE;
+    pthread_mutex_init(&p->lock, NULL);
+    partition_waits_init(p);
+    void *old = mqg_map_set(&registry, registry_key(&p->id), p);
+    MQG_ASSERT(old == NULL); /* ids are never used again */
+}
+
+struct mqg_stream *stream_new(struct mqg_queue *q)
+{
+    const struct queue_opts *o = &q->opts;
+    struct mqg_stream *s = mqg_xcalloc(1, sizeof(*s) + o->partitions * sizeof(s->partitions[0]));
+    s->magic = STREAM_MAGIC;
+    s->queue = q;
+    s->storage = q->storage;
+    s->config = (struct mqg_stream_config){o->max_age_ms, o->max_bytes, o->segment_bytes};
+    s->npartitions = o->partitions;
+    pthread_mutex_lock(&registry_lock);
+    for (uint32_t i = 0; i < s->npartitions; i++)
+        partition_init(&s->partitions[i], s, i);
+    pthread_mutex_unlock(&registry_lock);
+    return s;
+}
+
+static void partition_fini(struct mqg_partition *p)
+{
+    mqg_map_del(&registry, registry_key(&p->id));
+    partition_waits_fini(p);
+    pthread_mutex_destroy(&p->lock);
+    p->magic = 0;
+}
+
+void stream_free(struct mqg_stream **stream)
+{
+    struct mqg_stream *s = *stream;
+    *stream = NULL;
+    MQG_CHECK(s, STREAM_MAGIC);
+    pthread_mutex_lock(&registry_lock);
+    for (uint32_t i = 0; i < s->npartitions; i++)
+        partition_fini(&s->partitions[i]);
+    if (registry.count == 0) {
+        mqg_map_fini(&registry);
+        mqg_map_init(&registry, MQG_MAP_BORROW);
+    }
+    pthread_mutex_unlock(&registry_lock);
+    s->magic = 0;
+    free(s);
+}
+
+/* What has its offset and reaches the store after the deletion is dropped there: the id is never used again. */
+void stream_end(struct mqg_stream *s)
+{
+    for (uint32_t i = 0; i < s->npartitions; i++) {
+        struct mqg_partition *p = &s->partitions[i];
+        pthread_mutex_lock(&p->lock);
+        atomic_store_explicit(&p->ended, true, memory_order_release);
+        pthread_mutex_unlock(&p->lock);
+        partition_tell(p);
+    }
+}
+
+static uint64_t conf_value(uint64_t v)
+{
+    return v == UINT64_MAX ? 0 : v; /* the adapter's own choice */
+}
+
+/* How the store is to keep it. */
+static void stream_conf_op(const struct mqg_partition *p)
+{
+    const struct mqg_stream_config *c = &p->stream->config;
+    struct mqg_stream_conf conf = {.cleanup = MQG_CLEANUP_DELETE,
+                                   .retention_ms = conf_value(c->max_age_ms),
+                                   .retention_bytes = conf_value(c->max_bytes),
+                                   .segment_bytes = conf_value(c->segment_bytes)};
+    struct mqg_store_op op = {.kind = MQG_OP_STREAM_CONF, .stream_conf = {p->id, &conf}};
+    mqg_lane_add(p->stream->storage, &op, true);
+}
+
+static void stream_op(const struct mqg_partition *p, enum mqg_store_op_kind kind)
+{
+    struct mqg_store_op op = {.kind = kind, .stream = {p->id, p->stream->queue->def.name, (int32_t)p->index}};
+    mqg_lane_add(p->stream->storage, &op, true);
+    if (kind == MQG_OP_STREAM_NEW)
+        stream_conf_op(p);
+}
+
+void queue_stream_store(struct mqg_queue *q, bool remove)
+{
+    for (uint32_t i = 0; q->stream != NULL && i < q->stream->npartitions; i++)
+        stream_op(&q->stream->partitions[i], remove ? MQG_OP_STREAM_DELETE : MQG_OP_STREAM_NEW);
+}
+
+/* ---- recovery ----------------------------------------------------------------------------------------------------------- */
+
+/* What no definition knows: its deletion was recorded, the store's part of it was not. */
+static void recover_orphan(uint64_t partition)
+{
+    struct mqg_store_op op = {.kind = MQG_OP_STREAM_DELETE, .stream = {.partition = partition}};
+    mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY, "partition=%llu dropped=true why=no_stream_has_it",
+            (unsigned long long)partition);
+    mqg_lane_add(mqg_storage_default(), &op, false);
+}
+
+void mqg_routing_recover_stream(uint64_t partition, const struct mqg_stream_bounds *b)
+{
+    struct mqg_partition *p = stream_partition_find(partition);
+    if (p == NULL) {
+        recover_orphan(partition);
+        return;
+    }
+    struct mqg_queue *q = p->stream->queue;
+    p->next_offset = b->log_end;
+    p->recovered = true;
+    mqg_queue_unref(&q);
+}
+
+void queue_stream_recovered(struct mqg_queue *q)
+{
+    struct mqg_stream *s = q->stream;
+    for (uint32_t i = 0; s != NULL && i < s->npartitions; i++)
+        if (!s->partitions[i].recovered)
+            stream_op(&s->partitions[i], MQG_OP_STREAM_NEW);
+}
+
+/* ---- facts -------------------------------------------------------------------------------------------------------------- */
+
+struct mqg_stream *mqg_queue_stream(const struct mqg_queue *q)
+{
+    return q->stream;
+}
+struct mqg_queue *mqg_stream_queue(const struct mqg_stream *s)
+{
+    return s->queue;
+}
+struct mqg_slice mqg_stream_name(const struct mqg_stream *s)
+{
+    return s->queue->def.name;
+}
+uint32_t mqg_stream_partitions(const struct mqg_stream *s)
+{
+    return s->npartitions;
+}
+struct mqg_stream_config mqg_stream_config(const struct mqg_stream *s)
+{
+    return s->config;
+}
+struct mqg_storage *mqg_stream_storage(const struct mqg_stream *s)
+{
+    return s->storage;
+}
+int32_t mqg_stream_epoch(void)
+{
+    return publish_epoch();
+}
+struct mqg_stream *mqg_partition_stream(const struct mqg_partition *p)
+{
+    return p->stream;
+}
+uint64_t mqg_partition_id(const struct mqg_partition *p)
+{
+    return p->id;
+}
+
+struct mqg_partition *mqg_stream_partition(const struct mqg_stream *s, uint32_t index)
+{
+    return index < s->npartitions ? (struct mqg_partition *)(uintptr_t)&s->partitions[index] : NULL;
+}
+
+struct mqg_stream *mqg_stream_ref(struct mqg_stream *s)
+{
+    mqg_queue_ref(s->queue);
+    return s;
+}
+
+void mqg_stream_unref(struct mqg_stream **s)
+{
+    struct mqg_queue *q = *s != NULL ? (*s)->queue : NULL;
+    *s = NULL;
+    mqg_queue_unref(&q);
+}
+
+enum mqg_err mqg_partition_bounds(struct mqg_partition *p, struct mqg_stream_bounds *out)
+{
+    struct mqg_storage *s = p->stream->storage;
+    *out = (struct mqg_stream_bounds){0, 0, 0};
+    if (atomic_load_explicit(&p->ended, memory_order_acquire))
+        return MQG_GONE;
+    /* Not there: its STREAM_NEW is still on the way. */
+    enum mqg_err err = s->ops->stream_bounds(s->store, p->id, out);
+    return err == MQG_NOT_FOUND ? MQG_OK : err;
+}
+
+uint64_t stream_messages(struct mqg_stream *s)
+{
+    uint64_t n = 0;
+    struct mqg_stream_bounds b;
+    for (uint32_t i = 0; i < s->npartitions; i++)
+        if (mqg_partition_bounds(&s->partitions[i], &b) == MQG_OK)
+            n += b.high_watermark - b.log_start;
+    return n;
+}
+
+/* ---- appending ---------------------------------------------------------------------------------------------------------- */
+
+enum { APPEND_PIECES_MAX = 15 };
+
+static void append_producer(struct mqg_partition *p, const struct mqg_append *a, bool urgent)
+{
+    if (a->producer_id < 0)
+        return;
+    struct mqg_store_op op = {
+        .kind = MQG_OP_PRODUCER,
+        .producer = {p->id, (uint64_t)a->producer_id, a->producer_epoch, a->base_sequence, a->last_sequence,
+                     a->base_offset},
+    };
+    mqg_lane_add(p->stream->storage, &op, urgent);
+}
+
+enum mqg_err mqg_partition_append(struct mqg_partition *p, struct mqg_append *a, bool urgent)
+{
+    MQG_CHECK(p, PARTITION_MAGIC);
+    MQG_ASSERT(a->nrope > 0 && a->nrope <= APPEND_PIECES_MAX && a->rope[0].len >= MQG_BATCH_PATCH_BYTES);
+    uint8_t head[MQG_BATCH_PATCH_BYTES];
+    struct mqg_slice rope[APPEND_PIECES_MAX + 1] = {mqg_slice_of(head, sizeof(head))};
+    memcpy(head, a->rope[0].ptr, sizeof(head));
+    rope[1] = mqg_slice_of(a->rope[0].ptr + sizeof(head), a->rope[0].len - sizeof(head));
+    for (uint32_t i = 1; i < a->nrope; i++)
+        rope[i + 1] = a->rope[i];
+    struct mqg_store_op op = {
+        .kind = MQG_OP_APPEND,
+        .append = {p->id, 0, a->count, a->max_time_ms, rope, a->nrope + 1},
+    };
+    pthread_mutex_lock(&p->lock);
+    if (atomic_load_explicit(&p->ended, memory_order_relaxed)) {
+        pthread_mutex_unlock(&p->lock);
+        return MQG_GONE;
+    }
+    a->base_offset = op.append.base_offset = p->next_offset;
+    p->next_offset += a->count;
+    pthread_mutex_unlock(&p->lock);
+    mqg_batch_patch(head, a->base_offset, mqg_stream_epoch());
+    mqg_lane_add(p->stream->storage, &op, urgent);
+    append_producer(p, a, urgent);
+    a->ticket = mqg_lane_ticket(p->stream->storage);
+    return MQG_OK;
+}
+
+uint64_t mqg_partition_trim(struct mqg_partition *p, uint64_t start_offset)
+{
+    struct mqg_store_op op = {.kind = MQG_OP_TRIM, .trim = {p->id, start_offset}};
+    mqg_lane_add(p->stream->storage, &op, true);
+    return mqg_lane_ticket(p->stream->storage);
+}
+
+/* ---- by name ------------------------------------------------------------------------------------------------------------ */
+
+enum mqg_err mqg_stream_open(struct mqg_session *session, struct mqg_slice name, struct mqg_stream **out,
+                             struct mqg_error *e)
+{
+    struct mqg_queue *q;
+    *out = NULL;
+    enum mqg_err err = mqg_queue_open(session, name, &q, e);
+    if (err != MQG_OK)
+        return err;
+    if (q->stream == NULL) {
+        mqg_queue_unref(&q);
+        return mqg_error_set(e, MQG_MISMATCH, 406, "queue '%.*s' in vhost '%.*s' is not a stream",
+                             MQG_SLICE_FMT(name), MQG_SLICE_FMT(mqg_vhost_name(session->vhost)));
+    }
+    *out = q->stream;
+    return MQG_OK;
+}
+
+static void declare_arg(struct mqg_arena *a, struct mqg_table *t, const char *name, uint64_t value)
+{
+    if (value != UINT64_MAX)
+        mqg_table_set_int(a, t, name, value > INT64_MAX ? INT64_MAX : (int64_t)value);
+}
+
+enum mqg_err mqg_stream_declare(struct mqg_session *s, struct mqg_slice name, uint32_t partitions,
+                                const struct mqg_stream_config *c, uint64_t *ticket, struct mqg_error *e)
+{
+    struct mqg_queue_def def = {.name = name, .durable = true, .owner_conn = s->conn_id};
+    struct mqg_queue_ok ok;
+    struct mqg_arena a;
+    mqg_arena_init(&a, 0);
+    mqg_table_set_str(&a, &def.args, "x-queue-type", MQG_SLICE_LIT("stream"));
+    if (partitions != 1)
+        mqg_table_set_int(&a, &def.args, "x-mqgate-partitions", partitions);
+    declare_arg(&a, &def.args, "x-mqgate-max-age-ms", c->max_age_ms);
+    declare_arg(&a, &def.args, "x-max-length-bytes", c->max_bytes);
+    declare_arg(&a, &def.args, "x-stream-max-segment-size-bytes", c->segment_bytes);
+    enum mqg_err err = mqg_queue_declare(s, &def, false, &ok, ticket, e);
+    mqg_arena_fini(&a);
+    return err;
+}
