@@ -241,6 +241,31 @@ class Gateway(Broker):
         return dict(os.environ)
 
 
+class Running(Gateway):
+    """A gateway that somebody else started, on its default ports (./run); it is left running."""
+
+    name = "running"
+
+    def __init__(self):
+        super().__init__()
+        self.amqp_port, self.http_port = 5672, 15672
+
+    def start(self):
+        if not self.alive():
+            raise BrokerError("nothing listens on 127.0.0.1:5672; start it with ./run")
+        return self
+
+    def alive(self):
+        with socket.socket() as probe:
+            return probe.connect_ex((self.host, self.amqp_port)) == 0
+
+    def stop(self, timeout_s=0):
+        return 0
+
+    def check_log(self):
+        pass
+
+
 class RabbitMQ(Broker):
     """Debian's rabbitmq-server as an unprivileged user with an epmd of its own."""
 
@@ -332,7 +357,7 @@ class RabbitMQ(Broker):
         return super().ctl("-q", *args, check=check, timeout_s=timeout_s)
 
 
-BROKERS = {"mqgate": Gateway, "rabbitmq": RabbitMQ}
+BROKERS = {"mqgate": Gateway, "running": Running, "rabbitmq": RabbitMQ}
 
 
 def chosen_name() -> str:
