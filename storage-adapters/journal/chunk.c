@@ -432,8 +432,8 @@ static void chunk_position(struct jrn_chunk *c, const struct mqg_store_op *op)
 
 static void chunk_stream_conf(struct jrn_chunk *c, uint64_t partition, const struct mqg_stream_conf *conf)
 {
-    const uint64_t rows[] = {conf->retention_ms,       conf->retention_bytes,    conf->segment_bytes,
-                             conf->segment_ms,         conf->compact_lag_min_ms, conf->compact_lag_max_ms,
+    const uint64_t rows[] = {conf->retention_ms, conf->retention_bytes,    conf->segment_bytes,
+                             conf->segment_ms,   conf->compact_lag_min_ms, conf->compact_lag_max_ms,
                              conf->tombstone_ms};
     size_t at = c->len;
     uint8_t *p = chunk_open(c, JRN_STREAM_CONF_BYTES);

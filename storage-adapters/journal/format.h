@@ -91,7 +91,8 @@ enum jrn_rec_type {
     JRN_REC_FREE = 14,     /* segments that no longer count: sequence 8, nonce 8 each */
     JRN_REC_CUT = 15,      /* partition 8, term 8, end 8: earlier terms' batches from there on are void */
     JRN_REC_ADOPT = 16,    /* cold segments that count from here on, as rows of MANIFEST (cold.h) */
-    JRN_REC_STREAM_CONF = 20, /* partition 8, cleanup 4, zero 4, retention ms 8, bytes 8, segment bytes 8, ms 8,
+    JRN_REC_STREAM_CONF =
+        20, /* partition 8, cleanup 4, zero 4, retention ms 8, bytes 8, segment bytes 8, ms 8,
                                  compaction lag min 8, max 8, tombstones 8 */
     JRN_REC_TYPES
 };

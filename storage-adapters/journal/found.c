@@ -171,8 +171,8 @@ static void found_keyed(struct jrn_found *f, struct jrn_seg *seg, const struct j
     struct jrn_keyed key = {0};
     struct jrn_meta meta;
     struct jrn_stream_def def;
+    struct jrn_stream_conf conf;
     struct jrn_triple t;
-    struct jrn_position pos;
     if (!jrn_key_of(rec->type, rec->main, &key))
         return;
     seg->keyed = true;
@@ -185,8 +185,10 @@ static void found_keyed(struct jrn_found *f, struct jrn_seg *seg, const struct j
         jrn_streams_found_trim(f->s, t.a, t.b);
     else if (rec->type == JRN_REC_CUT && jrn_rec_cut(rec->main, &t))
         jrn_streams_found_cut(f->s, t.a, t.b, t.c);
-    else if (rec->type == JRN_REC_POSITION && jrn_rec_position(rec->main, &pos))
-        jrn_streams_found_position(f->s, &pos);
+    else if (rec->type == JRN_REC_STREAM_CONF && jrn_rec_stream_conf(rec->main, &conf))
+        jrn_streams_found_conf(f->s, &conf);
+    else if (rec->type == JRN_REC_POSITION || rec->type == JRN_REC_PRODUCER)
+        jrn_streams_found_word(f->s, rec->type, rec->main);
 }
 
 static void found_record(struct jrn_found *f, struct jrn_seg *seg, const struct jrn_rec *rec, uint64_t off,

@@ -35,6 +35,7 @@ struct jrn_fs {
     /* Calls each() with the name of every entry but . and .. */
     int (*list)(void *ctx, const char *path, void (*each)(void *arg, const char *name), void *arg);
     int (*willneed)(void *ctx, int fd, uint64_t off, uint64_t len);
+    int (*rmdir)(void *ctx, const char *path);
 };
 
 extern const struct jrn_fs jrn_fs_real;

@@ -151,12 +151,19 @@ static int fault_willneed(void *ctx, int fd, uint64_t off, uint64_t len)
     return f->under->willneed(f->under->ctx, fd, off, len);
 }
 
+static int fault_rmdir(void *ctx, const char *path)
+{
+    struct jrn_fs_fault *f = ctx;
+    FAULT(f, JRN_FS_RMDIR);
+    return f->under->rmdir(f->under->ctx, path);
+}
+
 void jrn_fs_fault_init(struct jrn_fs_fault *f, const struct jrn_fs *under)
 {
     *f = (struct jrn_fs_fault){
         .fs = {f, fault_open, fault_close, fault_pwritev, fault_preadv, fault_fdatasync, fault_fsync_dir,
                fault_rename, fault_unlink, fault_ftruncate, fault_fallocate, fault_size, fault_lock,
-               fault_space, fault_mkdir, fault_list, fault_willneed},
+               fault_space, fault_mkdir, fault_list, fault_willneed, fault_rmdir},
         .under = under,
         .free_bytes = UINT64_MAX,
     };

@@ -139,6 +139,12 @@ static int real_willneed(void *ctx, int fd, uint64_t off, uint64_t len)
     return -posix_fadvise(fd, (off_t)off, (off_t)len, POSIX_FADV_WILLNEED);
 }
 
+static int real_rmdir(void *ctx, const char *path)
+{
+    (void)ctx;
+    return real_result(rmdir(path));
+}
+
 const struct jrn_fs jrn_fs_real = {
     .open = real_open,
     .close = real_close,
@@ -156,6 +162,7 @@ const struct jrn_fs jrn_fs_real = {
     .mkdir = real_mkdir,
     .list = real_list,
     .willneed = real_willneed,
+    .rmdir = real_rmdir,
 };
 
 static const struct jrn_fs *fs_current = &jrn_fs_real;

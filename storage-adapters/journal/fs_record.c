@@ -88,7 +88,7 @@ static int record_fsync_dir(void *ctx, const char *path)
 {
     struct jrn_fs_record *r = ctx;
     int got = r->under->fsync_dir(r->under->ctx, path);
-    record_event(r, JRN_FS_SYNC_DIR, -1, 0, 0);
+    record_path(r, JRN_FS_SYNC_DIR, -1, path);
     return got;
 }
 
@@ -141,6 +141,7 @@ static int record_space(void *ctx, const char *path, uint64_t *free_bytes)
 static int record_mkdir(void *ctx, const char *path)
 {
     struct jrn_fs_record *r = ctx;
+    record_path(r, JRN_FS_MKDIR, -1, path);
     return r->under->mkdir(r->under->ctx, path);
 }
 
@@ -156,12 +157,20 @@ static int record_willneed(void *ctx, int fd, uint64_t off, uint64_t len)
     return r->under->willneed(r->under->ctx, fd, off, len);
 }
 
+static int record_rmdir(void *ctx, const char *path)
+{
+    struct jrn_fs_record *r = ctx;
+    record_path(r, JRN_FS_RMDIR, -1, path);
+    return r->under->rmdir(r->under->ctx, path);
+}
+
 void jrn_fs_record_init(struct jrn_fs_record *r, const struct jrn_fs *under)
 {
     *r = (struct jrn_fs_record){
         .fs = {r, record_open, record_close, record_pwritev, record_preadv, record_fdatasync,
                record_fsync_dir, record_rename, record_unlink, record_ftruncate, record_fallocate,
-               record_size, record_lock, record_space, record_mkdir, record_list, record_willneed},
+               record_size, record_lock, record_space, record_mkdir, record_list, record_willneed,
+               record_rmdir},
         .under = under,
     };
     pthread_mutex_init(&r->lock, NULL);

@@ -27,6 +27,7 @@ enum jrn_fs_op {
     JRN_FS_SPACE,
     JRN_FS_MKDIR,
     JRN_FS_LIST,
+    JRN_FS_RMDIR,
     JRN_FS_MARK, /* the test's own: something was told */
     JRN_FS_OPS
 };
@@ -36,7 +37,7 @@ struct jrn_fs_event {
     int fd;
     uint64_t off; /* MARK: the test's number */
     size_t len;
-    uint8_t *data; /* WRITE: what was written; OPEN, UNLINK: the path */
+    uint8_t *data; /* WRITE: what was written; OPEN, UNLINK, MKDIR, RMDIR, SYNC_DIR: the path */
 };
 
 struct jrn_fs_record {

@@ -4,6 +4,7 @@
  * worker's side), commit (the writer), segment (files), keys (last writer wins), recover/found (reading
  * back), keeper (spares, recycling, disk space), stream (partitions), load (reading bodies). */
 #include "account.h"
+#include "part.h"
 
 #include <mqgate/module.h>
 
@@ -12,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+enum { JOURNAL_OPEN_FILES = 256 };
 
 static const struct mqg_conf_row journal_conf[] = {
     {"store.*", "path", MQG_CONF_STR, "/var/lib/mqgate", 0, 0, NULL,
@@ -123,7 +126,11 @@ static void journal_fini(struct mqg_store **store)
     jrn_readers_free(&s->readers);
     jrn_keeper_free(&s->keeper); /* looks at the segment it was letting go */
     jrn_lists_free(s);
-    jrn_streams_free(&s->streams);
+    jrn_part_writer_free(&s->part_writer);
+    jrn_part_readers_free(&s->part_readers);
+    if (s->streams)
+        jrn_streams_free(s, &s->streams);
+    jrn_part_files_free(&s->part_files);
     jrn_committer_fini(s);
     for (uint32_t i = 0; i <= s->nlanes; i++)
         jrn_lane_fini(&s->lanes[i]);
@@ -166,6 +173,9 @@ static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_
     journal_configure(s, conf, section);
     s->com.last_next = &s->com.first;
     s->streams = jrn_streams_new(s);
+    s->part_files = jrn_part_files_new(s, JOURNAL_OPEN_FILES);
+    s->part_writer = jrn_part_writer_new(s);
+    s->part_readers = jrn_part_readers_new(s);
     s->readers = jrn_readers_new(s);
     s->keeper = jrn_keeper_new(s);
     int r = journal_mkdirs(s);
@@ -194,6 +204,10 @@ static enum mqg_err journal_start(struct mqg_store *s, struct mqg_error *e)
                 "messages\"",
                 s->section);
     int r = jrn_readers_start(s->readers);
+    if (r == 0)
+        r = jrn_part_readers_start(s->part_readers);
+    if (r == 0)
+        r = jrn_part_writer_start(s->part_writer);
     if (r == 0)
         r = jrn_keeper_start(s->keeper);
     if (r == 0)
@@ -227,6 +241,7 @@ static void journal_close(struct mqg_store *s)
     jrn_keeper_stop(s->keeper); /* first: it may wait for the committer */
     atomic_store(&s->closing, true);
     jrn_committer_stop(s);
+    jrn_part_writer_stop(s->part_writer, true); /* what was committed last stands in the files, too */
 }
 
 static void journal_stop(struct mqg_store *s)
@@ -234,6 +249,8 @@ static void journal_stop(struct mqg_store *s)
     atomic_store(&s->stopping, true);
     jrn_keeper_stop(s->keeper);
     jrn_committer_stop(s);
+    jrn_part_writer_stop(s->part_writer, false);
+    jrn_part_readers_stop(s->part_readers);
     jrn_readers_stop(s->readers);
 }
 
@@ -263,7 +280,7 @@ const struct mqg_store_ops jrn_ops = {
     .stream_bounds = jrn_stream_bounds,
     .stream_read = jrn_stream_read,
     .stream_wait = jrn_stream_wait,
-    .offset_for_time = jrn_stream_time,
+    .offset_for_time = jrn_part_time,
     .position_get = jrn_position_get,
     .stats = journal_stats,
     .close = journal_close,
@@ -272,6 +289,7 @@ const struct mqg_store_ops jrn_ops = {
     .dump = journal_dump,
     .segments = jrn_account_segments,
     .queue_usage = jrn_account_queue,
+    .stream_stats = jrn_stream_stats,
 };
 
 MQG_MODULE(journal) = {

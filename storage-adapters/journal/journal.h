@@ -109,9 +109,12 @@ struct jrn_settled {
     uint32_t *unused;
 };
 
-struct jrn_streams; /* stream.c */
-struct jrn_readers; /* load.c */
-struct jrn_keeper;  /* keeper.c */
+struct jrn_streams;  /* stream.h */
+struct part_files;   /* part_file.c */
+struct part_writer;  /* part_write.c */
+struct part_readers; /* part_read.c */
+struct jrn_readers;  /* load.c */
+struct jrn_keeper;   /* keeper.c */
 
 /* The committer's own (commit.c). */
 struct jrn_committer {
@@ -164,6 +167,9 @@ struct mqg_store {
 
     struct jrn_keys keys;
     struct jrn_streams *streams;
+    struct part_files *part_files;
+    struct part_writer *part_writer;
+    struct part_readers *part_readers;
     struct jrn_readers *readers;
     struct jrn_keeper *keeper;
 
@@ -259,7 +265,7 @@ void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r);
 /* ---- stream.c ------------------------------------------------------------------------------------------ */
 
 struct jrn_streams *jrn_streams_new(struct mqg_store *s);
-void jrn_streams_free(struct jrn_streams **st);
+void jrn_streams_free(struct mqg_store *s, struct jrn_streams **st);
 /* The chunk is durable: its notes take effect. Committer. */
 void jrn_streams_apply(struct mqg_store *s, const struct jrn_chunk *c);
 bool jrn_stream_gone(struct mqg_store *s, uint64_t partition); /* it was there and was deleted */
@@ -269,9 +275,13 @@ void jrn_streams_found_batch(struct mqg_store *s, struct jrn_seg *seg, uint64_t 
 void jrn_streams_found_def(struct mqg_store *s, const struct jrn_stream_def *d);
 void jrn_streams_found_trim(struct mqg_store *s, uint64_t partition, uint64_t start);
 void jrn_streams_found_cut(struct mqg_store *s, uint64_t partition, uint64_t term, uint64_t end);
-void jrn_streams_found_position(struct mqg_store *s, const struct jrn_position *p);
-/* New cuts become the first chunk of the inbox, so that they stand before anything that is appended. */
-void jrn_streams_found_end(struct mqg_store *s, struct mqg_recover *r, uint64_t term);
+void jrn_streams_found_conf(struct mqg_store *s, const struct jrn_stream_conf *conf);
+void jrn_streams_found_word(struct mqg_store *s, uint8_t type,
+                            struct mqg_slice main); /* POSITION, PRODUCER */
+/* Joins the journal's batches to the partitions' files; tells streams, positions, producers. New cuts become the first chunk
+ * of the inbox, so that they stand before anything that is appended. CORRUPT, IO: *e says what. */
+enum mqg_err jrn_streams_found_end(struct mqg_store *s, struct mqg_recover *r, uint64_t term,
+                                   struct mqg_error *e) MQG_MUST_CHECK;
 
 /* One stored batch that a read wants. */
 struct jrn_batch_ref {
@@ -285,7 +295,7 @@ enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, st
                               size_t max, size_t *n);
 enum mqg_err jrn_stream_bounds(struct mqg_store *s, uint64_t partition, struct mqg_stream_bounds *out);
 void jrn_stream_wait(struct mqg_store *s, uint64_t partition, uint64_t offset);
-void jrn_stream_time(struct mqg_store *s, struct mqg_time_req *req);
+enum mqg_err jrn_stream_stats(struct mqg_store *s, uint64_t partition, struct mqg_stream_stats *out);
 void jrn_position_get(struct mqg_store *s, struct mqg_position_req *req);
 
 /* ---- keeper.c ------------------------------------------------------------------------------------------ */

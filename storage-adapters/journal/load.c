@@ -9,6 +9,7 @@
  * error, never wrong bytes. A segment is pinned while somebody reads in it; pins are taken on the caller's
  * thread, while what is to be read still keeps the segment alive, so the keeper cannot miss them. */
 #include "moved.h"
+#include "part.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -237,6 +238,8 @@ void jrn_load(struct mqg_store *s, struct mqg_load_req *req)
 
 void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r)
 {
+    if (jrn_part_read(s, r))
+        return;
     struct jrn_batch_ref *refs = mqg_xcalloc(LOAD_PICK, sizeof *refs);
     size_t n = 0, bytes = 0;
     r->data = NULL;

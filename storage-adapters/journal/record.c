@@ -248,10 +248,23 @@ enum mqg_err jrn_rec_check(const struct jrn_rec *rec)
 
 const char *jrn_rec_name(uint8_t type)
 {
-    static const char *const names[JRN_REC_TYPES] = {
-        "nop",    "msg",      "dests",    "settle", "count",  "meta",     "batch", "trim",
-        "stream", "position", "producer", "seal",   "qstate", "manifest", "free",  "cut",
-        [JRN_REC_ADOPT] = "adopt",
-        [JRN_REC_STREAM_CONF] = "stream_conf"};
+    static const char *const names[JRN_REC_TYPES] = {"nop",
+                                                     "msg",
+                                                     "dests",
+                                                     "settle",
+                                                     "count",
+                                                     "meta",
+                                                     "batch",
+                                                     "trim",
+                                                     "stream",
+                                                     "position",
+                                                     "producer",
+                                                     "seal",
+                                                     "qstate",
+                                                     "manifest",
+                                                     "free",
+                                                     "cut",
+                                                     [JRN_REC_ADOPT] = "adopt",
+                                                     [JRN_REC_STREAM_CONF] = "stream_conf"};
     return type < JRN_REC_TYPES && names[type] ? names[type] : "unknown";
 }

@@ -432,8 +432,10 @@ static enum mqg_err scan_tell(struct scan *sc)
         return err;
     s->com.term = sc->term + 1;
     jrn_found_tell(sc->found, sc->r);
-    jrn_streams_found_end(s, sc->r, s->com.term);
+    err = jrn_streams_found_end(s, sc->r, s->com.term, sc->e);
     scan_release(sc);
+    if (err != MQG_OK)
+        return err;
     scan_progress(sc, 0, true);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY,
             "store=%s what=done segments=%zu bytes=%llu messages=%llu clean=%s damages=%llu", s->section,

@@ -18,8 +18,11 @@ static void kit_wipe(const char *path)
     int n = scandir(path, &names, NULL, alphasort);
     for (int i = 0; i < n; i++) {
         char file[600];
-        snprintf(file, sizeof file, "%s/%s", path, names[i]->d_name);
-        unlink(file);
+        const char *name = names[i]->d_name;
+        bool self = strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+        snprintf(file, sizeof file, "%s/%s", path, name);
+        if (!self && unlink(file) != 0)
+            kit_wipe(file); /* a folder */
         free(names[i]);
     }
     free(names);

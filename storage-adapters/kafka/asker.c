@@ -53,7 +53,8 @@ void *kfk_asker_run(void *store)
         }
         if (position) {
             position->err = over ? MQG_CLOSED
-                                 : kfk_position_ask(s, position->group, position->partition, &position->offset);
+                                 : kfk_position_ask(s, position->group, position->partition,
+                                                    &position->offset);
             position->done(position);
         }
     }

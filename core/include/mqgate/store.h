@@ -89,11 +89,12 @@ enum mqg_stream_cleanup {
 /* How a partition is kept. What an adapter cannot do it leaves undone (never more is deleted than is said here). A field of 0
  * means the adapter's default, which for both retentions is: for ever. */
 struct mqg_stream_conf {
-    uint32_t cleanup;                                  /* enum mqg_stream_cleanup; 0 = DELETE */
-    uint64_t retention_ms, retention_bytes;            /* DELETE; by the latest time in a file, by bytes of all files */
-    uint64_t segment_bytes, segment_ms;                /* a file ends at this size, or this long after its first batch */
-    uint64_t compact_lag_min_ms, compact_lag_max_ms;   /* COMPACT: not younger than min; not left longer than max */
-    uint64_t tombstone_ms;                             /* COMPACT: how long a record without a value stays */
+    uint32_t cleanup;                       /* enum mqg_stream_cleanup; 0 = DELETE */
+    uint64_t retention_ms, retention_bytes; /* DELETE; by the latest time in a file, by bytes of all files */
+    uint64_t segment_bytes, segment_ms;     /* a file ends at this size, or this long after its first batch */
+    uint64_t compact_lag_min_ms,
+        compact_lag_max_ms; /* COMPACT: not younger than min; not left longer than max */
+    uint64_t tombstone_ms;  /* COMPACT: how long a record without a value stays */
 };
 
 struct mqg_dest {
@@ -157,7 +158,7 @@ struct mqg_store_op {
             int16_t epoch;
             int32_t base_seq, last_seq;
             uint64_t offset; /* MQG_OFFSET_NONE: forgotten */
-        } producer; /* last writer wins per partition and producer */
+        } producer;          /* last writer wins per partition and producer */
         struct {
             uint64_t partition;
             const struct mqg_stream_conf *conf;
@@ -252,8 +253,9 @@ struct mqg_stream_read {
     bool durable_only;  /* up to the high watermark */
     uint32_t lane;
     /* out */
-    enum mqg_err err;     /* NOT_FOUND: before start or beyond end */
-    struct mqg_buf *data; /* whole batches, verbatim; caller unrefs, and never writes: it may be shared. NULL: nothing
+    enum mqg_err err; /* NOT_FOUND: before start or beyond end */
+    struct mqg_buf
+        *data; /* whole batches, verbatim; caller unrefs, and never writes: it may be shared. NULL: nothing
                            * there yet, or, with next_offset > offset, nothing left there (compaction) */
     uint64_t next_offset;
     uint64_t high_watermark, log_start;

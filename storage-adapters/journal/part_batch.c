@@ -1,0 +1,116 @@
+/* part_batch.c - see part_batch.h. Every length is held against what is left before it is used; a batch that passes here has
+ * bounds that fit, whatever its bytes are. */
+#include "part_batch.h"
+
+#include "format.h"
+
+enum {
+    AT_LENGTH = 8,
+    AT_MAGIC = 16,
+    AT_LAST_DELTA = 23,
+    AT_TIME = 27,
+    AT_MAX_TIME = 35,
+    AT_COUNT = 57,
+    BATCH_LENGTH_MIN = PART_BATCH_HEAD - 12,
+    BATCH_LENGTH_MAX = INT32_MAX - 12,
+};
+
+/* A time of -1 means none. */
+static uint64_t batch_time(uint64_t ms)
+{
+    return ms > INT64_MAX ? 0 : ms;
+}
+
+bool jrn_part_batch_head(struct mqg_slice in, struct part_batch *b)
+{
+    if (in.len < PART_BATCH_HEAD || in.ptr[AT_MAGIC] != 2)
+        return false;
+    uint32_t length = mqg_be32(in.ptr + AT_LENGTH), delta = mqg_be32(in.ptr + AT_LAST_DELTA);
+    b->base = mqg_be64(in.ptr);
+    b->count = mqg_be32(in.ptr + AT_COUNT);
+    if (length < BATCH_LENGTH_MIN || length > BATCH_LENGTH_MAX || delta > INT32_MAX || b->count > INT32_MAX ||
+        b->base > INT64_MAX - (uint64_t)delta - 1)
+        return false;
+    b->end = b->base + delta + 1;
+    b->len = length + 12;
+    b->attributes = mqg_be16(in.ptr + PART_BATCH_AT_ATTRIBUTES);
+    b->base_time_ms = batch_time(mqg_be64(in.ptr + AT_TIME));
+    b->max_time_ms = batch_time(mqg_be64(in.ptr + AT_MAX_TIME));
+    return true;
+}
+
+bool jrn_part_batch_sum(const uint8_t *p, const struct part_batch *b)
+{
+    return mqg_be32(p + PART_BATCH_AT_CRC) ==
+           jrn_crc32c(0, p + PART_BATCH_AT_ATTRIBUTES, b->len - PART_BATCH_AT_ATTRIBUTES);
+}
+
+bool jrn_part_batch_take(struct mqg_slice *in, struct part_batch *b)
+{
+    if (!jrn_part_batch_head(*in, b) || b->len > in->len || !jrn_part_batch_sum(in->ptr, b))
+        return false;
+    *in = mqg_slice_of(in->ptr + b->len, in->len - b->len);
+    return true;
+}
+
+/* ---- records ------------------------------------------------------------------------------------------- */
+
+static int64_t record_zigzag(struct mqg_cursor *c)
+{
+    uint64_t v = mqg_cursor_varint(c);
+    return (int64_t)(v >> 1) ^ -(int64_t)(v & 1);
+}
+
+/* A length and as many bytes; -1: none. */
+static bool record_bytes(struct mqg_cursor *c, struct mqg_slice *out)
+{
+    int64_t len = record_zigzag(c);
+    *out = MQG_SLICE_NONE;
+    if (len < -1 || (len > 0 && (uint64_t)len > mqg_cursor_left(c)))
+        mqg_cursor_fail(c);
+    else if (len > 0)
+        *out = mqg_cursor_slice(c, (size_t)len);
+    return len >= 0;
+}
+
+static bool record_headers_fit(struct mqg_cursor *c)
+{
+    struct mqg_slice bytes;
+    int64_t n = record_zigzag(c);
+    if (n < 0 || (uint64_t)n > mqg_cursor_left(c) / 2)
+        return false;
+    for (int64_t i = 0; i < n && !c->failed; i++) {
+        if (!record_bytes(c, &bytes))
+            return false;
+        (void)record_bytes(c, &bytes);
+    }
+    return mqg_cursor_done(c);
+}
+
+bool jrn_part_record_take(struct mqg_slice *in, const struct part_batch *b, struct part_record *out,
+                          bool *bad)
+{
+    *bad = false;
+    if (in->len == 0)
+        return false;
+    *bad = true;
+    struct mqg_cursor all = mqg_cursor_of(*in);
+    int64_t len = record_zigzag(&all);
+    if (all.failed || len < 0 || (uint64_t)len > mqg_cursor_left(&all))
+        return false;
+    size_t whole = in->len - mqg_cursor_left(&all) + (size_t)len;
+    struct mqg_cursor c = mqg_cursor_sub(&all, (size_t)len);
+    struct mqg_slice value;
+    (void)mqg_cursor_u8(&c);
+    int64_t time = record_zigzag(&c), delta = record_zigzag(&c);
+    out->has_key = record_bytes(&c, &out->key);
+    out->has_value = record_bytes(&c, &value);
+    if (delta < 0 || (uint64_t)delta >= b->end - b->base || !record_headers_fit(&c))
+        return false;
+    out->offset = b->base + (uint64_t)delta;
+    out->time_ms = b->attributes & PART_BATCH_LOG_TIME ? b->max_time_ms : b->base_time_ms + (uint64_t)time;
+    out->whole = mqg_slice_of(in->ptr, whole);
+    *in = mqg_slice_of(in->ptr + whole, in->len - whole);
+    *bad = false;
+    return true;
+}

@@ -1,0 +1,474 @@
+/* part_test.c - partitions' files: what goes into them and when, what is read from them, what a restart makes of them. */
+#include "test_kit.h"
+#include "stream.h"
+
+#include "../conformance/batch.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+enum { PART = 0x51 };
+
+static struct mqg_dynbuf part_batch(uint64_t base, uint32_t count, uint32_t bytes, uint64_t time_ms)
+{
+    struct mqg_dynbuf out;
+    struct batch_spec spec = {base, base * 7 + 1, time_ms, count, bytes, false};
+    mqg_dynbuf_init(&out, 64 << 20);
+    batch_build(&out, &spec);
+    return out;
+}
+
+static uint64_t part_submit(struct kit *k, uint32_t lane, uint64_t base, uint32_t count, uint32_t bytes,
+                            uint64_t time_ms)
+{
+    struct mqg_dynbuf batch = part_batch(base, count, bytes, time_ms);
+    struct mqg_slice rope = mqg_dynbuf_view(&batch);
+    struct mqg_store_op op = {.kind = MQG_OP_APPEND,
+                              .append = {PART, base, count, time_ms + count - 1, &rope, 1}};
+    uint64_t ticket = kit_submit(k, lane, &op, 1, MQG_SUBMIT_URGENT);
+    mqg_dynbuf_fini(&batch);
+    return ticket;
+}
+
+static void part_append(struct kit *k, uint64_t base, uint32_t count, uint32_t bytes, uint64_t time_ms)
+{
+    assert_true(kit_wait(k, 0, part_submit(k, 0, base, count, bytes, time_ms)));
+}
+
+static void part_define(struct kit *k, bool exists)
+{
+    struct mqg_store_op op = {.kind = exists ? MQG_OP_STREAM_NEW : MQG_OP_STREAM_DELETE,
+                              .stream = {PART, MQG_SLICE_LIT("topic"), 0}};
+    assert_true(kit_wait(k, 0, kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT)));
+}
+
+static void part_conf(struct kit *k, struct mqg_stream_conf conf)
+{
+    struct mqg_store_op op = {.kind = MQG_OP_STREAM_CONF, .stream_conf = {PART, &conf}};
+    assert_true(kit_wait(k, 0, kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT)));
+}
+
+static void part_did(struct mqg_stream_read *r)
+{
+    atomic_store((_Atomic int *)r->arg, 1);
+}
+
+static struct mqg_stream_read part_read(struct kit *k, uint64_t offset, uint32_t max_bytes)
+{
+    _Atomic int done = 0;
+    struct mqg_stream_read r = {
+        .partition = PART, .offset = offset, .max_bytes = max_bytes, .done = part_did, .arg = &done};
+    jrn_ops.stream_read(k->s, &r);
+    for (int i = 0; i < 200000 && !atomic_load(&done); i++)
+        usleep(100);
+    assert_true(atomic_load(&done));
+    return r;
+}
+
+/* Reads from the offset to the end; every batch must be what part_batch made of its place. */
+static void part_check(struct kit *k, uint64_t offset, uint64_t end, uint32_t max_bytes)
+{
+    while (offset < end) {
+        struct mqg_stream_read r = part_read(k, offset, max_bytes);
+        assert_int_equal(r.err, MQG_OK);
+        assert_non_null(r.data);
+        struct mqg_slice in = mqg_slice_of(r.data->data, r.data->len);
+        struct batch_view b;
+        bool bad = false, first = true;
+        while (batch_next(&in, &b, &bad)) {
+            assert_true(first ? b.base <= offset && b.end > offset : b.base == offset);
+            first = false;
+            offset = b.end;
+        }
+        assert_false(bad);
+        assert_int_equal(offset, r.next_offset);
+        mqg_buf_unref(&r.data);
+    }
+    assert_int_equal(offset, end);
+}
+
+static struct mqg_stream_stats part_stats(struct kit *k)
+{
+    struct mqg_stream_stats st;
+    assert_int_equal(jrn_ops.stream_stats(k->s, PART, &st), MQG_OK);
+    return st;
+}
+
+static bool part_is_filed(struct kit *k, uint64_t upto)
+{
+    pthread_mutex_lock(&k->s->streams->lock);
+    const struct stream_part *p = jrn_stream_find(k->s->streams, PART);
+    bool is = p && p->filed == upto;
+    pthread_mutex_unlock(&k->s->streams->lock);
+    return is;
+}
+
+static bool part_has_rows(struct kit *k, uint64_t n)
+{
+    pthread_mutex_lock(&k->s->streams->lock);
+    const struct stream_part *p = jrn_stream_find(k->s->streams, PART);
+    bool is = p && p->n == n;
+    pthread_mutex_unlock(&k->s->streams->lock);
+    return is;
+}
+
+static bool part_segments_are(struct kit *k, uint64_t n)
+{
+    return part_stats(k).segments == n;
+}
+
+static bool part_starts_at(struct kit *k, uint64_t start)
+{
+    return part_stats(k).bounds.log_start == start;
+}
+
+static bool part_journal_small(struct kit *k, uint64_t segments)
+{
+    return kit_stats(k).segments <= segments;
+}
+
+static void part_path(const struct kit *k, uint64_t base, const char *kind, char out[512])
+{
+    snprintf(out, 512, "%s/streams/%016llx/%020llu.%s", k->path, (unsigned long long)PART,
+             (unsigned long long)base, kind);
+}
+
+static bool part_folder_gone(struct kit *k, uint64_t unused)
+{
+    char path[512];
+    struct stat st;
+    (void)unused;
+    snprintf(path, sizeof path, "%s/streams/%016llx", k->path, (unsigned long long)PART);
+    return stat(path, &st) != 0;
+}
+
+static void part_begin(struct kit *k, const char *name, uint64_t segment_bytes)
+{
+    kit_init(k, name, "1MiB");
+    kit_open(k);
+    part_define(k, true);
+    part_conf(k, (struct mqg_stream_conf){.segment_bytes = segment_bytes});
+}
+
+/* ---- tests ----------------------------------------------------------------------------------------------- */
+
+/* The journal's segments go although nothing was trimmed, and everything is still there, from any offset, before and after
+ * restarts of both kinds. */
+static void part_leaves_the_journal(void **state)
+{
+    struct kit k;
+    (void)state;
+    part_begin(&k, "part", 600000);
+    for (uint64_t i = 0; i < 300; i += 10)
+        part_append(&k, i, 10, 15000, 1000 + i);
+    assert_true(kit_wait_for(part_is_filed, &k, 300));
+    assert_true(kit_wait_for(part_journal_small, &k, 2));
+    for (int life = 0; life < 4; life++) {
+        struct mqg_stream_stats st = part_stats(&k);
+        assert_int_equal(st.bounds.high_watermark, 300);
+        assert_int_equal(st.bounds.log_start, 0);
+        assert_true(st.segments > 5 && st.bytes > 4500000);
+        part_check(&k, 0, 300, 1 << 20);
+        for (uint64_t offset = 0; offset < 300; offset += 7)
+            part_check(&k, offset, 300, 100000);
+        if (life % 2)
+            kit_close(&k);
+        else
+            kit_crash(&k);
+        kit_open(&k);
+    }
+    part_append(&k, 300, 10, 10, 5000);
+    part_check(&k, 250, 310, 1 << 20);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* Small batches: the index is sparse, and the bytes are what the batches are, nothing else. */
+static void part_is_verbatim(void **state)
+{
+    struct kit k;
+    char path[512];
+    size_t len, at = 0;
+    (void)state;
+    part_begin(&k, "verbatim", 0);
+    for (uint64_t i = 0; i < 2000; i++)
+        part_submit(&k, 0, i, 1, 100, 1000 + i);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    assert_true(kit_wait_for(part_is_filed, &k, 2000));
+    for (uint64_t offset = 0; offset < 2000; offset += 37)
+        part_check(&k, offset, offset + 1, 1);
+    part_check(&k, 0, 2000, 5000);
+    part_path(&k, 0, "log", path);
+    uint8_t *log = kit_read(path, &len);
+    for (uint64_t i = 0; i < 2000; i++) {
+        struct mqg_dynbuf batch = part_batch(i, 1, 100, 1000 + i);
+        assert_true(at + batch.len <= len);
+        assert_memory_equal(log + at, batch.ptr, batch.len);
+        at += batch.len;
+        mqg_dynbuf_fini(&batch);
+    }
+    assert_int_equal(at, len);
+    free(log);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+static void part_finds_by_time(void **state)
+{
+    struct kit k;
+    uint64_t offset;
+    (void)state;
+    part_begin(&k, "time", 100000);
+    for (uint64_t i = 0; i < 1000; i += 5)
+        part_append(&k, i, 5, 1000, 10000 + i);
+    for (int life = 0; life < 3; life++) {
+        for (uint64_t t = 0; t < 1000; t += 13) {
+            assert_int_equal(kit_time(&k, PART, 10000 + t, &offset), MQG_OK);
+            assert_int_equal(offset, t / 5 * 5);
+        }
+        assert_int_equal(kit_time(&k, PART, 1, &offset), MQG_OK);
+        assert_int_equal(offset, 0);
+        assert_int_equal(kit_time(&k, PART, 99999, &offset), MQG_OK);
+        assert_int_equal(offset, 1000);
+        if (life)
+            kit_crash(&k);
+        else
+            kit_close(&k);
+        kit_open(&k);
+    }
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+static void part_trims_and_goes(void **state)
+{
+    struct kit k;
+    struct mqg_store_op trim = {.kind = MQG_OP_TRIM, .trim = {PART, 155}};
+    (void)state;
+    part_begin(&k, "ptrim", 100000);
+    for (uint64_t i = 0; i < 200; i += 10)
+        part_append(&k, i, 10, 5000, i);
+    assert_true(kit_wait_for(part_segments_are, &k, 20));
+    assert_true(kit_wait(&k, 0, kit_submit(&k, 0, &trim, 1, MQG_SUBMIT_URGENT)));
+    assert_true(kit_wait_for(part_segments_are, &k, 5));
+    part_check(&k, 155, 200, 1 << 20);
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(part_stats(&k).segments, 5);
+    part_check(&k, 155, 200, 1 << 20);
+    trim.trim.start_offset = 200;
+    assert_true(kit_wait(&k, 0, kit_submit(&k, 0, &trim, 1, MQG_SUBMIT_URGENT)));
+    assert_true(kit_wait_for(part_segments_are, &k, 0));
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(part_stats(&k).bounds.high_watermark, 200);
+    part_append(&k, 200, 10, 10, 1);
+    part_check(&k, 200, 210, 1 << 20);
+    part_define(&k, false);
+    assert_true(kit_wait_for(part_folder_gone, &k, 0));
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+static void part_keeps_what_retention_says(void **state)
+{
+    struct kit k;
+    uint64_t now_ms = mqg_clock_now().wall_us / 1000;
+    (void)state;
+    part_begin(&k, "retain", 100000);
+    for (uint64_t i = 0; i < 100; i += 10)
+        part_append(&k, i, 10, 9000, i < 50 ? now_ms - 3600000 : now_ms);
+    assert_true(kit_wait_for(part_segments_are, &k, 10));
+    part_conf(&k, (struct mqg_stream_conf){.segment_bytes = 100000, .retention_ms = 1800000});
+    assert_true(kit_wait_for(part_starts_at, &k, 50));
+    assert_true(kit_wait_for(part_segments_are, &k, 5));
+    kit_crash(&k);
+    kit_open(&k);
+    assert_true(part_starts_at(&k, 50));
+    part_conf(&k, (struct mqg_stream_conf){.segment_bytes = 100000, .retention_bytes = 150000});
+    assert_true(kit_wait_for(part_starts_at, &k, 80));
+    assert_true(kit_wait_for(part_segments_are, &k, 2));
+    kit_close(&k);
+    kit_open(&k); /* the settings last */
+    for (uint64_t i = 100; i < 130; i += 10)
+        part_append(&k, i, 10, 9000, now_ms);
+    assert_true(kit_wait_for(part_starts_at, &k, 110));
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* What was filed and not synced may be anything after a power cut: the journal has it. */
+static void part_torn_end_is_written_again(void **state)
+{
+    struct kit k;
+    char path[512];
+    (void)state;
+    part_begin(&k, "torn", 0);
+    for (uint64_t i = 0; i < 100; i += 10)
+        part_append(&k, i, 10, 100, i);
+    assert_true(kit_wait_for(part_is_filed, &k, 100));
+    kit_crash(&k);
+    part_path(&k, 0, "log", path);
+    size_t len;
+    uint8_t *log = kit_read(path, &len);
+    for (size_t cut = 0; cut < len; cut += 777) {
+        for (int how = 0; how < 3; how++) {
+            uint8_t *torn = mqg_xmalloc(len);
+            memcpy(torn, log, len);
+            if (how == 1)
+                memset(torn + cut, 0, len - cut);
+            else if (how == 2)
+                torn[cut] ^= 0x40;
+            kit_write(path, torn, how == 0 ? cut : len);
+            free(torn);
+            kit_open(&k);
+            part_check(&k, 0, 100, 1 << 20);
+            kit_crash(&k);
+            part_path(&k, 0, "idx", path);
+            unlink(path);
+            part_path(&k, 0, "log", path);
+        }
+    }
+    free(log);
+    kit_fini(&k);
+}
+
+/* What had been synced, and left the journal, is damage when it does not check. */
+static void part_damage_is_refused(void **state)
+{
+    struct kit k;
+    char path[512];
+    size_t len;
+    (void)state;
+    part_begin(&k, "pdamage", 64 << 20);
+    for (uint64_t i = 0; i < 100; i += 10)
+        part_append(&k, i, 10, 15000, i);
+    assert_true(kit_wait_for(part_is_filed, &k, 100));
+    assert_true(kit_wait_for(part_journal_small, &k, 1));
+    kit_close(&k);
+    part_path(&k, 0, "log", path);
+    uint8_t *log = kit_read(path, &len);
+    kit_write(path, log, 200000);
+    assert_int_equal(kit_try(&k), MQG_CORRUPT);
+    assert_non_null(strstr(k.error.text, ".log"));
+    kit_set(&k, "on_corruption=continue");
+    kit_open(&k);
+    assert_int_equal(part_stats(&k).bounds.high_watermark, 10);
+    part_check(&k, 0, 10, 1 << 20);
+    kit_close(&k);
+    log[70000] ^= 1; /* in the middle: found when it is read */
+    kit_write(path, log, len);
+    part_path(&k, 0, "idx", path);
+    kit_fini(&k);
+    free(log);
+}
+
+static void part_read_checks(void **state)
+{
+    struct kit k;
+    char path[512];
+    size_t len;
+    (void)state;
+    part_begin(&k, "flipped", 100000);
+    for (uint64_t i = 0; i < 50; i += 10)
+        part_append(&k, i, 10, 9000, i);
+    assert_true(kit_wait_for(part_is_filed, &k, 50));
+    kit_close(&k);
+    part_path(&k, 10, "log", path);
+    uint8_t *log = kit_read(path, &len);
+    log[40000] ^= 1;
+    kit_write(path, log, len);
+    kit_open(&k);
+    part_check(&k, 0, 10, 1 << 20);
+    struct mqg_stream_read r = part_read(&k, 10, 1 << 20);
+    assert_true(r.err == MQG_CORRUPT && r.data == NULL);
+    part_check(&k, 20, 50, 1 << 20);
+    log[40000] ^= 1;
+    log[7] ^= 1; /* the base offset, which no sum covers */
+    kit_write(path, log, len);
+    r = part_read(&k, 12, 1 << 20);
+    assert_true(r.err == MQG_CORRUPT && r.data == NULL);
+    free(log);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* More files than may be open. */
+static void part_many_files(void **state)
+{
+    struct kit k;
+    (void)state;
+    part_begin(&k, "many", 4096);
+    for (uint64_t i = 0; i < 600; i++)
+        part_submit(&k, 0, i, 1, 4000, i);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    assert_true(kit_wait_for(part_is_filed, &k, 600));
+    assert_true(part_stats(&k).segments > 290);
+    part_check(&k, 0, 600, 10000);
+    kit_crash(&k);
+    kit_open(&k);
+    part_check(&k, 0, 600, 10000);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* Bytes that are no batches stay in the journal, and are read all the same. */
+static void part_opaque_stays(void **state)
+{
+    struct kit k;
+    struct mqg_slice rope = MQG_SLICE_LIT(
+        "these bytes are not a record batch at all, but somebody appended them");
+    struct mqg_store_op op = {.kind = MQG_OP_APPEND, .append = {PART, 20, 5, 1, &rope, 1}};
+    (void)state;
+    part_begin(&k, "opaque", 0);
+    part_append(&k, 0, 20, 100, 1);
+    assert_true(kit_wait(&k, 0, kit_submit(&k, 0, &op, 1, MQG_SUBMIT_URGENT)));
+    part_append(&k, 25, 5, 100, 1);
+    assert_true(kit_wait_for(part_is_filed, &k, 20));
+    for (int life = 0; life < 3; life++) {
+        struct mqg_stream_read r = part_read(&k, 22, 1);
+        assert_int_equal(r.err, MQG_OK);
+        assert_true(mqg_slice_eq(mqg_slice_of(r.data->data, r.data->len), rope));
+        mqg_buf_unref(&r.data);
+        part_check(&k, 0, 20, 100);
+        part_check(&k, 25, 30, 100);
+        kit_close(&k);
+        kit_open(&k);
+    }
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* A clean stop syncs: at the next start nothing is read from the journal again. */
+static void part_clean_stop_syncs(void **state)
+{
+    struct kit k;
+    (void)state;
+    part_begin(&k, "clean", 0);
+    for (uint64_t i = 0; i < 100; i += 10)
+        part_append(&k, i, 10, 100, i);
+    kit_close(&k);
+    kit_open(&k);
+    assert_true(part_is_filed(&k, 100) && part_has_rows(&k, 0));
+    part_check(&k, 0, 100, 1000);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(part_leaves_the_journal),
+        cmocka_unit_test(part_is_verbatim),
+        cmocka_unit_test(part_finds_by_time),
+        cmocka_unit_test(part_trims_and_goes),
+        cmocka_unit_test(part_keeps_what_retention_says),
+        cmocka_unit_test(part_torn_end_is_written_again),
+        cmocka_unit_test(part_damage_is_refused),
+        cmocka_unit_test(part_read_checks),
+        cmocka_unit_test(part_many_files),
+        cmocka_unit_test(part_opaque_stays),
+        cmocka_unit_test(part_clean_stop_syncs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
