@@ -456,7 +456,8 @@ struct disk *disk_new(void)
                             .space = disk_space,
                             .mkdir = disk_mkdir,
                             .list = disk_list,
-                            .willneed = disk_willneed};
+                            .willneed = disk_willneed,
+                            .rmdir = disk_table_unlink};
     pthread_mutex_init(&d->lock, NULL);
     return d;
 }

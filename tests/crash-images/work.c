@@ -276,6 +276,11 @@ static void work_part_new(struct work *w)
     struct mqg_store_op *op = work_op(w, MQG_OP_STREAM_NEW);
     op->stream.partition = p->id;
     op->stream.name = MQG_SLICE_LIT("topic");
+    /* small files: the partitions' end and begin all the time, too */
+    static const struct mqg_stream_conf conf = {.segment_bytes = 12000};
+    op = work_op(w, MQG_OP_STREAM_CONF);
+    op->stream_conf.partition = p->id;
+    op->stream_conf.conf = &conf;
 }
 
 static void work_append(struct work *w, struct led_part *p)
