@@ -271,9 +271,12 @@ struct death_load {
 static void death_load_arrived(struct mqg_task *task)
 {
     struct death_load *l = MQG_CONTAINER_OF(task, struct death_load, task);
+    bool stored = l->dead->stored;
+    if (!stored) /* it had been put aside */
+        mqg_extent_give(l->item.extent, 1);
     if (l->item.msg) {
         l->dead->msg = l->item.msg;
-        l->dead->msg->extent = l->item.extent;
+        l->dead->msg->extent = stored ? l->item.extent : NULL;
         deadletter_publish(publisher_self(), l->queue, l->dead);
     } else {
         mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION,
@@ -301,7 +304,8 @@ static void death_load(struct publisher *p, struct mqg_queue *q, struct dead *de
     l->worker = p->worker;
     l->queue = mqg_queue_ref(q);
     l->dead = dead;
-    q->storage->ops->load(q->storage->store, &l->req);
+    struct mqg_storage *s = queue_load_storage(q);
+    s->ops->load(s->store, &l->req);
 }
 
 void deadletter_publish(struct publisher *p, struct mqg_queue *q, struct dead *dead)
@@ -316,7 +320,7 @@ void deadletter_publish(struct publisher *p, struct mqg_queue *q, struct dead *d
     else
         death_lost(&d);
     if (dead->stored)
-        publish_settled(p, &q->slots[p->worker->index], dead->qseq, dead->extent);
+        publish_settled(p, queue_slot(q, p->worker), dead->qseq, dead->extent);
     mqg_msg_unref(&dead->msg);
     free(dead);
 }

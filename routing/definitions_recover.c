@@ -217,13 +217,34 @@ void mqg_routing_recovered_meta(void)
 
 /* ---- messages ------------------------------------------------------------------------------------------ */
 
+static struct mqg_queue *recover_queue_of(uint64_t queue_id)
+{
+    if (recover_last == NULL || mqg_queue_id(recover_last) != queue_id)
+        recover_last = topology_queue_by_id(queue_id);
+    return recover_last;
+}
+
+bool mqg_routing_spans_wanted(uint64_t queue_id)
+{
+    struct mqg_queue *q = topology_queue_by_id(queue_id);
+    return q != NULL && queue_recover_spans(q);
+}
+
+bool mqg_routing_recover_span(uint64_t queue_id, uint64_t first, uint64_t last, uint64_t count,
+                              uint64_t body_bytes)
+{
+    struct mqg_queue *q = recover_queue_of(queue_id);
+    if (q == NULL)
+        return false;
+    queue_recover_span(q, first, last, count, body_bytes);
+    return true;
+}
+
 bool mqg_routing_recover_message(uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent, uint32_t off,
                                  uint32_t len, const struct mqg_stored *head, uint32_t delivery_count,
                                  uint32_t acquired_count)
 {
-    if (recover_last == NULL || mqg_queue_id(recover_last) != queue_id)
-        recover_last = topology_queue_by_id(queue_id);
-    if (recover_last == NULL)
+    if (recover_queue_of(queue_id) == NULL)
         return false;
     queue_recover(recover_last, qseq, extent, off, len, head, delivery_count, acquired_count > 0);
     return true;
@@ -281,8 +302,8 @@ void mqg_routing_recovered(bool unclean)
 
 enum mqg_err mqg_routing_init(const struct mqg_conf *conf, struct mqg_error *e)
 {
-    (void)conf; /* nothing to set yet */
     (void)e;
+    queue_limits(conf);
     publish_init();
     return MQG_OK;
 }

@@ -82,7 +82,7 @@ static void *publisher_room(void *array, uint32_t n, uint32_t *cap, size_t size)
 
 static void publish_put(struct publisher *p, struct mqg_queue *q, uint32_t item, uint32_t dest)
 {
-    struct queue_slot *slot = &q->slots[p->worker->index];
+    struct queue_slot *slot = queue_slot(q, p->worker);
     p->puts = publisher_room(p->puts, p->nputs, &p->puts_cap, sizeof(*p->puts));
     p->puts[p->nputs] = (struct put){item, dest, PUT_NONE};
     if (slot->put_head == PUT_NONE) {
@@ -333,8 +333,11 @@ static uint64_t publish_slot(struct publisher *p, struct queue_slot *slot)
     queue_dispatch(&w);
     if (was_empty && q->ready > 0)
         queue_arm(q);
-    if (q->storage)
+    if (q->storage) {
         queue_page_out(q);
+        queue_span_forget(q);
+    }
+    queue_put_aside(&w);
     queue_unlock(&w);
     mqg_queue_unref(&q);
     return taken;
@@ -593,6 +596,8 @@ static bool phase_store(struct mqg_worker *w)
 static void publisher_start(struct mqg_worker *w)
 {
     publisher_tls = w->routing;
+    if (w->index == 0)
+        queue_memory_watch();
 }
 
 static void publisher_stop(struct mqg_worker *w)

@@ -33,10 +33,18 @@ static void queue_copy_def(struct mqg_queue *q, const struct mqg_queue_def *d, c
     q->opts.dlk = queue_arg(q, "x-dead-letter-routing-key");
 }
 
+struct queue_slot *queue_slot_make(struct mqg_queue *q, uint32_t worker)
+{
+    struct queue_slot *slot = mqg_xmalloc(sizeof(*slot));
+    *slot = (struct queue_slot){q, NULL, NULL, PUT_NONE, PUT_NONE, PUT_NONE, PUT_NONE};
+    q->slots[worker] = slot;
+    return slot;
+}
+
 struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_queue_def *d,
                             const struct queue_opts *opts, struct mqg_storage *storage)
 {
-    struct mqg_queue *q = mqg_xcalloc(1, sizeof(*q));
+    struct mqg_queue *q = mqg_xcalloc(1, sizeof(*q) + mqg_worker_count() * sizeof(q->slots[0]));
     q->magic = QUEUE_MAGIC;
     atomic_init(&q->refs, 1);
     q->id = id;
@@ -46,9 +54,6 @@ struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_q
     q->born_ms = mqg_clock_now().mono_ms;
     q->last_used_ms = q->born_ms;
     q->home = (uint32_t)(id % mqg_worker_count());
-    q->slots = mqg_xcalloc(mqg_worker_count(), sizeof(*q->slots));
-    for (uint32_t i = 0; i < mqg_worker_count(); i++)
-        q->slots[i] = (struct queue_slot){q, NULL, NULL, PUT_NONE, PUT_NONE, PUT_NONE, PUT_NONE};
     pthread_mutex_init(&q->lock, NULL);
     q->next_qseq = publish_qseq_base();
     q->nfifos = opts->max_priority ? opts->max_priority + 1u : 1u;
@@ -76,6 +81,8 @@ static void queue_let_go(struct fifo *f)
     for (; (e = fifo_next_live(f, &pos)) != NULL; pos++)
         if (!(e->flags & ENTRY_PAGED))
             mqg_msg_unref(&e->msg);
+        else if (!(e->flags & ENTRY_STORED))
+            mqg_extent_give(e->extent, 1);
     fifo_fini(f);
 }
 
@@ -87,7 +94,13 @@ static void queue_free(struct mqg_queue *q)
     if (q->stream)
         stream_free(&q->stream);
     free(q->fifos);
-    free(q->slots);
+    for (uint32_t i = 0; i < mqg_worker_count(); i++)
+        free(q->slots[i]);
+    while (q->doomed) {
+        struct doomed *d = q->doomed;
+        q->doomed = d->next;
+        free(d);
+    }
     pthread_mutex_destroy(&q->lock);
     free(q->args);
     free(q->name);
@@ -120,6 +133,8 @@ void queue_lock(struct mqg_queue *q, struct queue_work *w)
     w->dead_tail = &w->dead;
     w->over = false;
     w->load = NULL;
+    w->spans = NULL;
+    w->aside = NULL;
     pthread_mutex_lock(&q->lock);
 }
 
@@ -157,6 +172,10 @@ void queue_unlock(struct queue_work *w)
     work_schedule(w);
     if (w->load)
         queue_load_submit(w);
+    if (w->spans)
+        queue_span_submit(w);
+    if (w->aside)
+        queue_aside_submit(w);
     while (w->dead) {
         struct dead *d = w->dead;
         w->dead = d->next;
@@ -266,10 +285,12 @@ void queue_drop(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry 
     queue_uncount(q, e);
     if (e->flags & ENTRY_STORED) {
         struct mqg_extent *x = e->flags & ENTRY_PAGED ? e->extent : e->msg->extent;
-        publish_settled(w->pub, &q->slots[w->pub->worker->index], fifo_qseq(f, pos), x);
+        publish_settled(w->pub, queue_slot(q, w->pub->worker), fifo_qseq(f, pos), x);
     }
     if (!(e->flags & ENTRY_PAGED))
         mqg_msg_unref(&e->msg);
+    else if (!(e->flags & ENTRY_STORED))
+        mqg_extent_give(e->extent, 1);
     fifo_free(f, e, pos);
 }
 
@@ -305,6 +326,7 @@ uint64_t queue_purge(struct mqg_queue *q)
     struct queue_work w;
     queue_lock(q, &w);
     uint64_t n = q->ready;
+    queue_span_doom_all(&w);
     for (uint32_t prio = 0; prio < q->nfifos; prio++) {
         uint64_t pos;
         struct entry *e;
@@ -379,6 +401,7 @@ enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint6
     }
     *messages = q->stream ? stream_messages(q->stream) : q->ready;
     q->ended = true;
+    queue_span_doom_all(&w);
     queue_disarm(q);
     struct mqg_sub *s;
     TAILQ_FOREACH (s, &q->subs, all) {

@@ -47,6 +47,9 @@ enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint6
  * any lock; implemented in definitions.c; does nothing when it is gone already. */
 void definitions_queue_over(struct mqg_queue *q, const char *why);
 
+/* At the start: what queues may keep in memory ([limits]). */
+void queue_limits(const struct mqg_conf *conf);
+
 /* At the end of the process, after the workers have stopped: an armed timer lets go of the queue. */
 void queue_timer_drop(struct mqg_queue *q);
 
@@ -74,6 +77,9 @@ bool queue_consumers(struct mqg_queue *q, bool (*visit)(void *arg, const struct 
 /* Recovery, main thread, in qseq order; then once queue_recovered. */
 void queue_recover(struct mqg_queue *q, uint64_t qseq, struct mqg_extent *extent, uint32_t off, uint32_t len,
                    const struct mqg_stored *head, uint32_t delivery_count, bool redelivered);
+/* Instead of them: entries that the store keeps to itself (mqg_recover.span), if it may. */
+bool queue_recover_spans(const struct mqg_queue *q);
+void queue_recover_span(struct mqg_queue *q, uint64_t first, uint64_t last, uint64_t count, uint64_t bytes);
 /* All of its messages are there; after an unclean stop they count as redelivered. */
 void queue_recovered(struct mqg_queue *q, bool unclean);
 size_t queue_live_ranges(struct mqg_queue *q, struct mqg_range *ranges, size_t max, uint64_t *upto);

@@ -120,11 +120,10 @@ static struct entry *queue_next_entry(struct queue_work *w, uint32_t *prio, uint
 {
     struct mqg_queue *q = w->queue;
     for (uint32_t i = q->nfifos; i-- > 0;) {
-        struct entry *e = fifo_head(&q->fifos[i], pos);
-        while (e && (e->flags & ENTRY_BROKEN)) {
-            ++*pos;
-            e = fifo_next_ready(&q->fifos[i], pos);
-        }
+        bool waits;
+        struct entry *e = queue_head_good(w, i, pos, &waits);
+        if (waits)
+            return NULL;
         if (!e)
             continue;
         *prio = i;

@@ -25,8 +25,9 @@ void queue_expire(struct queue_work *w)
     uint32_t now = queue_now(q, w->pub->worker->now.mono_ms);
     for (uint32_t prio = 0; prio < q->nfifos; prio++) {
         uint64_t pos, n = 0;
+        bool waits;
         struct entry *e;
-        while ((e = fifo_head(&q->fifos[prio], &pos)) != NULL && entry_over(e, now)) {
+        while ((e = queue_head(w, prio, &pos, &waits)) != NULL && entry_over(e, now)) {
             queue_die(w, prio, pos, e, "expired");
             n++;
         }
@@ -43,9 +44,10 @@ void queue_overflow(struct queue_work *w)
     uint32_t prio = q->nfifos - 1; /* the head of the queue: its highest priority */
     while (q->ready > q->opts.max_length || q->ready_bytes > q->opts.max_bytes) {
         uint64_t pos;
-        struct entry *e = fifo_head(&q->fifos[prio], &pos);
+        bool waits;
+        struct entry *e = queue_head(w, prio, &pos, &waits);
         if (!e) {
-            if (prio-- == 0)
+            if (waits || prio-- == 0)
                 return;
             continue;
         }
@@ -67,6 +69,8 @@ static uint64_t queue_next_due(struct mqg_queue *q)
         struct entry *e = fifo_head(&q->fifos[prio], &pos);
         if (e && e->due && q->born_ms + e->due < due)
             due = q->born_ms + e->due;
+        if (!e && q->fifos[prio].spans && !q->span_read && q->opts.ttl_ms != UINT64_MAX)
+            due = q->born_ms; /* who looks finds that it must be read */
     }
     if (q->opts.expires_ms != UINT64_MAX && q->nsubs == 0 && q->last_used_ms + q->opts.expires_ms < due)
         due = q->last_used_ms + q->opts.expires_ms;

@@ -68,8 +68,7 @@ struct mqg_queue {
     struct mqg_storage *storage; /* NULL: nothing is stored */
     struct mqg_stream *stream;   /* NULL: a queue */
     uint64_t born_ms;
-    uint32_t home;            /* the worker that runs its timers */
-    struct queue_slot *slots; /* one per worker */
+    uint32_t home; /* the worker that runs its timers */
 
     pthread_mutex_t lock;
     /* under the lock */
@@ -86,13 +85,29 @@ struct mqg_queue {
     uint32_t loads;                    /* read-aheads under way */
     struct mqg_get *gets, **gets_tail; /* waiting for a body */
     uint64_t page_scan;
+    uint64_t span_cursor;        /* entries before it were looked at for a span */
+    struct span_read *span_read; /* of the first span, under way */
+    struct fifo_span span_left;  /* of a span that was purged meanwhile */
+    struct doomed *doomed;
+    uint64_t aside_scan, aside_again_ms;
+    bool aside_busy; /* a request is under way */
     uint64_t last_used_ms;
     uint64_t armed_ms; /* what the home worker's timer stands at; 0: not armed */
     /* the home worker's */
     struct mqg_timer timer;
     struct mqg_task timer_task;
     _Atomic bool timer_posted;
+    struct queue_slot *slots[]; /* one per worker, made by it when it first needs it */
 };
+
+struct queue_slot *queue_slot_make(struct mqg_queue *q, uint32_t worker);
+
+/* The calling worker's. */
+static inline struct queue_slot *queue_slot(struct mqg_queue *q, const struct mqg_worker *w)
+{
+    struct queue_slot *slot = q->slots[w->index];
+    return MQG_LIKELY(slot != NULL) ? slot : queue_slot_make(q, w->index);
+}
 
 /* Collected under the lock, done after it. */
 struct queue_work {
@@ -101,8 +116,10 @@ struct queue_work {
     struct mqg_sub *wake[16]; /* subscriptions to schedule; more are scheduled under the lock */
     uint32_t nwake;
     struct dead *dead, **dead_tail;
-    struct load *load; /* a read-ahead to ask for */
-    bool over;         /* last consumer of an auto-delete queue is gone */
+    struct load *load;           /* a read-ahead to ask for */
+    struct mqg_index_req *spans; /* likewise, entries */
+    struct mqg_scratch_req *aside;
+    bool over; /* last consumer of an auto-delete queue is gone */
     const char *over_why;
 };
 
@@ -116,6 +133,12 @@ struct dead {
     uint32_t off, len;
     uint64_t qseq;
     bool stored;
+};
+
+/* Entries that are counted off and have still to be settled. */
+struct doomed {
+    struct doomed *next;
+    struct fifo_span span;
 };
 
 /* Takes the lock and prepares w; queue_unlock does what was collected. */
@@ -165,6 +188,30 @@ bool queue_load_ahead(struct queue_work *w, uint32_t prio, uint64_t pos);
 void queue_load_submit(struct queue_work *w); /* after the lock was given back */
 void queue_page_out(struct mqg_queue *q);
 void queue_serve_gets(struct queue_work *w);
+
+/* queue_span.c, under the lock */
+uint32_t queue_span_kept(void); /* what it is now */
+bool queue_span_able(const struct mqg_queue *q);
+/* The lowest ready entry. NULL: there is none, or (*waits) it is being read; then what needs it is done when it has come. */
+struct entry *queue_head(struct queue_work *w, uint32_t prio, uint64_t *pos, bool *waits);
+struct entry *queue_head_good(struct queue_work *w, uint32_t prio, uint64_t *pos,
+                              bool *waits);  /* none that is broken */
+void queue_span_forget(struct mqg_queue *q); /* hands the middle of a long index to the store */
+void queue_span_doom_all(struct queue_work *w);
+void queue_span_submit(struct queue_work *w); /* after the lock was given back */
+
+/* queue_aside.c */
+bool queue_memory_low(void);                                       /* message memory is worth saving */
+bool queue_memory_short(void);                                     /* publishers will be blocked soon */
+struct mqg_storage *queue_load_storage(const struct mqg_queue *q); /* where its paged bodies are */
+void queue_put_aside(struct queue_work *w);    /* under the lock: transient messages far from the head */
+void queue_aside_submit(struct queue_work *w); /* after the lock was given back */
+void queue_memory_limit(const struct mqg_conf *conf);
+void queue_memory_watch(void); /* on one worker, at its start */
+
+/* queue_recover.c: due time of an entry of which only the store's record is known. */
+uint32_t queue_due_again(const struct mqg_queue *q, uint8_t flags, uint64_t ttl_ms, uint64_t append_us,
+                         uint64_t now_us);
 
 /* queue_settle.c */
 void queue_gets_fail(struct mqg_queue *q); /* the queue is over: waiting gets find it empty */

@@ -10,10 +10,10 @@
 
 #include <mqgate/obs.h>
 
-#define QUEUE_PAGE_KEEP      8192u /* entries next to the head that stay in memory */
-#define QUEUE_PAGE_KEEP_LOW  256u  /* the same when much of the node's message memory is used */
-#define QUEUE_PAGE_LOW_BYTES (64 << 20)
-#define QUEUE_PAGE_SLICE     4096u /* entries looked at per call */
+#define QUEUE_PAGE_KEEP       8192u /* entries next to the head that stay in memory */
+#define QUEUE_PAGE_KEEP_LOW   256u  /* the same when much of the node's message memory is used */
+#define QUEUE_PAGE_KEEP_SHORT 16u   /* and when publishers will soon be blocked */
+#define QUEUE_PAGE_SLICE      4096u /* entries looked at per call */
 
 struct load {
     struct mqg_load_req req;
@@ -41,11 +41,14 @@ static void load_attach(struct mqg_queue *q, uint64_t handle, struct mqg_load *i
                 mqg_logq(q->def.name), mqg_err_name(item->err));
         return;
     }
-    item->msg->extent = item->extent;
+    bool stored = (e->flags & ENTRY_STORED) != 0;
+    item->msg->extent = stored ? item->extent : NULL;
     item->msg->extent_off = item->off;
     e->msg = item->msg; /* e->extent shares its place */
     e->flags &= (uint8_t)~ENTRY_PAGED;
     q->in_memory++;
+    if (!stored) /* it was put aside, and is back */
+        mqg_extent_give(item->extent, 1);
 }
 
 static void load_arrived(struct mqg_task *task)
@@ -97,6 +100,8 @@ bool queue_load_ahead(struct queue_work *w, uint32_t prio, uint64_t pos)
         return true;
     if (e->flags & ENTRY_LOADING)
         return false;
+    if (w->load) /* looked at again when that has come */
+        return false;
     struct load *l = mqg_xcalloc(1, sizeof(*l));
     l->worker = w->pub->worker;
     l->queue = mqg_queue_ref(q);
@@ -106,7 +111,6 @@ bool queue_load_ahead(struct queue_work *w, uint32_t prio, uint64_t pos)
     l->req.done = load_done;
     load_collect(q, l, prio, pos);
     q->loads++;
-    MQG_ASSERT(w->load == NULL);
     w->load = l; /* asked for when the lock is given back */
     return false;
 }
@@ -115,13 +119,17 @@ void queue_load_submit(struct queue_work *w)
 {
     struct load *l = w->load;
     w->load = NULL;
-    struct mqg_storage *s = l->queue->storage;
+    struct mqg_storage *s = queue_load_storage(l->queue);
     s->ops->load(s->store, &l->req);
 }
 
 void queue_page_out(struct mqg_queue *q)
 {
-    uint32_t keep = mqg_msg_memory_used() > QUEUE_PAGE_LOW_BYTES ? QUEUE_PAGE_KEEP_LOW : QUEUE_PAGE_KEEP;
+    uint32_t keep = queue_memory_low() ? QUEUE_PAGE_KEEP_LOW : QUEUE_PAGE_KEEP;
+    if (queue_memory_short())
+        keep = QUEUE_PAGE_KEEP_SHORT;
+    if (keep > queue_span_kept() / 4)
+        keep = queue_span_kept() / 4;
     if (q->nfifos != 1 || q->in_memory < 2 * keep)
         return;
     struct fifo *f = &q->fifos[0];
@@ -129,8 +137,8 @@ void queue_page_out(struct mqg_queue *q)
     if (q->page_scan > pos)
         pos = q->page_scan;
     struct entry *e;
-    for (uint32_t n = 0; n < QUEUE_PAGE_SLICE && (e = fifo_next_ready(f, &pos)) != NULL; n++, pos++) {
-        if ((e->flags & (ENTRY_STORED | ENTRY_PAGED)) != ENTRY_STORED)
+    for (uint32_t n = 0; n < QUEUE_PAGE_SLICE && (e = fifo_next_live(f, &pos)) != NULL; n++, pos++) {
+        if (e->state != ENTRY_READY || (e->flags & (ENTRY_STORED | ENTRY_PAGED)) != ENTRY_STORED)
             continue;
         struct mqg_extent *x = e->msg->extent;
         if (atomic_load_explicit(&x->place, memory_order_acquire) == MQG_PLACE_NONE)

@@ -99,11 +99,10 @@ static bool queue_get_head(struct queue_work *w, struct mqg_get *g)
     queue_expire(w);
     for (uint32_t prio = q->nfifos; prio-- > 0;) {
         uint64_t pos;
-        struct entry *e = fifo_head(&q->fifos[prio], &pos);
-        while (e && (e->flags & ENTRY_BROKEN)) {
-            pos++;
-            e = fifo_next_ready(&q->fifos[prio], &pos);
-        }
+        bool waits;
+        struct entry *e = queue_head_good(w, prio, &pos, &waits);
+        if (waits)
+            return false;
         if (!e)
             continue;
         if ((e->flags & ENTRY_PAGED) && !queue_load_ahead(w, prio, pos))

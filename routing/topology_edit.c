@@ -250,6 +250,14 @@ struct mqg_queue *topology_queue_by_id(uint64_t id)
     return mqg_pmap_get(topology_ids_now(), mqg_slice_of(&id, sizeof id));
 }
 
+void topology_queues_each(bool (*visit)(void *arg, struct mqg_queue *q), void *arg)
+{
+    struct mqg_pmap_cursor c;
+    for (mqg_pmap_cursor_init(&c, topology_ids_now()); mqg_pmap_cursor_next(&c);)
+        if (!visit(arg, c.value))
+            return;
+}
+
 void topology_fini(void)
 {
     mqg_pmap_free(topology_ids_now(), NULL);

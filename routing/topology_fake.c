@@ -215,6 +215,20 @@ void queue_recovered(struct mqg_queue *q, bool unclean)
     (void)unclean;
     MQG_CHECK(q, FAKE_QUEUE_MAGIC);
 }
+bool queue_recover_spans(const struct mqg_queue *q)
+{
+    MQG_CHECK(q, FAKE_QUEUE_MAGIC);
+    return queue_durable(q);
+}
+void queue_recover_span(struct mqg_queue *q, uint64_t first, uint64_t last, uint64_t count, uint64_t bytes)
+{
+    (void)first, (void)last, (void)bytes;
+    q->recovered += (unsigned)count;
+}
+void queue_limits(const struct mqg_conf *conf)
+{
+    (void)conf;
+}
 size_t queue_live_ranges(struct mqg_queue *q, struct mqg_range *ranges, size_t max, uint64_t *upto)
 {
     (void)ranges, (void)max;

@@ -64,6 +64,8 @@ const struct mqg_conf_row mqg_core_rows[] = {
 
     {"limits", "memory", MQG_CONF_SIZE, "0", 0, INT64_MAX, NULL,
      "bytes of messages in memory above which publishers are blocked; 0 is 40 percent of the machine's"},
+    {"limits", "queue_index", MQG_CONF_INT, "131072", 256, 1 << 30, NULL,
+     "messages of a durable queue whose place is kept in memory; those in between are left to the store"},
     {"limits", "connections", MQG_CONF_INT, "0", 0, 10000000, NULL,
      "connections at a time; 0 is what the system allows"},
     {"limits", "message_size", MQG_CONF_SIZE, "16MiB", 1024, 128 << 20, NULL, "largest message body"},

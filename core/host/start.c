@@ -62,6 +62,19 @@ static bool recover_message(void *arg, uint64_t queue_id, uint64_t qseq, struct 
                                        acquired_count);
 }
 
+static bool recover_span(void *arg, uint64_t queue_id, uint64_t first, uint64_t last, uint64_t count,
+                         uint64_t body_bytes)
+{
+    (void)arg;
+    return mqg_routing_recover_span(queue_id, first, last, count, body_bytes);
+}
+
+static bool recover_spans_wanted(void *arg, uint64_t queue_id)
+{
+    (void)arg;
+    return mqg_routing_spans_wanted(queue_id);
+}
+
 static void recover_stream(void *arg, uint64_t partition, const struct mqg_stream_bounds *b)
 {
     (void)arg;
@@ -101,6 +114,8 @@ static enum mqg_err start_recover(struct mqg_error *e)
     struct mqg_recover r = {.meta = recover_meta,
                             .meta_end = recover_meta_end,
                             .message = recover_message,
+                            .span = recover_span,
+                            .spans_wanted = recover_spans_wanted,
                             .stream = recover_stream,
                             .progress = recover_progress};
     node_state_set("recovering");

@@ -2,9 +2,11 @@
  *
  * The other files each own one noun: fs (system calls), format/frame/record (bytes), chunk (framing), lane (a
  * worker's side), commit (the writer), segment (files), keys (last writer wins), recover/found (reading
- * back), keeper (spares, recycling, disk space), stream (partitions), load (reading bodies). */
+ * back), keeper (spares, recycling, disk space), stream (partitions), load (reading bodies), scratch (transient
+ * messages put aside). */
 #include "account.h"
 #include "part.h"
+#include "scratch.h"
 
 #include <mqgate/module.h>
 
@@ -124,6 +126,7 @@ static void journal_fini(struct mqg_store **store)
         return;
     MQG_CHECK(s, JRN_MAGIC);
     jrn_readers_free(&s->readers);
+    jrn_scratch_free(&s->scratch);
     jrn_keeper_free(&s->keeper); /* looks at the segment it was letting go */
     jrn_lists_free(s);
     jrn_part_writer_free(&s->part_writer);
@@ -178,6 +181,7 @@ static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_
     s->part_readers = jrn_part_readers_new(s);
     s->readers = jrn_readers_new(s);
     s->keeper = jrn_keeper_new(s);
+    s->scratch = jrn_scratch_new(s);
     int r = journal_mkdirs(s);
     enum mqg_err err = r == 0 ? journal_lock(s, e)
                               : mqg_error_set(e, MQG_IO, 0, "%s.path: cannot make %s: %s", section, s->path,
@@ -208,6 +212,8 @@ static enum mqg_err journal_start(struct mqg_store *s, struct mqg_error *e)
         r = jrn_part_readers_start(s->part_readers);
     if (r == 0)
         r = jrn_part_writer_start(s->part_writer);
+    if (r == 0)
+        r = jrn_scratch_start(s->scratch);
     if (r == 0)
         r = jrn_keeper_start(s->keeper);
     if (r == 0)
@@ -251,6 +257,7 @@ static void journal_stop(struct mqg_store *s)
     jrn_committer_stop(s);
     jrn_part_writer_stop(s->part_writer, false);
     jrn_part_readers_stop(s->part_readers);
+    jrn_scratch_stop(s->scratch);
     jrn_readers_stop(s->readers);
 }
 
@@ -268,7 +275,7 @@ static void journal_dump(struct mqg_store *s, int fd)
 const struct mqg_store_ops jrn_ops = {
     .type = "journal",
     .caps = MQG_STORE_DURABLE | MQG_STORE_QUEUES | MQG_STORE_STREAMS | MQG_STORE_SEEK | MQG_STORE_TRIM |
-            MQG_STORE_POSITIONS | MQG_STORE_META | MQG_STORE_ATOMIC_GROUPS,
+            MQG_STORE_POSITIONS | MQG_STORE_META | MQG_STORE_ATOMIC_GROUPS | MQG_STORE_SCRATCH,
     .open = journal_open,
     .caps_of = journal_caps_of,
     .recover = jrn_recover,
@@ -287,6 +294,7 @@ const struct mqg_store_ops jrn_ops = {
     .stop = journal_stop,
     .fini = journal_fini,
     .dump = journal_dump,
+    .scratch_put = jrn_scratch_put,
     .segments = jrn_account_segments,
     .queue_usage = jrn_account_queue,
     .stream_stats = jrn_stream_stats,

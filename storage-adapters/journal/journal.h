@@ -115,6 +115,7 @@ struct part_writer;  /* part_write.c */
 struct part_readers; /* part_read.c */
 struct jrn_readers;  /* load.c */
 struct jrn_keeper;   /* keeper.c */
+struct jrn_scratch;  /* scratch.c */
 
 /* The committer's own (commit.c). */
 struct jrn_committer {
@@ -172,6 +173,7 @@ struct mqg_store {
     struct part_readers *part_readers;
     struct jrn_readers *readers;
     struct jrn_keeper *keeper;
+    struct jrn_scratch *scratch;
 
     _Atomic uint64_t stat_commits, stat_bytes, stat_records, stat_sync_us, stat_extents;
     const char *_Atomic state;

@@ -28,7 +28,8 @@ class Pressure:
     def __init__(self, broker, queue):
         self.broker, self.queue = broker, queue
         self.filler = Conn(broker).connect()
-        self.filler.rpc(1, spec.Queue.Declare(queue=queue), spec.Queue.DeclareOk)
+        # The gateway puts transient messages aside rather than be blocked, but not those of priority queues.
+        self.filler.rpc(1, spec.Queue.Declare(queue=queue, arguments={"x-max-priority": 1}), spec.Queue.DeclareOk)
 
     def begin(self):
         if self.broker.is_rabbitmq:

@@ -1,5 +1,8 @@
 /* order_test.c - several workers publish to and consume from the same queues, and consumers die in between.
  *
+ * Twice: with a store in memory, publishers and consumers side by side; and with one that takes parts of long indexes, the
+ * consumers coming when all is published, so that the queues are mostly spans by then.
+ *
  * Four real workers; a publisher on each, publishing to a fanout exchange over three queues; two consumers per queue on
  * different workers, which now and then go away with deliveries unsettled and come back. Must hold: at each consumer the
  * messages of one publisher that were not delivered before ascend; in each queue every message is acknowledged exactly once.
@@ -7,6 +10,7 @@
 #include <mqgate/broker.h>
 
 #include "core_rows.h"
+#include "span_store.h"
 
 #include <sched.h>
 #include <setjmp.h>
@@ -31,7 +35,7 @@ struct publisher {
     struct mqg_pub pub;
     struct mqg_session *session;
     uint32_t number, next;
-    uint64_t confirmed;
+    _Atomic uint64_t confirmed;
 };
 
 struct consumer {
@@ -244,19 +248,24 @@ static void recover_meta_end(void *arg)
     mqg_routing_recovered_meta();
 }
 
-static struct mqg_conf *node_start(void)
+static struct mqg_conf *node_start(const char *store)
 {
+    char setting[64];
     struct mqg_error e = {0};
     struct mqg_conf *conf = mqg_conf_new();
     mqg_conf_schema(conf, mqg_core_rows);
     mqg_conf_schema(conf, mqg_module.conf);
-    assert_int_equal(mqg_conf_set(conf, "store.memory.type=memory", &e), MQG_OK);
-    assert_int_equal(mqg_conf_set(conf, "store.default=memory", &e), MQG_OK);
+    snprintf(setting, sizeof(setting), "store.%s.type=%s", store, store);
+    assert_int_equal(mqg_conf_set(conf, setting, &e), MQG_OK);
+    snprintf(setting, sizeof(setting), "store.default=%s", store);
+    assert_int_equal(mqg_conf_set(conf, setting, &e), MQG_OK);
+    assert_int_equal(mqg_conf_set(conf, "limits.queue_index=256", &e), MQG_OK);
     assert_int_equal(mqg_conf_check(conf, &e), MQG_OK);
     assert_int_equal(mqg_workers_init(WORKERS, &e), MQG_OK);
     assert_int_equal(mqg_auth_init(conf, &e), MQG_OK);
     assert_int_equal(mqg_routing_init(conf, &e), MQG_OK);
     mqg_stores_register(mqg_module.storage);
+    mqg_stores_register(&span_store_ops);
     mqg_stores_queue_live(mqg_routing_queue_live);
     assert_int_equal(mqg_stores_open(conf, WORKERS + 1, &e), MQG_OK);
     struct mqg_recover r = {.meta = recover_meta, .meta_end = recover_meta_end};
@@ -296,19 +305,32 @@ static void wait_all_acked(void)
         assert_int_equal(atomic_load(&acked[i]), WORKERS * MESSAGES);
 }
 
-static void test_order_over_workers(void **unused)
+static void consumers_start(void)
 {
-    (void)unused;
-    struct mqg_conf *conf = node_start();
-    assert_true(mqg_worker_call(mqg_worker_at(0), define_all, NULL));
     for (uint32_t i = 0; i < CONSUMERS; i++) {
         consumers[i].queue_number = i % QUEUES;
         assert_true(mqg_worker_call(mqg_worker_at(i % WORKERS), consumer_start, &consumers[i]));
     }
+}
+
+static void publishers_start(void)
+{
     for (uint32_t i = 0; i < WORKERS; i++) {
         publishers[i].number = i;
         assert_true(mqg_worker_call(mqg_worker_at(i), publisher_start, &publishers[i]));
     }
+}
+
+static void wait_all_confirmed(void)
+{
+    uint64_t deadline_ms = mqg_clock_now().mono_ms + DEADLINE_S * 1000u;
+    for (uint32_t i = 0; i < WORKERS; i++)
+        while (atomic_load(&publishers[i].confirmed) < MESSAGES && mqg_clock_now().mono_ms < deadline_ms)
+            sched_yield();
+}
+
+static void all_stop(struct mqg_conf *conf)
+{
     wait_all_acked();
     for (uint32_t i = 0; i < CONSUMERS; i++)
         assert_true(mqg_worker_call(mqg_worker_at(i % WORKERS), consumer_stop, &consumers[i]));
@@ -322,8 +344,47 @@ static void test_order_over_workers(void **unused)
     node_stop(conf);
 }
 
+static int setup(void **unused)
+{
+    (void)unused;
+    memset(publishers, 0, sizeof(publishers));
+    memset(consumers, 0, sizeof(consumers));
+    memset((void *)acked, 0, sizeof(acked));
+    memset((void *)seen, 0, sizeof(seen));
+    atomic_store(&deaths, 0);
+    span_store_reset();
+    return 0;
+}
+
+static void test_order_over_workers(void **unused)
+{
+    (void)unused;
+    struct mqg_conf *conf = node_start("memory");
+    assert_true(mqg_worker_call(mqg_worker_at(0), define_all, NULL));
+    consumers_start();
+    publishers_start();
+    all_stop(conf);
+}
+
+static void test_order_over_spans(void **unused)
+{
+    (void)unused;
+    struct mqg_conf *conf = node_start("span");
+    assert_true(mqg_worker_call(mqg_worker_at(0), define_all, NULL));
+    publishers_start();
+    wait_all_confirmed();
+    assert_true(span_store_forgotten() > WORKERS * MESSAGES); /* of two durable queues */
+    consumers_start();
+    all_stop(conf);
+    assert_int_equal(span_store_live(), 0);
+    assert_int_equal(span_store_forgotten(), 0);
+    assert_int_equal(span_store_extents(), 0);
+    span_store_reset();
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_order_over_workers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_order_over_workers, setup),
+                                       cmocka_unit_test_setup(test_order_over_spans, setup)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

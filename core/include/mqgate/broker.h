@@ -277,6 +277,10 @@ MQG_API void mqg_routing_recovered_meta(void);
 MQG_API bool mqg_routing_recover_message(uint64_t queue_id, uint64_t qseq, struct mqg_extent *extent,
                                          uint32_t off, uint32_t len, const struct mqg_stored *head,
                                          uint32_t delivery_count, uint32_t acquired_count);
+/* mqg_recover.span and spans_wanted. */
+MQG_API bool mqg_routing_recover_span(uint64_t queue_id, uint64_t first, uint64_t last, uint64_t count,
+                                      uint64_t body_bytes);
+MQG_API bool mqg_routing_spans_wanted(uint64_t queue_id);
 MQG_API void mqg_routing_recovered(
     bool unclean); /* first vhost "/" with amq.* exchanges is made when there is none */
 MQG_API size_t mqg_routing_queue_live(uint64_t queue_id, struct mqg_range *ranges, size_t max,
