@@ -24,15 +24,17 @@ struct ctl_command;
 
 struct ctl {
     const char *url, *user, *password;
-    bool rabbit;        /* rabbitmqctl's voice */
-    bool quiet;         /* no banners */
-    bool headless;      /* no line of column names */
-    bool json;          /* listings as JSON */
-    bool mute;          /* nothing is said of a server that does not answer */
-    bool global;        /* close_all_connections --global */
-    const char *vhost;  /* NULL: not given */
-    unsigned timeout_s; /* per request */
-    unsigned flags;     /* CTL_FLAG_* */
+    bool rabbit;              /* rabbitmqctl's voice */
+    bool quiet;               /* no banners */
+    bool headless;            /* no line of column names */
+    bool json;                /* listings as JSON */
+    bool mute;                /* nothing is said of a server that does not answer */
+    bool global;              /* close_all_connections --global */
+    const char *vhost;        /* NULL: not given */
+    unsigned timeout_s;       /* per request */
+    unsigned flags;           /* CTL_FLAG_* */
+    const char *queue, *type; /* store dump: filters; NULL: all */
+    uint64_t limit;           /* store dump: 0: not given */
     const struct ctl_command *command;
     char **args;
     int nargs;
@@ -42,7 +44,8 @@ enum ctl_flag {
     CTL_FLAG_IF_EMPTY = 1,
     CTL_FLAG_IF_UNUSED = 2,
     CTL_FLAG_TRANSIENT = 4,
-    CTL_FLAG_AUTO_DELETE = 8
+    CTL_FLAG_AUTO_DELETE = 8,
+    CTL_FLAG_BODIES = 16,
 };
 
 /* Who offers a command. */
@@ -111,7 +114,7 @@ void print_banner(const struct ctl *c, const char *fmt, ...) MQG_PRINTF(2, 3);
 /* "Error:\ntext" or "mqgatectl: text" on stderr; returns code. */
 int ctl_error(const struct ctl *c, int code, const char *fmt, ...) MQG_PRINTF(3, 4);
 
-/* ---- commands: list.c, change.c, status.c ------------------------------------------------------------------------------ */
+/* ---- commands: list.c, change.c, status.c, store.c ------------------------------------------------------------------------------ */
 
 #define CTL_COMMANDS(X)             \
     X(status_show)                  \
@@ -143,6 +146,7 @@ int ctl_error(const struct ctl *c, int code, const char *fmt, ...) MQG_PRINTF(3,
     X(change_close_connection)      \
     X(change_close_all_connections) \
     X(change_trace)                 \
+    X(store_look)                   \
     X(change_refused)
 #define CTL_COMMAND_DECLARE(name) int name(struct ctl *c);
 CTL_COMMANDS(CTL_COMMAND_DECLARE)

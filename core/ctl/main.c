@@ -45,6 +45,8 @@ static const struct ctl_command commands[] = {
     {"close_all_connections", "REASON", "all, or those of -p", 1, 1, CTL_BOTH, change_close_all_connections},
     {"trace", "on|off COMPONENT [CONNECTION]", "runtime trace into the log: amqp, queue, journal..., all", 2,
      3, CTL_NATIVE, change_trace},
+    {"store", "check|dump|stats PATH", "look at the folder of a stopped or copied store", 2, 2, CTL_NATIVE,
+     store_look},
 
     {"eval", "", refused_erlang, 0, -1, CTL_RABBIT, change_refused},
     {"eval_file", "", refused_erlang, 0, -1, CTL_RABBIT, change_refused},
@@ -90,7 +92,10 @@ static void main_help(void)
         "  -t, --timeout S     seconds to wait for an answer (60)\n"
         "  -q, --quiet         no banners\n"
         "  -s, --silent        no banners, no column names\n"
-        "  --json              listings as JSON\n"
+        "  --json              listings as JSON; store: JSON lines\n"
+        "  --queue NAME, --type TYPE, --limit N, --bodies   what store dump shows: of one queue (VHOST/NAME "
+        "or its\n"
+        "                      number), of one type of record, so many (1000), with bodies\n"
         "  --help, --version\n\n"
         "commands:\n");
     for (size_t i = 0; i < MQG_COUNTOF(commands); i++) {
@@ -102,7 +107,7 @@ static void main_help(void)
     }
     printf("\nexit codes: 0 done, 64 usage, 65 refused, 67 no such user, 69 not reachable or not there, 70 "
            "exists already, "
-           "77 not allowed\n");
+           "77 not allowed; store: 0 good, 1 damaged, 2 not looked at\n");
 }
 
 static int main_dispatch(struct ctl *c)

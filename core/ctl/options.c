@@ -86,6 +86,23 @@ static void take_auto_delete(struct ctl *c, const char *v)
     (void)v;
     c->flags |= CTL_FLAG_AUTO_DELETE;
 }
+static void take_bodies(struct ctl *c, const char *v)
+{
+    (void)v;
+    c->flags |= CTL_FLAG_BODIES;
+}
+static void take_queue(struct ctl *c, const char *v)
+{
+    c->queue = v;
+}
+static void take_type(struct ctl *c, const char *v)
+{
+    c->type = v;
+}
+static void take_limit(struct ctl *c, const char *v)
+{
+    c->limit = strtoull(v, NULL, 10);
+}
 static void take_help(struct ctl *c, const char *v)
 {
     (void)v;
@@ -118,6 +135,10 @@ static const struct option_row option_rows[] = {
     {"--if-unused", "-u", OPTION_FLAG, CTL_BOTH, take_if_unused},
     {"--transient", NULL, OPTION_FLAG, CTL_NATIVE, take_transient},
     {"--auto-delete", NULL, OPTION_FLAG, CTL_NATIVE, take_auto_delete},
+    {"--bodies", NULL, OPTION_FLAG, CTL_NATIVE, take_bodies},
+    {"--queue", NULL, OPTION_VALUE, CTL_NATIVE, take_queue},
+    {"--type", NULL, OPTION_VALUE, CTL_NATIVE, take_type},
+    {"--limit", NULL, OPTION_VALUE, CTL_NATIVE, take_limit},
     {"--help", "-h", OPTION_FLAG, CTL_BOTH, take_help},
     {"--version", NULL, OPTION_FLAG, CTL_BOTH, take_version},
     {"--node", "-n", OPTION_VALUE, CTL_RABBIT, take_nothing},

@@ -1,0 +1,70 @@
+/* tool.h - mqgatectl store: what its files share. One thread; nothing is written (fs_look.h). */
+#ifndef JRN_TOOL_H
+#define JRN_TOOL_H
+
+#include "fs_look.h"
+#include "journal.h"
+
+#include <mqgate/tool.h>
+
+struct tool_queue {
+    uint64_t id, messages, bytes;
+};
+struct tool_part {
+    uint64_t id;
+    struct mqg_stream_bounds bounds;
+};
+/* Of one live segment, by its place in the list. */
+struct tool_seg {
+    uint64_t messages, live_bytes;     /* told by recovery */
+    uint64_t frames, records, damaged; /* seen by the walk; damaged: runs of bytes that do not check */
+};
+
+struct tool {
+    const struct mqg_tool *o;
+    struct jrn_fs_look *look;
+    struct mqg_conf *conf;
+    struct mqg_store *s;
+    struct mqg_error error;
+    bool damaged; /* a start would be refused, or something does not check */
+    bool unclean;
+    struct jrn_map queue_of, seg_of; /* id, sequence -> index */
+    struct tool_queue *queues;
+    uint32_t nqueue, cap_queue;
+    struct tool_part *parts;
+    uint32_t npart, cap_part;
+    struct tool_seg *segs;
+    uint32_t nseg, cap_seg;
+    uint64_t messages, bytes, definitions;
+    struct mqg_dynbuf row; /* tool_print.c */
+    bool row_first;
+};
+
+/* A walk over the records of the live segments, oldest first. Callbacks answer false to end it. */
+struct tool_walk {
+    void *arg;
+    bool (*record)(void *arg, const struct jrn_seg *seg, const struct jrn_frame *f,
+                   const struct jrn_rec *rec);
+    bool (*frame)(void *arg, const struct jrn_seg *seg, const struct jrn_frame *f);
+    void (*damage)(void *arg, const struct jrn_seg *seg, uint64_t off, uint64_t end);
+};
+void tool_walk(struct tool *t, const struct tool_walk *w);
+struct tool_seg *tool_seg(struct tool *t, uint64_t seq);
+const struct tool_queue *tool_queue(const struct tool *t, uint64_t id); /* NULL: it has no message */
+/* "vhost/name", or its number. */
+const char *tool_queue_name(const struct tool *t, uint64_t id, char out[24]);
+
+int tool_check(struct tool *t);
+int tool_dump(struct tool *t);
+int tool_stats(struct tool *t);
+
+/* ---- tool_print.c: one line on stdout, in logfmt or as JSON -------------------------------------------- */
+
+void tool_row(struct tool *t, const char *what);
+void tool_number(struct tool *t, const char *name, uint64_t value);
+void tool_hex(struct tool *t, const char *name, uint64_t value);
+void tool_text(struct tool *t, const char *name, struct mqg_slice value);
+void tool_word(struct tool *t, const char *name, const char *value);
+void tool_row_end(struct tool *t);
+
+#endif

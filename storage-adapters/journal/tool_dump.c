@@ -1,0 +1,220 @@
+/* tool_dump.c - mqgatectl store dump: the records, one line each. */
+#include "tool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { DUMP_BODY = 1024, DUMP_DESTS = 64, DUMP_RANGES = 64 };
+
+struct dump {
+    struct tool *t;
+    uint64_t left;
+    bool by_id;
+    uint64_t id;
+};
+
+/* Is this the queue that was asked for? */
+static bool dump_is_queue(const struct dump *d, uint64_t id)
+{
+    char number[24];
+    return d->by_id ? d->id == id : strcmp(tool_queue_name(d->t, id, number), d->t->o->queue) == 0;
+}
+
+static bool dump_speaks_of(const struct dump *d, const struct jrn_rec *rec)
+{
+    struct jrn_dests it;
+    struct mqg_dest dest;
+    if (rec->type == JRN_REC_MSG || rec->type == JRN_REC_DESTS) {
+        bool more = jrn_dests_init(&it, rec->tail);
+        while (more && jrn_dests_next(&it, &dest))
+            if (dump_is_queue(d, dest.queue_id))
+                return true;
+        return false;
+    }
+    bool of_queue = rec->type == JRN_REC_SETTLE || rec->type == JRN_REC_QSTATE || rec->type == JRN_REC_COUNT;
+    return of_queue && rec->main.len >= 8 && dump_is_queue(d, mqg_le64(rec->main.ptr));
+}
+
+static void dump_dests(struct tool *t, struct mqg_slice tail)
+{
+    struct jrn_dests it;
+    struct mqg_dest dest;
+    struct mqg_dynbuf text;
+    char number[24];
+    unsigned n = 0;
+    mqg_dynbuf_init(&text, 1 << 20);
+    if (jrn_dests_init(&it, tail))
+        for (; jrn_dests_next(&it, &dest) && n < DUMP_DESTS; n++)
+            mqg_dynbuf_printf(&text, "%s%s:%llx", n ? "," : "", tool_queue_name(t, dest.queue_id, number),
+                              (unsigned long long)dest.qseq);
+    tool_text(t, "to", mqg_dynbuf_view(&text));
+    mqg_dynbuf_fini(&text);
+}
+
+static void dump_msg(struct tool *t, const struct jrn_rec *rec)
+{
+    struct mqg_stored h;
+    if (!jrn_stored_check(rec->main, &h))
+        return;
+    const uint8_t *at = rec->main.ptr + sizeof h;
+    tool_text(t, "exchange", mqg_slice_of(at, h.exchange_len));
+    tool_text(t, "key", mqg_slice_of(at + h.exchange_len, h.key_len));
+    tool_number(t, "proto", h.proto);
+    tool_number(t, "flags", h.flags);
+    tool_number(t, "appended_us", h.append_us);
+    tool_number(t, "body_bytes", h.body_len);
+    dump_dests(t, rec->tail);
+    if (t->o->bodies)
+        tool_text(t, "body",
+                  mqg_slice_of(rec->main.ptr + rec->main.len - h.body_len,
+                               h.body_len < DUMP_BODY ? h.body_len : DUMP_BODY));
+}
+
+static void dump_ranges(struct tool *t, struct mqg_slice main)
+{
+    struct jrn_ranges it;
+    struct mqg_range r;
+    struct mqg_dynbuf text;
+    char number[24];
+    unsigned n = 0;
+    if (!jrn_ranges_init(&it, main))
+        return;
+    mqg_dynbuf_init(&text, 1 << 20);
+    tool_word(t, "queue", tool_queue_name(t, it.queue_id, number));
+    for (; n < DUMP_RANGES && jrn_ranges_next(&it, &r); n++)
+        mqg_dynbuf_printf(&text, "%s%llx-%llx", n ? "," : "", (unsigned long long)r.first,
+                          (unsigned long long)r.last);
+    tool_text(t, "ranges", mqg_dynbuf_view(&text));
+    mqg_dynbuf_fini(&text);
+}
+
+static void dump_count(struct tool *t, struct mqg_slice main)
+{
+    struct jrn_count c;
+    char number[24];
+    if (!jrn_rec_count(main, &c))
+        return;
+    tool_word(t, "queue", tool_queue_name(t, c.queue_id, number));
+    tool_hex(t, "qseq", c.qseq);
+    tool_number(t, "deliveries", c.delivery_count);
+    tool_number(t, "acquired", c.acquired_count);
+}
+
+static void dump_meta(struct tool *t, struct mqg_slice main)
+{
+    struct jrn_meta m;
+    if (!jrn_rec_meta(main, &m))
+        return;
+    tool_text(t, "key", m.key);
+    tool_number(t, "value_bytes", m.value.len);
+    if (m.remove)
+        tool_word(t, "removed", "yes");
+    bool secret = mqg_slice_starts(m.key, MQG_SLICE_LIT("user/")); /* a hash of a password */
+    if (t->o->bodies && !secret)
+        tool_text(t, "value", m.value.len < DUMP_BODY ? m.value : mqg_slice_of(m.value.ptr, DUMP_BODY));
+}
+
+static void dump_batch(struct tool *t, struct mqg_slice main)
+{
+    struct jrn_batch b;
+    if (!jrn_rec_batch(main, &b))
+        return;
+    tool_number(t, "partition", b.partition);
+    tool_number(t, "base_offset", b.base_offset);
+    tool_number(t, "count", b.count);
+    tool_number(t, "max_time_ms", b.max_time_ms);
+    tool_number(t, "batch_bytes", b.bytes.len);
+}
+
+static void dump_stream(struct tool *t, struct mqg_slice main)
+{
+    struct jrn_stream_def d;
+    if (!jrn_rec_stream(main, &d))
+        return;
+    tool_number(t, "partition", d.partition);
+    tool_text(t, "name", d.name);
+    tool_word(t, "exists", d.exists ? "yes" : "no");
+}
+
+static void dump_position(struct tool *t, struct mqg_slice main)
+{
+    struct jrn_position p;
+    if (!jrn_rec_position(main, &p))
+        return;
+    tool_text(t, "group", p.group);
+    tool_number(t, "partition", p.partition);
+    tool_number(t, "offset", p.offset);
+}
+
+static void dump_trim(struct tool *t, struct mqg_slice main)
+{
+    struct jrn_triple trim;
+    if (!jrn_rec_trim(main, &trim))
+        return;
+    tool_number(t, "partition", trim.a);
+    tool_number(t, "start", trim.b);
+}
+
+static void dump_inside(struct tool *t, const struct jrn_rec *rec)
+{
+    switch (rec->type) {
+    case JRN_REC_MSG: dump_msg(t, rec); break;
+    case JRN_REC_DESTS: dump_dests(t, rec->tail); break;
+    case JRN_REC_SETTLE:
+    case JRN_REC_QSTATE: dump_ranges(t, rec->main); break;
+    case JRN_REC_COUNT: dump_count(t, rec->main); break;
+    case JRN_REC_META: dump_meta(t, rec->main); break;
+    case JRN_REC_BATCH: dump_batch(t, rec->main); break;
+    case JRN_REC_STREAM: dump_stream(t, rec->main); break;
+    case JRN_REC_POSITION: dump_position(t, rec->main); break;
+    case JRN_REC_TRIM: dump_trim(t, rec->main); break;
+    default: break; /* the journal's own: type and size say what there is to say */
+    }
+}
+
+static bool dump_record(void *arg, const struct jrn_seg *seg, const struct jrn_frame *f,
+                        const struct jrn_rec *rec)
+{
+    struct dump *d = arg;
+    struct tool *t = d->t;
+    if (t->o->type && strcmp(t->o->type, jrn_rec_name(rec->type)) != 0)
+        return true;
+    if (t->o->queue && !dump_speaks_of(d, rec))
+        return true;
+    if (d->left-- == 0) {
+        fprintf(stderr, "mqgatectl: there are more records; --limit N shows more\n");
+        return false;
+    }
+    tool_row(t, jrn_rec_name(rec->type));
+    tool_word(t, "file", seg->name);
+    tool_number(t, "seq", seg->seq);
+    tool_number(t, "frame", f->number);
+    tool_number(t, "at", f->offset + rec->frame_off - JRN_REC_HEAD);
+    tool_number(t, "bytes", rec->main.len + rec->tail.len);
+    dump_inside(t, rec);
+    tool_row_end(t);
+    return true;
+}
+
+static void dump_damage(void *arg, const struct jrn_seg *seg, uint64_t off, uint64_t end)
+{
+    const struct dump *d = arg;
+    tool_row(d->t, "damage");
+    tool_word(d->t, "file", seg->name);
+    tool_number(d->t, "from", off);
+    tool_number(d->t, "to", end);
+    tool_row_end(d->t);
+}
+
+int tool_dump(struct tool *t)
+{
+    struct dump d = {.t = t, .left = t->o->limit};
+    char *end = NULL;
+    if (t->o->queue && t->o->queue[0]) {
+        d.id = strtoull(t->o->queue, &end, 10);
+        d.by_id = *end == '\0';
+    }
+    struct tool_walk walk = {.arg = &d, .record = dump_record, .damage = dump_damage};
+    tool_walk(t, &walk);
+    return t->damaged ? MQG_TOOL_DAMAGED : MQG_TOOL_GOOD;
+}
