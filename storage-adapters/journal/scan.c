@@ -185,8 +185,9 @@ static enum mqg_err scan_header(struct scan *sc, struct jrn_seg *seg)
     seg->use = h.use;
     seg->oversized = (h.flags & JRN_SEG_OVERSIZED) != 0;
     seg->makeshift = (h.flags & JRN_SEG_MAKESHIFT) != 0;
-    if (h.bytes < seg->bytes)
-        seg->bytes = h.bytes;
+    if (h.bytes > seg->bytes) /* the size was synced before the header was written: somebody cut the file */
+        return jrn_scan_damage(sc, seg, seg->bytes, "the file is shorter than its header says");
+    seg->bytes = h.bytes;
     return MQG_OK;
 }
 

@@ -110,6 +110,8 @@ static int segment_fill(struct mqg_store *s, struct jrn_seg *seg, bool zero)
     }
     if (r == 0 && zero)
         r = segment_zero(s, seg);
+    else if (r == 0)
+        r = jrn_fs_sync(s->fs, seg->fd); /* a header in a file that is too short is damage, always */
     if (r == 0)
         r = jrn_seg_renew(s, seg);
     return r < 0 ? r : s->fs->fsync_dir(s->fs->ctx, s->path);
