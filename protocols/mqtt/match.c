@@ -1,0 +1,45 @@
+/* match.c - which of a session's own filters a message came by: the highest QoS, all identifiers, once per session.
+ *
+ * Most sessions have one or two filters and get many messages of one topic, so the last answer is kept; it is right until the
+ * filters change. No-local depends on the publisher, so filters that have it are looked at each time. */
+#include "mqtt.h"
+
+static bool match_is_own(const struct mqtt_session *s, const struct mqg_msg *m)
+{
+    struct mqg_slice client = mqg_slice_of(mqg_msg_at_user(m) + m->st.user_len, m->st.client_len);
+    return m->st.proto == MQG_PROTO_MQTT && mqg_slice_eq(client, s->client);
+}
+
+static bool match_cached(const struct mqtt_session *s, struct mqg_slice topic)
+{
+    return s->cached && s->cached_len == topic.len && memcmp(s->cached_key, topic.ptr, topic.len) == 0;
+}
+
+const struct mqtt_match *mqtt_match(struct mqtt_session *s, const struct mqg_msg *m, struct mqg_slice topic)
+{
+    struct mqtt_match *out = &s->cached_match;
+    if (match_cached(s, topic))
+        return out;
+    bool own = match_is_own(s, m), skipped = false;
+    *out = (struct mqtt_match){.any = false};
+    for (uint32_t i = 0; i < s->nlist; i++) {
+        const struct mqtt_sub *sub = s->list[i];
+        if (!mqtt_topic_matches(sub->filter, topic))
+            continue;
+        skipped = skipped || sub->no_local;
+        if (sub->no_local && own) /* [MQTT-3.8.3-3] */
+            continue;
+        out->any = true;
+        out->retain = out->retain || sub->retain_as_published;
+        if (sub->qos > out->qos)
+            out->qos = sub->qos;
+        if (sub->id != 0 && out->nids < MQTT_SUBIDS_MAX)
+            out->ids[out->nids++] = sub->id;
+    }
+    s->cached = !skipped && topic.len <= sizeof(s->cached_key);
+    if (s->cached) {
+        s->cached_len = (uint16_t)topic.len;
+        memcpy(s->cached_key, topic.ptr, topic.len);
+    }
+    return out;
+}

@@ -1,0 +1,293 @@
+/* subscribe.c - SUBSCRIBE and UNSUBSCRIBE: a session's filters, as bindings of its queues on the topic exchange.
+ *
+ * A filter with QoS 0 binds the one queue of the session, one with QoS 1 or 2 the other. Where a repeated subscription changes
+ * that, the new binding is made before the old one goes, so that nothing is lost in between ([MQTT-3.8.4-3]). SUBACK leaves when
+ * the definitions are durable. */
+#include "mqtt.h"
+
+#include <stdlib.h>
+
+/* ---- the session's list ------------------------------------------------------------------------------------------- */
+
+struct mqtt_sub *mqtt_sub_put(struct mqtt_session *s, struct mqg_slice name, bool *fresh)
+{
+    struct mqtt_sub *sub = mqg_map_get(&s->subs, name);
+    struct mqg_slice group, filter;
+    bool bad;
+    s->cached = false;
+    *fresh = sub == NULL;
+    if (sub)
+        return sub;
+    sub = mqg_xcalloc(1, sizeof(*sub));
+    sub->name = mqg_slice_of(mqg_slice_dup(name), name.len);
+    sub->filter = sub->name;
+    if (mqtt_share_split(sub->name, &group, &filter, &bad)) {
+        sub->filter = filter;
+        sub->share = mqtt_share_ref(s->vhost, group, filter);
+    } else {
+        if (s->nlist == s->list_cap) {
+            s->list_cap = s->list_cap ? s->list_cap * 2 : 2;
+            s->list = mqg_xrealloc(s->list, s->list_cap * sizeof(struct mqtt_sub *));
+        }
+        s->list[s->nlist++] = sub;
+    }
+    mqg_map_set(&s->subs, sub->name, sub);
+    return sub;
+}
+
+void mqtt_sub_free(struct mqtt_session *s, struct mqtt_sub *sub)
+{
+    s->cached = false;
+    mqg_map_del(&s->subs, sub->name);
+    for (uint32_t i = 0; i < s->nlist; i++) {
+        if (s->list[i] != sub)
+            continue;
+        s->list[i] = s->list[--s->nlist];
+        break;
+    }
+    if (sub->share)
+        mqtt_share_unref(&sub->share);
+    free((void *)(uintptr_t)sub->name.ptr);
+    free(sub);
+}
+
+enum mqg_err mqtt_bind(struct mqg_vhost *v, struct mqg_slice queue, struct mqg_slice filter, bool on,
+                       uint64_t *ticket, struct mqg_error *e)
+{
+    struct mqg_dynbuf key;
+    mqg_dynbuf_init(&key, 1u << 17);
+    mqtt_filter_key(&key, filter);
+    struct mqg_binding_def b = {
+        .source = mqg_slice_str(mqtt_settings.exchange), .destination = queue, .key = mqg_dynbuf_view(&key)};
+    uint64_t own_ticket = 0;
+    struct mqg_session *own = mqg_session_internal(v);
+    enum mqg_err err = on ? mqg_binding_put(own, &b, &own_ticket, e) : mqg_binding_delete(own, &b, &own_ticket, e);
+    mqg_session_unref(&own);
+    mqg_dynbuf_fini(&key);
+    if (own_ticket > *ticket)
+        *ticket = own_ticket;
+    return err;
+}
+
+/* ---- one filter --------------------------------------------------------------------------------------------------------- */
+
+static enum mqtt_feed_kind sub_kind(uint8_t qos)
+{
+    return qos == 0 ? MQTT_FEED_QOS0 : MQTT_FEED_SESSION;
+}
+
+static enum mqg_err sub_feed(struct mqtt_conn *c, enum mqtt_feed_kind kind, struct mqtt_sub *share,
+                             struct mqg_queue **q, struct mqg_error *e)
+{
+    if (mqtt_feed_find(c, kind, share))
+        return MQG_OK;
+    struct mqg_queue *own = mqg_queue_ref(*q);
+    return mqtt_feed_open(c, kind, share, own, e);
+}
+
+/* Two filters of a session may be one binding ("a/*" and "a/+"): it goes with the last of them. */
+static bool sub_key_shared(const struct mqtt_session *s, const struct mqtt_sub *sub, enum mqtt_feed_kind kind)
+{
+    struct mqg_dynbuf a, b;
+    bool same = false;
+    if (!memchr(sub->filter.ptr, '*', sub->filter.len) && !memchr(sub->filter.ptr, '+', sub->filter.len))
+        return false;
+    mqg_dynbuf_init(&a, 1u << 17);
+    mqg_dynbuf_init(&b, 1u << 17);
+    mqtt_filter_key(&a, sub->filter);
+    for (uint32_t i = 0; i < s->nlist && !same; i++) {
+        const struct mqtt_sub *x = s->list[i];
+        if (x == sub || x->filter.len != sub->filter.len || sub_kind(x->qos) != kind)
+            continue;
+        mqg_dynbuf_reset(&b);
+        mqtt_filter_key(&b, x->filter);
+        same = mqg_slice_eq(mqg_dynbuf_view(&a), mqg_dynbuf_view(&b));
+    }
+    mqg_dynbuf_fini(&a);
+    mqg_dynbuf_fini(&b);
+    return same;
+}
+
+static enum mqg_err sub_unbind(struct mqtt_session *s, const struct mqtt_sub *sub, uint8_t qos, uint64_t *ticket,
+                               struct mqg_error *e)
+{
+    char room[256];
+    if (sub_key_shared(s, sub, sub_kind(qos)))
+        return MQG_OK;
+    return mqtt_bind(s->vhost, mqtt_session_queue_name(s, sub_kind(qos), room), sub->filter, false, ticket, e);
+}
+
+static enum mqg_err sub_bind(struct mqtt_conn *c, struct mqtt_sub *sub, uint8_t old_qos, bool fresh,
+                             struct mqg_queue **q, uint64_t *ticket, struct mqg_error *e)
+{
+    struct mqtt_session *s = c->session;
+    enum mqtt_feed_kind kind = sub_kind(sub->qos);
+    char room[256];
+    if (sub->share) {
+        enum mqg_err err = mqtt_share_queue(sub->share, q, ticket, e);
+        return err == MQG_OK ? sub_feed(c, MQTT_FEED_SHARE, sub, q, e) : err;
+    }
+    enum mqg_err err = mqtt_session_queue(s, kind, q, ticket, e);
+    if (err == MQG_OK && (fresh || sub_kind(old_qos) != kind))
+        err = mqtt_bind(s->vhost, mqtt_session_queue_name(s, kind, room), sub->filter, true, ticket, e);
+    if (err == MQG_OK && !fresh && sub_kind(old_qos) != kind)
+        err = sub_unbind(s, sub, old_qos, ticket, e);
+    return err == MQG_OK ? sub_feed(c, kind, NULL, q, e) : err;
+}
+
+/* 0, or the reason of a refusal. */
+static int sub_judge(struct mqtt_conn *c, const struct mqtt_filter *f)
+{
+    struct mqg_slice group, filter = f->name;
+    bool bad = false;
+    bool shared = mqtt_share_split(f->name, &group, &filter, &bad);
+    if (bad || !mqtt_filter_ok(shared ? filter : f->name) || (shared && group.len + filter.len > UINT16_MAX))
+        return MQTT_RC_FILTER_INVALID;
+    if (!mqg_session_can(c->principal, MQG_READ, mqg_slice_str(mqtt_settings.exchange)))
+        return MQTT_RC_NOT_AUTHORIZED;
+    bool known = mqg_map_get(&c->session->subs, f->name) != NULL;
+    if (!known && c->session->subs.count >= mqtt_settings.subscriptions_max)
+        return MQTT_RC_QUOTA_EXCEEDED;
+    return 0;
+}
+
+static void sub_retained(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct mqtt_filter *f, bool fresh,
+                         struct mqg_queue *q)
+{
+    bool wanted = f->retain_handling == 0 || (f->retain_handling == 1 && fresh); /* [MQTT-3.3.1-9..11] */
+    if (wanted && !sub->share)
+        mqtt_retained_send(c->session, sub, q);
+}
+
+static uint8_t sub_one(struct mqtt_conn *c, const struct mqtt_filter *f, uint32_t id, uint64_t *ticket)
+{
+    struct mqg_error e = {0};
+    int reason = sub_judge(c, f);
+    if (reason != 0) {
+        mqg_log(MQG_LOG_INFO, MQG_EVENT_PROTOCOL_ERROR, "conn=%llu client=%s filter=%s reason=0x%02x",
+                (unsigned long long)mqg_conn_info(c->conn)->id, mqg_logqs(c->client), mqg_logq(f->name),
+                (unsigned)reason);
+        return c->version == MQTT_5 ? (uint8_t)reason : 0x80;
+    }
+    bool fresh;
+    struct mqg_queue *q = NULL;
+    struct mqtt_sub *sub = mqtt_sub_put(c->session, f->name, &fresh);
+    uint8_t old_qos = sub->qos;
+    sub->qos = f->qos;
+    sub->no_local = f->no_local;
+    sub->retain_as_published = f->retain_as_published;
+    sub->id = id;
+    enum mqg_err err = sub_bind(c, sub, old_qos, fresh, &q, ticket, &e);
+    if (err == MQG_OK)
+        sub_retained(c, sub, f, fresh, q);
+    mqg_queue_unref(&q);
+    if (err != MQG_OK) {
+        mqg_log(MQG_LOG_WARN, MQG_EVENT_DEFINE, "client=%s filter=%s why=%s", mqg_logqs(c->client), mqg_logq(f->name),
+                mqg_logqs(e.text));
+        if (fresh)
+            mqtt_sub_free(c->session, sub);
+        return 0x80;
+    }
+    if (c->session->durable)
+        mqtt_persist_sub(c->session, sub, false);
+    return sub->qos;
+}
+
+/* ---- the packets ------------------------------------------------------------------------------------------------------------ */
+
+static void sub_ack(struct mqtt_conn *c, enum mqtt_type type, uint16_t packet_id, uint64_t ticket,
+                    const struct mqg_dynbuf *codes)
+{
+    struct mqg_dynbuf out;
+    uint8_t head[2];
+    mqg_put_be16(head, packet_id);
+    mqg_dynbuf_init(&out, 1u << 20);
+    bool tells = type == MQTT_SUBACK || c->version == MQTT_5;
+    mqtt_packet_put(&out, type, c->version, mqg_slice_of(head, 2), MQG_SLICE_NONE,
+                    tells ? mqg_dynbuf_view(codes) : MQG_SLICE_NONE);
+    mqtt_answer(c, c->session->durable ? ticket : 0, mqg_dynbuf_view(&out), NULL, 0);
+    mqg_dynbuf_fini(&out);
+}
+
+enum mqg_err mqtt_subscribe(struct mqtt_conn *c, struct mqg_slice body, struct mqg_error *e)
+{
+    struct mqtt_filters list;
+    enum mqg_err err = mqtt_filters_decode(MQTT_SUBSCRIBE, body, c->version, &list, e);
+    if (err != MQG_OK)
+        return err;
+    mqtt_publish_end_input(c);
+    mqg_publish_flush();
+    struct mqg_dynbuf codes;
+    struct mqtt_filter f;
+    uint64_t ticket = 0;
+    mqg_dynbuf_init(&codes, MQTT_INPUT_MAX);
+    while (mqtt_filters_next(&list, &f))
+        mqg_dynbuf_u8(&codes, sub_one(c, &f, list.subscription_id, &ticket));
+    if (c->session->ticket > ticket)
+        ticket = c->session->ticket;
+    sub_ack(c, MQTT_SUBACK, list.packet_id, ticket, &codes);
+    mqg_dynbuf_fini(&codes);
+    return MQG_OK;
+}
+
+/* What is in flight of a shared subscription goes to its other members. */
+static void unsub_feed(struct mqtt_conn *c, struct mqtt_feed *f)
+{
+    struct mqtt_ids *ids = &c->session->out;
+    mqtt_settle_flush(c);
+    mqg_unsubscribe(&f->sub);
+    struct mqtt_id *x;
+    for (uint32_t at = 0; (x = mqtt_ids_next(ids, &at)) != NULL;) {
+        if (x->feed != f)
+            continue;
+        mqg_settle(f->queue, NULL, &x->handle, 1, MQG_SETTLE_RETURN);
+        mqtt_ids_drop(ids, x->id);
+        if (c->out_quota > 0)
+            c->out_quota--;
+        at = 0;
+    }
+    mqtt_feed_close(f);
+}
+
+static uint8_t unsub_one(struct mqtt_conn *c, struct mqg_slice name, uint64_t *ticket)
+{
+    struct mqtt_session *s = c->session;
+    struct mqtt_sub *sub = mqg_map_get(&s->subs, name);
+    struct mqg_error e = {0};
+    if (!sub)
+        return MQTT_RC_NO_SUBSCRIPTION_EXISTED;
+    struct mqtt_feed *f = sub->share ? mqtt_feed_find(c, MQTT_FEED_SHARE, sub) : NULL;
+    if (f)
+        unsub_feed(c, f);
+    if (!sub->share && sub_unbind(s, sub, sub->qos, ticket, &e) != MQG_OK)
+        mqg_log(MQG_LOG_WARN, MQG_EVENT_DEFINE, "client=%s filter=%s why=%s", mqg_logqs(c->client), mqg_logq(name),
+                mqg_logqs(e.text));
+    if (s->durable)
+        mqtt_persist_sub(s, sub, true);
+    mqtt_sub_free(s, sub);
+    return 0;
+}
+
+enum mqg_err mqtt_unsubscribe(struct mqtt_conn *c, struct mqg_slice body, struct mqg_error *e)
+{
+    struct mqtt_filters list;
+    enum mqg_err err = mqtt_filters_decode(MQTT_UNSUBSCRIBE, body, c->version, &list, e);
+    if (err != MQG_OK)
+        return err;
+    mqtt_publish_end_input(c);
+    mqg_publish_flush();
+    struct mqg_dynbuf codes;
+    struct mqtt_filter f;
+    uint64_t ticket = 0;
+    mqg_dynbuf_init(&codes, MQTT_INPUT_MAX);
+    while (mqtt_filters_next(&list, &f)) {
+        bool ok = mqtt_filter_ok(f.name);
+        uint8_t code = ok ? unsub_one(c, f.name, &ticket) : MQTT_RC_FILTER_INVALID;
+        mqg_dynbuf_u8(&codes, code);
+    }
+    if (c->session->ticket > ticket)
+        ticket = c->session->ticket;
+    sub_ack(c, MQTT_UNSUBACK, list.packet_id, ticket, &codes);
+    mqg_dynbuf_fini(&codes);
+    return MQG_OK;
+}

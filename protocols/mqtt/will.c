@@ -1,0 +1,62 @@
+/* will.c - will messages (3.1.2.5): made at CONNECT, published when the connection ends without a normal DISCONNECT, after the
+ * will delay of 5.0, or when the session ends before that. They are kept in memory: a delayed one does not outlive the node. */
+#include "mqtt.h"
+
+#include <stdlib.h>
+
+struct mqtt_will *mqtt_will_new(const struct mqtt_connect *p, struct mqg_session *principal, struct mqg_slice client)
+{
+    struct mqg_msg *m = mqtt_msg_new(mqg_slice_str(principal->user), client, p->will_topic, p->will_qos,
+                                     p->will_retain, p->version, &p->will_props, (uint32_t)p->will_payload.len);
+    if (!m)
+        return NULL;
+    if (p->will_payload.len > 0)
+        memcpy(mqg_msg_body_mut(m), p->will_payload.ptr, p->will_payload.len);
+    struct mqtt_will *w = mqg_xcalloc(1, sizeof(*w));
+    w->msg = m;
+    w->principal = mqg_session_ref(principal);
+    w->retain = p->will_retain;
+    w->delay_s = p->version == MQTT_5 ? mqtt_num(&p->will_props, MQTT_P_WILL_DELAY, 0) : 0;
+    return w;
+}
+
+void mqtt_will_free(struct mqtt_will **will)
+{
+    struct mqtt_will *w = *will;
+    *will = NULL;
+    if (!w)
+        return;
+    mqg_msg_unref(&w->msg);
+    mqg_session_unref(&w->principal);
+    free(w);
+}
+
+static void will_confirm(struct mqg_pub *p, uint64_t upto, const uint64_t *rejected, size_t n)
+{
+    (void)p;
+    (void)upto;
+    (void)rejected;
+    (void)n;
+}
+
+static const struct mqg_pub_ops will_pub_ops = {.confirm = will_confirm};
+
+void mqtt_will_publish(struct mqtt_will **will)
+{
+    struct mqtt_will *w = *will;
+    if (!w)
+        return;
+    struct mqg_pub pub;
+    struct mqg_error e = {0};
+    bool no_match;
+    struct mqg_msg *m = w->msg;
+    w->msg = NULL;
+    m->st.append_us = mqg_worker_self()->now.wall_us; /* its time to live begins now; nobody else has seen it */
+    mqg_pub_init(&pub, &will_pub_ops, w->principal, NULL);
+    bool room = !w->retain || mqtt_retained_room(w->principal->vhost, mqg_msg_key(m));
+    if (mqtt_publish_msg(&pub, m, w->retain && room, 0, false, &no_match, &e) != MQG_OK)
+        mqg_log(MQG_LOG_INFO, MQG_EVENT_PROTOCOL_ERROR, "user=%s will=refused why=%s", mqg_logqs(w->principal->user),
+                mqg_logqs(e.text));
+    mqg_pub_fini(&pub);
+    mqtt_will_free(will);
+}
