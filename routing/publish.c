@@ -114,8 +114,9 @@ static void publish_note(struct publisher *p, struct mqg_msg *m, struct mqg_pub_
         publish_put(p, q, at, p->ndests++);
     }
     p->items[at].ndest = p->ndests - p->items[at].dest;
-    /* One reference per copy, one for the flush; nobody else sees m yet. */
-    atomic_store_explicit(&m->refs, p->items[at].ndest + 1, memory_order_relaxed);
+    /* One reference per copy, one for the flush, besides those that the caller keeps; no other thread sees m yet. */
+    uint32_t refs = atomic_load_explicit(&m->refs, memory_order_relaxed);
+    atomic_store_explicit(&m->refs, refs + p->items[at].ndest, memory_order_relaxed);
     if (storage && ps)
         ps->stored |= 1u << storage->index;
 }
@@ -180,6 +181,12 @@ void publish_internal(struct publisher *p, struct mqg_msg *m, const struct route
         mqg_msg_unref(&m);
     else
         publish_spread(p, m, NULL, 0, r);
+}
+
+void mqg_publish_direct(struct mqg_queue *q, struct mqg_msg *m)
+{
+    struct route_set one = {.queues = &q, .n = 1};
+    publish_internal(publisher_self(), m, &one);
 }
 
 /* ---- routing with a one-entry cache -------------------------------------------------------------------------------------- */

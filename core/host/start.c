@@ -43,7 +43,7 @@ static void recover_meta(void *arg, struct mqg_slice key, struct mqg_slice value
     (void)arg;
     if (mqg_slice_starts(key, MQG_SLICE_LIT("user/")) || mqg_slice_starts(key, MQG_SLICE_LIT("perm/")))
         mqg_auth_recover(key, value);
-    else
+    else if (!mqg_meta_recover(key, value))
         mqg_routing_recover_meta(key, value);
 }
 
@@ -127,6 +127,7 @@ static enum mqg_err start_recover(struct mqg_error *e)
     start_reached = START_STORES;
     mqg_routing_recovered(r.unclean);
     mqg_auth_recovered();
+    mqg_meta_recovered();
     mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY, "state=done clean=%s ms=%llu", r.unclean ? "no" : "yes",
             (unsigned long long)(mqg_clock_now().mono_ms - begun_ms));
     return MQG_OK;

@@ -67,7 +67,8 @@ void mqtt_answer(struct mqtt_conn *c, uint64_t ticket, struct mqg_slice bytes,
                  void (*then)(struct mqtt_conn *c, uint16_t packet_id), uint16_t packet_id)
 {
     struct mqtt_answer *a = mqg_xmalloc(sizeof(*a) + bytes.len);
-    *a = (struct mqtt_answer){.ticket = ticket, .then = then, .packet_id = packet_id, .len = (uint32_t)bytes.len};
+    *a = (struct mqtt_answer){
+        .ticket = ticket, .then = then, .packet_id = packet_id, .len = (uint32_t)bytes.len};
     if (bytes.len > 0)
         memcpy(a->bytes, bytes.ptr, bytes.len);
     *c->answers_tail = a;
@@ -150,9 +151,11 @@ static enum mqg_err conn_disconnect(struct mqtt_conn *c, struct mqg_slice body, 
         return err;
     uint32_t expiry = mqtt_num(&bye.props, MQTT_P_SESSION_EXPIRY, c->expiry_s);
     if (c->expiry_s == 0 && expiry != 0) /* 3.14.2.2.2 */
-        return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "a session expiry at the end of a session");
-    c->expiry_s = mqtt_settings.expiry_max_s && expiry > mqtt_settings.expiry_max_s ? mqtt_settings.expiry_max_s
-                                                                                   : expiry;
+        return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR,
+                             "a session expiry at the end of a session");
+    c->expiry_s = mqtt_settings.expiry_max_s && expiry > mqtt_settings.expiry_max_s
+                      ? mqtt_settings.expiry_max_s
+                      : expiry;
     c->session->expiry_s = c->expiry_s;
     c->normal_end = bye.reason == 0; /* [MQTT-3.14.4-3] */
     c->phase = MQTT_CLOSED;
@@ -160,7 +163,8 @@ static enum mqg_err conn_disconnect(struct mqtt_conn *c, struct mqg_slice body, 
     return MQG_OK;
 }
 
-static enum mqg_err conn_ack(struct mqtt_conn *c, enum mqtt_type type, struct mqg_slice body, struct mqg_error *e)
+static enum mqg_err conn_ack(struct mqtt_conn *c, enum mqtt_type type, struct mqg_slice body,
+                             struct mqg_error *e)
 {
     struct mqtt_ack ack;
     enum mqg_err err = mqtt_ack_decode(type, body, c->version, &ack, e);
@@ -174,7 +178,8 @@ static enum mqg_err conn_ack(struct mqtt_conn *c, enum mqtt_type type, struct mq
     }
 }
 
-static enum mqg_err conn_packet(struct mqtt_conn *c, enum mqtt_type type, struct mqg_slice body, struct mqg_error *e)
+static enum mqg_err conn_packet(struct mqtt_conn *c, enum mqtt_type type, struct mqg_slice body,
+                                struct mqg_error *e)
 {
     switch (type) {
     case MQTT_CONNECT: return mqtt_connect(c, body, e);
@@ -212,8 +217,8 @@ static enum mqg_err conn_head_check(const struct mqtt_conn *c, const struct mqtt
         return err;
     uint32_t max = fresh ? 16000 : h->type == MQTT_PUBLISH ? mqtt_settings.packet_max : MQTT_INPUT_MAX - 5;
     if (h->body_bytes > max)
-        return mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE, "%s of %u bytes", mqtt_type_name(h->type),
-                             h->body_bytes);
+        return mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE, "%s of %u bytes",
+                             mqtt_type_name(h->type), h->body_bytes);
     return MQG_OK;
 }
 
@@ -256,7 +261,8 @@ size_t mqtt_conn_input(struct mqg_conn *conn, struct mqg_slice in, struct mqg_er
     }
     if (e->err == MQG_OK && used < in.len && !c->stalled && c->phase != MQTT_CLOSED &&
         in.len - used >= MQTT_INPUT_MAX)
-        (void)mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE, "the head of the packet is too large");
+        (void)mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE,
+                            "the head of the packet is too large");
     mqtt_publish_end_input(c);
     mqtt_settle_flush(c);
     if (e->err != MQG_OK)

@@ -71,19 +71,19 @@ static enum mqg_err connect_login(struct mqtt_conn *c, const struct mqtt_connect
     struct mqg_error why = {0};
     connect_vhost(from, &user, &vhost);
     bool by_cert = !p->has_user && mqtt_settings.cert_login && from->cert_subject_cn[0] != '\0';
-    enum mqg_err err = by_cert
-                           ? mqg_auth_external(from, mqg_slice_str(from->cert_subject_cn), &c->principal, &why)
-                           : mqg_auth_password(from, user, p->password, &c->principal, &why);
+    enum mqg_err err = by_cert ? mqg_auth_external(from, mqg_slice_str(from->cert_subject_cn), &c->principal,
+                                                   &why)
+                               : mqg_auth_password(from, user, p->password, &c->principal, &why);
     if (err != MQG_OK)
-        return mqg_error_set(e, err, p->has_user ? MQTT_RC_BAD_USER_OR_PASSWORD : MQTT_RC_NOT_AUTHORIZED, "%s",
-                             why.text);
+        return mqg_error_set(e, err, p->has_user ? MQTT_RC_BAD_USER_OR_PASSWORD : MQTT_RC_NOT_AUTHORIZED,
+                             "%s", why.text);
     mqg_conn_session(c->conn, c->principal);
     err = mqg_session_open(c->principal, vhost, &why);
     if (err != MQG_OK)
         return mqg_error_set(e, err, MQTT_RC_NOT_AUTHORIZED, "%s", why.text);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_CONN_LOGIN, "conn=%llu result=ok user=%s vhost=%s client=%s peer=%s:%u",
-            (unsigned long long)from->id, mqg_logqs(c->principal->user), mqg_logq(vhost), mqg_logqs(c->client),
-            from->peer_host, from->peer_port);
+            (unsigned long long)from->id, mqg_logqs(c->principal->user), mqg_logq(vhost),
+            mqg_logqs(c->client), from->peer_host, from->peer_port);
     return MQG_OK;
 }
 
@@ -162,7 +162,8 @@ static enum mqg_err connect_will(struct mqtt_conn *c, const struct mqtt_connect 
         !mqg_session_can(c->principal, MQG_WRITE, exchange))
         return mqg_error_set(e, MQG_DENIED, MQTT_RC_NOT_AUTHORIZED, "not allowed to publish the will");
     c->will = mqtt_will_new(p, c->principal, mqg_slice_of(c->client, c->client_len));
-    return c->will ? MQG_OK : mqg_error_set(e, MQG_NO_MEMORY, MQTT_RC_QUOTA_EXCEEDED, "out of message memory");
+    return c->will ? MQG_OK
+                   : mqg_error_set(e, MQG_NO_MEMORY, MQTT_RC_QUOTA_EXCEEDED, "out of message memory");
 }
 
 enum mqg_err mqtt_connect(struct mqtt_conn *c, struct mqg_slice body, struct mqg_error *e)
@@ -170,13 +171,15 @@ enum mqg_err mqtt_connect(struct mqtt_conn *c, struct mqg_slice body, struct mqg
     struct mqtt_connect p;
     enum mqg_err err = mqtt_connect_decode(body, &p, e);
     c->version = p.version;
-    if (err == MQG_UNSUPPORTED) /* 3.1.2.2: code 1 in the words of 3.1.1, the reason in those of 5.0 and later */
+    if (err ==
+        MQG_UNSUPPORTED) /* 3.1.2.2: code 1 in the words of 3.1.1, the reason in those of 5.0 and later */
         c->version = body.len > 6 && body.ptr[6] >= 5 && body.ptr[6] < 0x80 ? MQTT_5 : MQTT_311;
     if (err != MQG_OK)
         return err;
     connect_take(c, &p);
     if (mqtt_has(&p.props, MQTT_P_AUTH_METHOD))
-        return mqg_error_set(e, MQG_UNSUPPORTED, MQTT_RC_BAD_AUTH_METHOD, "authentication method '%.*s' is unknown",
+        return mqg_error_set(e, MQG_UNSUPPORTED, MQTT_RC_BAD_AUTH_METHOD,
+                             "authentication method '%.*s' is unknown",
                              MQG_SLICE_FMT(p.props.str[MQTT_P_AUTH_METHOD]));
     err = connect_client(c, &p, e);
     if (err == MQG_OK)
@@ -280,7 +283,8 @@ void mqtt_connected(struct mqtt_conn *c, struct mqtt_session *s)
         connack_props(c, &props);
     if (c->version == MQTT_31)
         head[0] = 0;
-    mqtt_packet_put(&out, MQTT_CONNACK, c->version, mqg_slice_of(head, 2), mqg_dynbuf_view(&props), MQG_SLICE_NONE);
+    mqtt_packet_put(&out, MQTT_CONNACK, c->version, mqg_slice_of(head, 2), mqg_dynbuf_view(&props),
+                    MQG_SLICE_NONE);
     mqtt_answer(c, s->durable ? s->ticket : 0, mqg_dynbuf_view(&out), connect_up, 0);
     mqg_dynbuf_fini(&props);
     mqg_dynbuf_fini(&out);

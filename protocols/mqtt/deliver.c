@@ -63,8 +63,8 @@ static uint8_t *out_put_props(uint8_t *p, const struct out_publish *o, uint32_t 
     return p + o->props.len;
 }
 
-static uint8_t *out_put_head(uint8_t *p, const struct mqtt_conn *c, const struct out_publish *o, uint32_t props,
-                             uint32_t total)
+static uint8_t *out_put_head(uint8_t *p, const struct mqtt_conn *c, const struct out_publish *o,
+                             uint32_t props, uint32_t total)
 {
     *p++ = (uint8_t)(MQTT_PUBLISH << 4 | (o->dup ? 8 : 0) | o->qos << 1 | (o->retain ? 1 : 0));
     p = mqtt_put_varint(p, total);
@@ -117,7 +117,8 @@ static bool out_send(struct mqtt_conn *c, struct out_publish *o)
     uint32_t props = out_props_bytes(c, o);
     size_t fixed = 2 + o->topic.len + (o->qos ? 2 : 0) + body;
     size_t total = fixed + (c->version == MQTT_5 ? mqtt_varint_bytes(props) + props : 0);
-    if (o->topic.len > UINT16_MAX || total > MQTT_VARINT_MAX || (c->packet_max && total + 8 > c->packet_max)) {
+    if (o->topic.len > UINT16_MAX || total > MQTT_VARINT_MAX ||
+        (c->packet_max && total + 8 > c->packet_max)) {
         mqg_count(MQG_COUNT_OVERFLOW_DROPPED, 1);
         return false;
     }
@@ -187,7 +188,8 @@ static uint16_t out_packet_id(struct mqtt_conn *c, const struct mqtt_feed *f, ui
         return mqtt_ids_get(ids, id) ? 0 : id;
     }
     for (uint32_t i = OUT_SESSION_IDS; i < UINT16_MAX; i++) {
-        c->next_share_id = c->next_share_id == UINT16_MAX ? OUT_SESSION_IDS + 1 : (uint16_t)(c->next_share_id + 1);
+        c->next_share_id = c->next_share_id == UINT16_MAX ? OUT_SESSION_IDS + 1
+                                                          : (uint16_t)(c->next_share_id + 1);
         if (!mqtt_ids_get(ids, c->next_share_id))
             return c->next_share_id;
     }
@@ -262,10 +264,12 @@ static enum out_verdict out_matched(struct mqtt_conn *c, struct mqtt_feed *f, co
     return OUT_DONE;
 }
 
-static enum out_verdict out_one(struct mqtt_conn *c, struct mqtt_feed *f, const struct mqg_delivery *d, uint64_t now_us)
+static enum out_verdict out_one(struct mqtt_conn *c, struct mqtt_feed *f, const struct mqg_delivery *d,
+                                uint64_t now_us)
 {
     struct mqtt_origin origin = mqtt_origin_of(d->msg);
-    struct out_publish o = {.msg = d->msg, .topic = mqg_msg_key(d->msg), .props = origin.props, .qos = origin.qos};
+    struct out_publish o = {
+        .msg = d->msg, .topic = mqg_msg_key(d->msg), .props = origin.props, .qos = origin.qos};
     if (!out_expiry(d->msg, now_us, &o))
         return OUT_DONE;
     if (MQG_LIKELY(d->msg->st.proto == MQG_PROTO_MQTT && d->msg->st.key_sep == '/'))
@@ -447,8 +451,8 @@ enum mqg_err mqtt_pubrec(struct mqtt_conn *c, struct mqtt_ack ack, struct mqg_er
     uint8_t bytes[MQTT_ACK_MAX_BYTES];
     size_t n = mqtt_ack_put(bytes, MQTT_PUBREL, c->version, ack.packet_id, 0);
     c->ids_dirty = c->ids_dirty || s->durable;
-    mqtt_answer(c, s->durable ? mqg_lane_ticket(mqg_storage_default()) : 0, mqg_slice_of(bytes, n), out_received,
-                ack.packet_id);
+    mqtt_answer(c, s->durable ? mqg_lane_ticket(mqg_storage_default()) : 0, mqg_slice_of(bytes, n),
+                out_received, ack.packet_id);
     return MQG_OK;
 }
 

@@ -112,8 +112,9 @@ static void mqtt_worker_stop(struct mqg_worker *w)
 
 static bool mqtt_sniff(struct mqg_slice head)
 {
-    return head.len >= 8 && head.ptr[0] == 0x10 && (memmem(head.ptr, 12 < head.len ? 12 : head.len, "MQTT", 4) != NULL ||
-                                                    memmem(head.ptr, 12 < head.len ? 12 : head.len, "MQIsdp", 6) != NULL);
+    return head.len >= 8 && head.ptr[0] == 0x10 &&
+           (memmem(head.ptr, 12 < head.len ? 12 : head.len, "MQTT", 4) != NULL ||
+            memmem(head.ptr, 12 < head.len ? 12 : head.len, "MQIsdp", 6) != NULL);
 }
 
 static void mqtt_describe(const struct mqg_conn *conn, struct mqg_describe *d)
@@ -141,7 +142,6 @@ static enum mqg_err mqtt_load(const struct mqg_conf *conf, struct mqg_error *e)
     mqtt_read(conf, &mqtt_settings);
     mqg_origin_register(&mqtt_origin_ops);
     mqtt_persist_init();
-    mqg_meta_on_recovered(mqtt_persist_recovered);
     mqg_worker_on_start(mqtt_worker_start, mqtt_worker_stop);
     return MQG_OK;
 }
@@ -161,7 +161,8 @@ static void mqtt_unload(void)
     mqtt_retained_fini();
 }
 
-static const char *const mqtt_listeners[] = {"mqtt", NULL};
+static const char *const mqtt_listeners[] = {"mqtt", "mqtt_ws", NULL};
+static const char *const mqtt_ws_protocols[] = {"mqtt", "mqttv3.1", NULL};
 
 static const struct mqg_protocol_ops mqtt_ops = {
     .name = "mqtt",
@@ -176,6 +177,7 @@ static const struct mqg_protocol_ops mqtt_ops = {
     .event = mqtt_conn_event,
     .conn_fini = mqtt_conn_fini,
     .describe = mqtt_describe,
+    .ws_protocols = mqtt_ws_protocols,
 };
 
 MQG_MODULE(mqtt) = {

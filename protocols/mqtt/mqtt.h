@@ -75,7 +75,8 @@ struct mqtt_ids {
     uint32_t cap, n; /* cap: a power of two, or 0 */
 };
 struct mqtt_id *mqtt_ids_get(const struct mqtt_ids *t, uint16_t id); /* NULL: not in use */
-struct mqtt_id *mqtt_ids_add(struct mqtt_ids *t, uint16_t id);       /* must not be there; void after the next add or drop */
+struct mqtt_id *mqtt_ids_add(struct mqtt_ids *t,
+                             uint16_t id); /* must not be there; void after the next add or drop */
 void mqtt_ids_drop(struct mqtt_ids *t, uint16_t id);
 void mqtt_ids_fini(struct mqtt_ids *t);
 /* for (uint32_t at = 0; (x = mqtt_ids_next(t, &at)) != NULL;) - no change meanwhile, but of what x says. */
@@ -142,17 +143,17 @@ struct mqtt_session {
     bool durable;           /* its queue, filters and packet identifiers are stored */
     bool known;             /* there is state that a client may find present */
     uint32_t expiry_s;
-    uint64_t gone_us; /* wall; when the client went */
-    uint64_t sent_upto; /* highest qseq ever sent: what comes again at or below it has DUP */
+    uint64_t gone_us;            /* wall; when the client went */
+    uint64_t sent_upto;          /* highest qseq ever sent: what comes again at or below it has DUP */
     uint64_t expire_ms, will_ms; /* monotonic; 0: none */
     struct mqg_timer timer;
     struct mqtt_will *will;
-    bool has_queue[2]; /* MQTT_FEED_QOS0, MQTT_FEED_SESSION */
-    struct mqg_map subs; /* name -> struct mqtt_sub */
+    bool has_queue[2];      /* MQTT_FEED_QOS0, MQTT_FEED_SESSION */
+    struct mqg_map subs;    /* name -> struct mqtt_sub */
     struct mqtt_sub **list; /* those that are not shared, for matching */
     uint32_t nlist, list_cap;
     struct mqtt_ids in, out;
-    uint64_t ticket; /* of its last record on this lane */
+    uint64_t ticket;           /* of its last record on this lane */
     struct mqg_waiter handing; /* waits for it before the session goes to another worker */
     struct mqtt_claim *next_claim;
     /* the last answer of match.c */
@@ -271,7 +272,8 @@ void mqtt_session_wipe(struct mqtt_session *s);
 /* Opens a queue of the session, making it when it is not there. *ticket: of its definition. */
 enum mqg_err mqtt_session_queue(struct mqtt_session *s, enum mqtt_feed_kind kind, struct mqg_queue **out,
                                 uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
-struct mqg_slice mqtt_session_queue_name(const struct mqtt_session *s, enum mqtt_feed_kind kind, char room[256]);
+struct mqg_slice mqtt_session_queue_name(const struct mqtt_session *s, enum mqtt_feed_kind kind,
+                                         char room[256]);
 /* Recovery, before workers run: the session of that name, made when it is not there. */
 struct mqtt_session *mqtt_session_recover(struct mqg_slice vhost, struct mqg_slice client);
 void mqtt_session_drop_recovered(struct mqtt_session *s);
@@ -304,8 +306,9 @@ enum mqg_err mqtt_pubrel(struct mqtt_conn *c, struct mqtt_ack ack, struct mqg_er
 void mqtt_publish_end_input(struct mqtt_conn *c);
 void mqtt_publish_fini(struct mqtt_conn *c);
 /* A message of a client, body not yet filled. NULL without memory. */
-struct mqg_msg *mqtt_msg_new(struct mqg_slice user, struct mqg_slice client, struct mqg_slice topic, unsigned qos,
-                             bool retain, enum mqtt_version v, const struct mqtt_props *props, uint32_t body_len);
+struct mqg_msg *mqtt_msg_new(struct mqg_slice user, struct mqg_slice client, struct mqg_slice topic,
+                             unsigned qos, bool retain, enum mqtt_version v, const struct mqtt_props *props,
+                             uint32_t body_len);
 
 /* deliver.c */
 enum mqg_err mqtt_feed_open(struct mqtt_conn *c, enum mqtt_feed_kind kind, struct mqtt_sub *share,
@@ -341,7 +344,8 @@ void mqtt_retained_fini(void);
 size_t mqtt_retained_count(void);
 
 /* will.c */
-struct mqtt_will *mqtt_will_new(const struct mqtt_connect *p, struct mqg_session *principal, struct mqg_slice client);
+struct mqtt_will *mqtt_will_new(const struct mqtt_connect *p, struct mqg_session *principal,
+                                struct mqg_slice client);
 void mqtt_will_publish(struct mqtt_will **w); /* and forgets it */
 void mqtt_will_free(struct mqtt_will **w);
 
@@ -352,7 +356,6 @@ void mqtt_persist_session_gone(struct mqtt_session *s);
 void mqtt_persist_sub(struct mqtt_session *s, const struct mqtt_sub *sub, bool remove);
 /* Adds the identifiers to what this turn submits: one batch with what was added before. */
 void mqtt_persist_ids(struct mqtt_session *s);
-void mqtt_persist_recovered(void); /* before workers run */
 /* 32 hex digits that stand for the bytes. */
 void mqtt_digest_hex(struct mqg_slice s, char out[33]);
 

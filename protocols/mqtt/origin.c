@@ -11,11 +11,11 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define ORIGIN_VERSION    1u
-#define ORIGIN_NO_EXPIRY  UINT32_MAX
-#define ORIGIN_ARENA      (4u << 20)
-#define ORIGIN_PREFIX     "mqgate-"
-#define ORIGIN_BASE64     ";base64"
+#define ORIGIN_VERSION   1u
+#define ORIGIN_NO_EXPIRY UINT32_MAX
+#define ORIGIN_ARENA     (4u << 20)
+#define ORIGIN_PREFIX    "mqgate-"
+#define ORIGIN_BASE64    ";base64"
 
 /* ---- making a message ---------------------------------------------------------------------------------------------- */
 
@@ -38,8 +38,9 @@ static void origin_put_props(struct mqg_dynbuf *out, const struct mqtt_props *p)
             mqg_dynbuf_slice(out, it.whole);
 }
 
-struct mqg_msg *mqtt_msg_new(struct mqg_slice user, struct mqg_slice client, struct mqg_slice topic, unsigned qos,
-                             bool retain, enum mqtt_version v, const struct mqtt_props *props, uint32_t body_len)
+struct mqg_msg *mqtt_msg_new(struct mqg_slice user, struct mqg_slice client, struct mqg_slice topic,
+                             unsigned qos, bool retain, enum mqtt_version v, const struct mqtt_props *props,
+                             uint32_t body_len)
 {
     uint8_t head[MQTT_ORIGIN_HEAD] = {ORIGIN_VERSION, (uint8_t)(qos | (retain ? 4u : 0))};
     bool has_ttl = v == MQTT_5 && mqtt_has(props, MQTT_P_MESSAGE_EXPIRY);
@@ -88,9 +89,10 @@ static void base64_put(struct mqg_dynbuf *out, struct mqg_slice s)
 {
     for (size_t i = 0; i < s.len; i += 3) {
         size_t n = s.len - i < 3 ? s.len - i : 3;
-        uint32_t v = (uint32_t)s.ptr[i] << 16 | (n > 1 ? (uint32_t)s.ptr[i + 1] << 8 : 0) | (n > 2 ? s.ptr[i + 2] : 0);
-        char text[4] = {base64_digits[v >> 18], base64_digits[v >> 12 & 63], n > 1 ? base64_digits[v >> 6 & 63] : '=',
-                        n > 2 ? base64_digits[v & 63] : '='};
+        uint32_t v = (uint32_t)s.ptr[i] << 16 | (n > 1 ? (uint32_t)s.ptr[i + 1] << 8 : 0) |
+                     (n > 2 ? s.ptr[i + 2] : 0);
+        char text[4] = {base64_digits[v >> 18], base64_digits[v >> 12 & 63],
+                        n > 1 ? base64_digits[v >> 6 & 63] : '=', n > 2 ? base64_digits[v & 63] : '='};
         mqg_dynbuf_put(out, text, 4);
     }
 }
@@ -129,7 +131,8 @@ static const struct {
     uint32_t bit;
     size_t offset;
 } origin_texts[] = {
-    {ORIGIN_PREFIX "content-encoding", MQG_PROP_CONTENT_ENCODING, offsetof(struct mqg_view, content_encoding)},
+    {ORIGIN_PREFIX "content-encoding", MQG_PROP_CONTENT_ENCODING,
+     offsetof(struct mqg_view, content_encoding)},
     {ORIGIN_PREFIX "message-id", MQG_PROP_MESSAGE_ID, offsetof(struct mqg_view, message_id)},
     {ORIGIN_PREFIX "type", MQG_PROP_TYPE, offsetof(struct mqg_view, type)},
     {ORIGIN_PREFIX "app-id", MQG_PROP_APP_ID, offsetof(struct mqg_view, app_id)},
@@ -161,7 +164,8 @@ static bool view_well_known(struct mqg_view *v, struct mqg_slice name, struct mq
         *(struct mqg_slice *)(void *)((char *)v + origin_texts[i].offset) = value;
         return true;
     }
-    if (mqg_slice_eq(name, MQG_SLICE_LIT(ORIGIN_PREFIX "priority")) && view_number(value, &number) && number < 256) {
+    if (mqg_slice_eq(name, MQG_SLICE_LIT(ORIGIN_PREFIX "priority")) && view_number(value, &number) &&
+        number < 256) {
         v->has |= MQG_PROP_PRIORITY;
         v->priority = (uint8_t)number;
         return true;
@@ -174,7 +178,8 @@ static bool view_well_known(struct mqg_view *v, struct mqg_slice name, struct mq
     return false;
 }
 
-static void view_header(struct mqg_view *v, struct mqg_arena *a, struct mqg_slice name, struct mqg_slice value)
+static void view_header(struct mqg_view *v, struct mqg_arena *a, struct mqg_slice name,
+                        struct mqg_slice value)
 {
     static const struct mqg_slice suffix = MQG_SLICE_INIT(ORIGIN_BASE64);
     if (view_well_known(v, name, value))
@@ -227,7 +232,8 @@ static enum mqg_err origin_decode(struct mqg_slice o, struct mqg_arena *a, struc
         out->has |= MQG_PROP_EXPIRATION;
         out->expiration_ms = UINT64_C(1000) * expiry;
     }
-    struct mqtt_prop_iter it = mqtt_prop_iter_of(mqg_slice_of(o.ptr + MQTT_ORIGIN_HEAD, o.len - MQTT_ORIGIN_HEAD));
+    struct mqtt_prop_iter it = mqtt_prop_iter_of(
+        mqg_slice_of(o.ptr + MQTT_ORIGIN_HEAD, o.len - MQTT_ORIGIN_HEAD));
     while (mqtt_prop_next(&it))
         view_prop(out, a, &it);
     return it.cursor.failed ? MQG_MALFORMED : MQG_OK;
@@ -370,7 +376,8 @@ void mqtt_props_of_view(const struct mqg_msg *m, struct mqg_dynbuf *out)
         for (uint32_t i = 0; i < v.headers.n; i++) {
             const struct mqg_field *f = &v.headers.fields[i];
             if (mqg_slice_eq(f->name, MQG_SLICE_LIT(ORIGIN_PREFIX "payload-format")) &&
-                f->value.type >= MQG_VALUE_INT8 && f->value.type <= MQG_VALUE_INT64 && (f->value.i & ~INT64_C(1)) == 0)
+                f->value.type >= MQG_VALUE_INT8 && f->value.type <= MQG_VALUE_INT64 &&
+                (f->value.i & ~INT64_C(1)) == 0)
                 mqtt_add_num(out, MQTT_P_PAYLOAD_FORMAT, (uint32_t)f->value.i);
             else
                 out_header(out, f->name, &f->value, false);

@@ -44,7 +44,8 @@ static void persist_head(struct mqg_dynbuf *b, const struct mqtt_session *s)
     persist_text(b, s->client);
 }
 
-static struct mqg_slice persist_key(char *room, size_t n, char kind, const struct mqtt_session *s, const char *more)
+static struct mqg_slice persist_key(char *room, size_t n, char kind, const struct mqtt_session *s,
+                                    const char *more)
 {
     int len = snprintf(room, n, "mqtt/%c/%s%s%s", kind, s->hex, more ? "/" : "", more ? more : "");
     return mqg_slice_of(room, (size_t)len);
@@ -130,8 +131,9 @@ void mqtt_persist_ids(struct mqtt_session *s)
             mqg_dynbuf_le64(&b, x->qseq);
         }
     MQG_ASSERT(!b.failed);
-    struct mqg_store_op op = {.kind = MQG_OP_META,
-                              .meta = {persist_key(key, sizeof(key), 'q', s, NULL), mqg_dynbuf_view(&b), false}};
+    struct mqg_store_op op = {
+        .kind = MQG_OP_META,
+        .meta = {persist_key(key, sizeof(key), 'q', s, NULL), mqg_dynbuf_view(&b), false}};
     mqg_lane_add(mqg_storage_default(), &op, true);
     s->ticket = mqg_lane_ticket(mqg_storage_default());
     mqg_dynbuf_fini(&b);
@@ -187,7 +189,23 @@ static void recover_ids(struct mqtt_session *s, struct mqg_cursor *c)
     }
 }
 
+/* Vhosts are only built when all records have been told: ours are kept until then. */
+struct kept {
+    struct kept *next;
+    struct mqg_slice key, value;
+};
+static struct kept *kept_first;
+
 static void persist_recover(struct mqg_slice key, struct mqg_slice value)
+{
+    struct kept *k = mqg_xcalloc(1, sizeof(*k));
+    k->key = mqg_slice_of(mqg_slice_dup(key), key.len);
+    k->value = mqg_slice_of(mqg_slice_dup(value), value.len);
+    k->next = kept_first;
+    kept_first = k;
+}
+
+static void recover_record(struct mqg_slice key, struct mqg_slice value)
 {
     struct mqg_cursor c = mqg_cursor_of(value);
     uint8_t version = mqg_cursor_u8(&c);
@@ -229,9 +247,22 @@ static void recovered_one(struct mqtt_session *s, uint32_t at, struct mqg_time n
     s->expire_ms = now.mono_ms + (end_us > now.wall_us ? (end_us - now.wall_us) / 1000 : 1);
 }
 
-void mqtt_persist_recovered(void)
+static void recover_all(void)
+{
+    while (kept_first) {
+        struct kept *k = kept_first;
+        kept_first = k->next;
+        recover_record(k->key, k->value);
+        free((void *)(uintptr_t)k->key.ptr);
+        free((void *)(uintptr_t)k->value.ptr);
+        free(k);
+    }
+}
+
+static void persist_recovered(void)
 {
     struct mqg_vec all = {0};
+    recover_all();
     struct mqg_time now = mqg_clock_now();
     mqtt_session_each(recovered_visit, &all);
     for (size_t i = 0; i < all.n; i++) {
@@ -248,5 +279,5 @@ void mqtt_persist_recovered(void)
 
 void mqtt_persist_init(void)
 {
-    mqg_meta_on_recover("mqtt/", persist_recover);
+    mqg_meta_on_recover("mqtt/", persist_recover, persist_recovered);
 }

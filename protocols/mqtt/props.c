@@ -80,7 +80,8 @@ static enum mqg_err prop_take(const struct mqtt_prop_iter *it, unsigned where, s
         return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "property %s does not belong here",
                              row->name);
     if (!prop_text_ok(it))
-        return mqg_error_set(e, MQG_MALFORMED, MQTT_RC_MALFORMED_PACKET, "property %s is not UTF-8", row->name);
+        return mqg_error_set(e, MQG_MALFORMED, MQTT_RC_MALFORMED_PACKET, "property %s is not UTF-8",
+                             row->name);
     if (mqtt_has(out, it->id) && it->id != MQTT_P_USER_PROPERTY)
         return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "property %s twice", row->name);
     if (!prop_value_ok(it))
@@ -92,7 +93,8 @@ static enum mqg_err prop_take(const struct mqtt_prop_iter *it, unsigned where, s
     return MQG_OK;
 }
 
-enum mqg_err mqtt_props_scan(struct mqg_slice block, unsigned where, struct mqtt_props *out, struct mqg_error *e)
+enum mqg_err mqtt_props_scan(struct mqg_slice block, unsigned where, struct mqtt_props *out,
+                             struct mqg_error *e)
 {
     out->has = 0;
     out->raw = block;

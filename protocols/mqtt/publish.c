@@ -147,7 +147,9 @@ static void publish_done(struct mqtt_conn *c)
         return;
     o->reason = no_match ? MQTT_RC_NO_MATCHING_SUBSCRIBERS : 0;
     if (err != MQG_OK) {
-        o->reason = c->version != MQTT_5 ? 0 : err == MQG_DENIED ? MQTT_RC_NOT_AUTHORIZED : MQTT_RC_IMPLEMENTATION;
+        o->reason = c->version != MQTT_5 ? 0
+                    : err == MQG_DENIED  ? MQTT_RC_NOT_AUTHORIZED
+                                         : MQTT_RC_IMPLEMENTATION;
         o->decided = true;
         publish_answer_decided(c);
     }
@@ -185,7 +187,8 @@ static enum mqg_err publish_alias(struct mqtt_conn *c, struct mqtt_publish *p, s
         a->topic = (uint8_t *)mqg_slice_dup(p->topic);
         a->len = (uint32_t)p->topic.len;
     } else if (!a->topic) {
-        return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "topic alias %u means nothing yet", alias);
+        return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "topic alias %u means nothing yet",
+                             alias);
     } else {
         p->topic = mqg_slice_of(a->topic, a->len);
     }
@@ -201,7 +204,8 @@ static int publish_judge(struct mqtt_conn *c, const struct mqtt_publish *p)
         c->publishing = true;
         mqg_conn_publishes(c->conn);
     }
-    if (mqg_slice_starts(p->topic, MQG_SLICE_LIT("$SYS/")) || mqg_slice_starts(p->topic, MQG_SLICE_LIT("$share/")) ||
+    if (mqg_slice_starts(p->topic, MQG_SLICE_LIT("$SYS/")) ||
+        mqg_slice_starts(p->topic, MQG_SLICE_LIT("$share/")) ||
         mqg_slice_starts(p->topic, mqtt_retained_key()))
         return MQTT_RC_NOT_AUTHORIZED;
     enum mqg_err err = mqg_publish_check(&c->pub, mqg_slice_str(mqtt_settings.exchange), &e);
@@ -226,11 +230,13 @@ static bool publish_again(struct mqtt_conn *c, const struct mqtt_publish *p)
 static enum mqg_err publish_check(struct mqtt_conn *c, const struct mqtt_publish *p, struct mqg_error *e)
 {
     if (p->payload_bytes > mqtt_settings.message_max)
-        return mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE, "a payload of %u bytes", p->payload_bytes);
+        return mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE, "a payload of %u bytes",
+                             p->payload_bytes);
     bool again = p->qos == 2 && mqtt_ids_get(&c->session->in, p->packet_id) != NULL;
     if (c->version == MQTT_5 && p->qos > 0 && !again && c->in_quota >= mqtt_settings.receive_maximum)
         return mqg_error_set(e, MQG_INVALID, MQTT_RC_RECEIVE_MAXIMUM_EXCEEDED,
-                             "more than %u publishes with QoS 1 or 2 at a time", mqtt_settings.receive_maximum);
+                             "more than %u publishes with QoS 1 or 2 at a time",
+                             mqtt_settings.receive_maximum);
     return MQG_OK;
 }
 
@@ -246,8 +252,8 @@ static enum mqg_err publish_begin(struct mqtt_conn *c, const struct mqtt_publish
         c->in_quota++;
     int reason = publish_judge(c, p);
     if (reason == 0) {
-        c->msg = mqtt_msg_new(mqg_slice_str(c->principal->user), c->session->client, p->topic, p->qos, p->retain,
-                              c->version, &p->props, p->payload_bytes);
+        c->msg = mqtt_msg_new(mqg_slice_str(c->principal->user), c->session->client, p->topic, p->qos,
+                              p->retain, c->version, &p->props, p->payload_bytes);
         if (!c->msg)
             reason = MQTT_RC_QUOTA_EXCEEDED;
     }
@@ -312,7 +318,8 @@ enum mqg_err mqtt_pubrel(struct mqtt_conn *c, struct mqtt_ack ack, struct mqg_er
     c->ids_dirty = true;
     uint8_t bytes[MQTT_ACK_MAX_BYTES];
     size_t n = mqtt_ack_put(bytes, MQTT_PUBCOMP, c->version, ack.packet_id, 0);
-    mqtt_answer(c, mqg_lane_ticket(mqg_storage_default()), mqg_slice_of(bytes, n), publish_left, ack.packet_id);
+    mqtt_answer(c, mqg_lane_ticket(mqg_storage_default()), mqg_slice_of(bytes, n), publish_left,
+                ack.packet_id);
     return MQG_OK;
 }
 

@@ -350,7 +350,8 @@ static void search_node(struct retained_search *s, const struct retained_node *n
             search_node(s, it.value, depth + 1);
 }
 
-static bool sent_back_to_its_publisher(const struct mqtt_session *s, const struct mqtt_sub *sub, const struct mqg_msg *m)
+static bool sent_back_to_its_publisher(const struct mqtt_session *s, const struct mqtt_sub *sub,
+                                       const struct mqg_msg *m)
 {
     struct mqg_slice client = mqg_slice_of(mqg_msg_at_user(m) + m->st.user_len, m->st.client_len);
     return sub->no_local && m->st.proto == MQG_PROTO_MQTT && mqg_slice_eq(client, s->client);
@@ -367,8 +368,8 @@ static void retained_send_one(struct mqtt_session *s, const struct mqtt_sub *sub
     uint8_t flags = m->st.flags;
     if (qos == 0 || !s->durable)
         flags &= (uint8_t)~MQG_MSG_PERSISTENT;
-    struct mqg_msg *copy = mqg_msg_derive(m, mqg_slice_of(mark, (size_t)n), mqg_msg_key(m), mqg_msg_overlay(m), flags,
-                                          m->st.ttl_ms);
+    struct mqg_msg *copy = mqg_msg_derive(m, mqg_slice_of(mark, (size_t)n), mqg_msg_key(m),
+                                          mqg_msg_overlay(m), flags, m->st.ttl_ms);
     if (!copy)
         return;
     copy->st.append_us = m->st.append_us; /* its life began when it was published */

@@ -95,7 +95,8 @@ static void session_drop_queue(struct mqtt_session *s, enum mqtt_feed_kind kind)
 {
     if (!s->has_queue[kind])
         return;
-    s->has_queue[kind] = kind == MQTT_FEED_QOS0 && s->known && s->expiry_s > 0; /* made again at the next connect */
+    s->has_queue[kind] = kind == MQTT_FEED_QOS0 && s->known &&
+                         s->expiry_s > 0; /* made again at the next connect */
     char room[256];
     uint64_t messages, ticket;
     struct mqg_error e = {0};
@@ -375,10 +376,11 @@ void mqtt_session_detach(struct mqtt_session *s, bool normal)
 
 /* ---- queues -------------------------------------------------------------------------------------------------------------- */
 
-struct mqg_slice mqtt_session_queue_name(const struct mqtt_session *s, enum mqtt_feed_kind kind, char room[256])
+struct mqg_slice mqtt_session_queue_name(const struct mqtt_session *s, enum mqtt_feed_kind kind,
+                                         char room[256])
 {
-    int n = snprintf(room, 256, "mqtt-subscription-%.*sqos%d", (int)s->client.len, (const char *)s->client.ptr,
-                     kind == MQTT_FEED_QOS0 ? 0 : 1);
+    int n = snprintf(room, 256, "mqtt-subscription-%.*sqos%d", (int)s->client.len,
+                     (const char *)s->client.ptr, kind == MQTT_FEED_QOS0 ? 0 : 1);
     return mqg_slice_of(room, (size_t)n);
 }
 

@@ -98,7 +98,8 @@ static enum mqg_err share_declare(struct mqtt_share *s, struct mqg_session *own,
     return err == MQG_OK ? mqtt_bind(s->vhost, d.name, s->filter, true, ticket, e) : err;
 }
 
-enum mqg_err mqtt_share_queue(struct mqtt_share *s, struct mqg_queue **out, uint64_t *ticket, struct mqg_error *e)
+enum mqg_err mqtt_share_queue(struct mqtt_share *s, struct mqg_queue **out, uint64_t *ticket,
+                              struct mqg_error *e)
 {
     struct mqg_session *own = mqg_session_internal(s->vhost);
     pthread_mutex_lock(&share_lock);

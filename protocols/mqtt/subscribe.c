@@ -61,7 +61,8 @@ enum mqg_err mqtt_bind(struct mqg_vhost *v, struct mqg_slice queue, struct mqg_s
         .source = mqg_slice_str(mqtt_settings.exchange), .destination = queue, .key = mqg_dynbuf_view(&key)};
     uint64_t own_ticket = 0;
     struct mqg_session *own = mqg_session_internal(v);
-    enum mqg_err err = on ? mqg_binding_put(own, &b, &own_ticket, e) : mqg_binding_delete(own, &b, &own_ticket, e);
+    enum mqg_err err = on ? mqg_binding_put(own, &b, &own_ticket, e)
+                          : mqg_binding_delete(own, &b, &own_ticket, e);
     mqg_session_unref(&own);
     mqg_dynbuf_fini(&key);
     if (own_ticket > *ticket)
@@ -85,7 +86,7 @@ static enum mqg_err sub_feed(struct mqtt_conn *c, enum mqtt_feed_kind kind, stru
     return mqtt_feed_open(c, kind, share, own, e);
 }
 
-/* Two filters of a session may be one binding ("a/*" and "a/+"): it goes with the last of them. */
+/* Two filters of a session may be one binding (a literal star and a plus in one place): it goes with the last of them. */
 static bool sub_key_shared(const struct mqtt_session *s, const struct mqtt_sub *sub, enum mqtt_feed_kind kind)
 {
     struct mqg_dynbuf a, b;
@@ -108,13 +109,14 @@ static bool sub_key_shared(const struct mqtt_session *s, const struct mqtt_sub *
     return same;
 }
 
-static enum mqg_err sub_unbind(struct mqtt_session *s, const struct mqtt_sub *sub, uint8_t qos, uint64_t *ticket,
-                               struct mqg_error *e)
+static enum mqg_err sub_unbind(struct mqtt_session *s, const struct mqtt_sub *sub, uint8_t qos,
+                               uint64_t *ticket, struct mqg_error *e)
 {
     char room[256];
     if (sub_key_shared(s, sub, sub_kind(qos)))
         return MQG_OK;
-    return mqtt_bind(s->vhost, mqtt_session_queue_name(s, sub_kind(qos), room), sub->filter, false, ticket, e);
+    return mqtt_bind(s->vhost, mqtt_session_queue_name(s, sub_kind(qos), room), sub->filter, false, ticket,
+                     e);
 }
 
 static enum mqg_err sub_bind(struct mqtt_conn *c, struct mqtt_sub *sub, uint8_t old_qos, bool fresh,
@@ -151,8 +153,8 @@ static int sub_judge(struct mqtt_conn *c, const struct mqtt_filter *f)
     return 0;
 }
 
-static void sub_retained(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct mqtt_filter *f, bool fresh,
-                         struct mqg_queue *q)
+static void sub_retained(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct mqtt_filter *f,
+                         bool fresh, struct mqg_queue *q)
 {
     bool wanted = f->retain_handling == 0 || (f->retain_handling == 1 && fresh); /* [MQTT-3.3.1-9..11] */
     if (wanted && !sub->share)
@@ -182,8 +184,8 @@ static uint8_t sub_one(struct mqtt_conn *c, const struct mqtt_filter *f, uint32_
         sub_retained(c, sub, f, fresh, q);
     mqg_queue_unref(&q);
     if (err != MQG_OK) {
-        mqg_log(MQG_LOG_WARN, MQG_EVENT_DEFINE, "client=%s filter=%s why=%s", mqg_logqs(c->client), mqg_logq(f->name),
-                mqg_logqs(e.text));
+        mqg_log(MQG_LOG_WARN, MQG_EVENT_DEFINE, "client=%s filter=%s why=%s", mqg_logqs(c->client),
+                mqg_logq(f->name), mqg_logqs(e.text));
         if (fresh)
             mqtt_sub_free(c->session, sub);
         return 0x80;
@@ -260,8 +262,8 @@ static uint8_t unsub_one(struct mqtt_conn *c, struct mqg_slice name, uint64_t *t
     if (f)
         unsub_feed(c, f);
     if (!sub->share && sub_unbind(s, sub, sub->qos, ticket, &e) != MQG_OK)
-        mqg_log(MQG_LOG_WARN, MQG_EVENT_DEFINE, "client=%s filter=%s why=%s", mqg_logqs(c->client), mqg_logq(name),
-                mqg_logqs(e.text));
+        mqg_log(MQG_LOG_WARN, MQG_EVENT_DEFINE, "client=%s filter=%s why=%s", mqg_logqs(c->client),
+                mqg_logq(name), mqg_logqs(e.text));
     if (s->durable)
         mqtt_persist_sub(s, sub, true);
     mqtt_sub_free(s, sub);

@@ -96,8 +96,8 @@ static const struct mqg_pub_ops sys_pub_ops = {.confirm = sys_confirm};
 static void sys_publish(struct mqg_vhost *v, const char *topic, const char *text)
 {
     struct mqtt_props none = {.has = 0};
-    struct mqg_msg *m = mqtt_msg_new(MQG_SLICE_NONE, MQG_SLICE_NONE, mqg_slice_str(topic), 0, true, MQTT_311, &none,
-                                     (uint32_t)strlen(text));
+    struct mqg_msg *m = mqtt_msg_new(MQG_SLICE_NONE, MQG_SLICE_NONE, mqg_slice_str(topic), 0, true, MQTT_311,
+                                     &none, (uint32_t)strlen(text));
     if (!m)
         return;
     memcpy(mqg_msg_body_mut(m), text, strlen(text));

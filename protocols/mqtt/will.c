@@ -4,10 +4,12 @@
 
 #include <stdlib.h>
 
-struct mqtt_will *mqtt_will_new(const struct mqtt_connect *p, struct mqg_session *principal, struct mqg_slice client)
+struct mqtt_will *mqtt_will_new(const struct mqtt_connect *p, struct mqg_session *principal,
+                                struct mqg_slice client)
 {
     struct mqg_msg *m = mqtt_msg_new(mqg_slice_str(principal->user), client, p->will_topic, p->will_qos,
-                                     p->will_retain, p->version, &p->will_props, (uint32_t)p->will_payload.len);
+                                     p->will_retain, p->version, &p->will_props,
+                                     (uint32_t)p->will_payload.len);
     if (!m)
         return NULL;
     if (p->will_payload.len > 0)
@@ -51,12 +53,13 @@ void mqtt_will_publish(struct mqtt_will **will)
     bool no_match;
     struct mqg_msg *m = w->msg;
     w->msg = NULL;
-    m->st.append_us = mqg_worker_self()->now.wall_us; /* its time to live begins now; nobody else has seen it */
+    m->st.append_us =
+        mqg_worker_self()->now.wall_us; /* its time to live begins now; nobody else has seen it */
     mqg_pub_init(&pub, &will_pub_ops, w->principal, NULL);
     bool room = !w->retain || mqtt_retained_room(w->principal->vhost, mqg_msg_key(m));
     if (mqtt_publish_msg(&pub, m, w->retain && room, 0, false, &no_match, &e) != MQG_OK)
-        mqg_log(MQG_LOG_INFO, MQG_EVENT_PROTOCOL_ERROR, "user=%s will=refused why=%s", mqg_logqs(w->principal->user),
-                mqg_logqs(e.text));
+        mqg_log(MQG_LOG_INFO, MQG_EVENT_PROTOCOL_ERROR, "user=%s will=refused why=%s",
+                mqg_logqs(w->principal->user), mqg_logqs(e.text));
     mqg_pub_fini(&pub);
     mqtt_will_free(will);
 }

@@ -99,10 +99,9 @@ enum mqg_err mqtt_head_peek(struct mqg_slice in, struct mqtt_head *out)
 
 enum mqg_err mqtt_head_check(const struct mqtt_head *h, enum mqtt_version v, struct mqg_error *e)
 {
-    static const uint8_t want[16] = {
-        [0] = 17,
+    static const uint8_t want[16] = {[0] = 17,
 #define MQTT_FLAGS_ROW(name, value, flags) [value] = flags,
-        MQTT_PACKETS(MQTT_FLAGS_ROW)
+                                     MQTT_PACKETS(MQTT_FLAGS_ROW)
 #undef MQTT_FLAGS_ROW
     };
     uint8_t flags = h->flags;

@@ -39,47 +39,47 @@ enum mqtt_type {
 };
 
 /* X(symbol, code, name) - 2.4 */
-#define MQTT_REASONS(X)                                                     \
-    X(SUCCESS, 0x00, "success")                                             \
-    X(DISCONNECT_WITH_WILL, 0x04, "disconnect with will message")           \
-    X(NO_MATCHING_SUBSCRIBERS, 0x10, "no matching subscribers")             \
-    X(NO_SUBSCRIPTION_EXISTED, 0x11, "no subscription existed")             \
-    X(CONTINUE_AUTHENTICATION, 0x18, "continue authentication")             \
-    X(REAUTHENTICATE, 0x19, "re-authenticate")                              \
-    X(UNSPECIFIED, 0x80, "unspecified error")                               \
-    X(MALFORMED_PACKET, 0x81, "malformed packet")                           \
-    X(PROTOCOL_ERROR, 0x82, "protocol error")                               \
-    X(IMPLEMENTATION, 0x83, "implementation specific error")                \
-    X(UNSUPPORTED_VERSION, 0x84, "unsupported protocol version")            \
-    X(CLIENT_ID_INVALID, 0x85, "client identifier not valid")               \
-    X(BAD_USER_OR_PASSWORD, 0x86, "bad user name or password")              \
-    X(NOT_AUTHORIZED, 0x87, "not authorized")                               \
-    X(SERVER_UNAVAILABLE, 0x88, "server unavailable")                       \
-    X(SERVER_BUSY, 0x89, "server busy")                                     \
-    X(BANNED, 0x8A, "banned")                                               \
-    X(SHUTTING_DOWN, 0x8B, "server shutting down")                          \
-    X(BAD_AUTH_METHOD, 0x8C, "bad authentication method")                   \
-    X(KEEP_ALIVE_TIMEOUT, 0x8D, "keep alive timeout")                       \
-    X(TAKEN_OVER, 0x8E, "session taken over")                               \
-    X(FILTER_INVALID, 0x8F, "topic filter invalid")                         \
-    X(TOPIC_INVALID, 0x90, "topic name invalid")                            \
-    X(PACKET_ID_IN_USE, 0x91, "packet identifier in use")                   \
-    X(PACKET_ID_NOT_FOUND, 0x92, "packet identifier not found")             \
-    X(RECEIVE_MAXIMUM_EXCEEDED, 0x93, "receive maximum exceeded")           \
-    X(TOPIC_ALIAS_INVALID, 0x94, "topic alias invalid")                     \
-    X(PACKET_TOO_LARGE, 0x95, "packet too large")                           \
-    X(MESSAGE_RATE_TOO_HIGH, 0x96, "message rate too high")                 \
-    X(QUOTA_EXCEEDED, 0x97, "quota exceeded")                               \
-    X(ADMINISTRATIVE, 0x98, "administrative action")                        \
-    X(PAYLOAD_FORMAT_INVALID, 0x99, "payload format invalid")               \
-    X(RETAIN_UNSUPPORTED, 0x9A, "retain not supported")                     \
-    X(QOS_UNSUPPORTED, 0x9B, "QoS not supported")                           \
-    X(USE_ANOTHER_SERVER, 0x9C, "use another server")                       \
-    X(SERVER_MOVED, 0x9D, "server moved")                                   \
-    X(SHARED_UNSUPPORTED, 0x9E, "shared subscriptions not supported")       \
-    X(CONNECTION_RATE, 0x9F, "connection rate exceeded")                    \
-    X(MAXIMUM_CONNECT_TIME, 0xA0, "maximum connect time")                   \
-    X(SUBIDS_UNSUPPORTED, 0xA1, "subscription identifiers not supported")   \
+#define MQTT_REASONS(X)                                                   \
+    X(SUCCESS, 0x00, "success")                                           \
+    X(DISCONNECT_WITH_WILL, 0x04, "disconnect with will message")         \
+    X(NO_MATCHING_SUBSCRIBERS, 0x10, "no matching subscribers")           \
+    X(NO_SUBSCRIPTION_EXISTED, 0x11, "no subscription existed")           \
+    X(CONTINUE_AUTHENTICATION, 0x18, "continue authentication")           \
+    X(REAUTHENTICATE, 0x19, "re-authenticate")                            \
+    X(UNSPECIFIED, 0x80, "unspecified error")                             \
+    X(MALFORMED_PACKET, 0x81, "malformed packet")                         \
+    X(PROTOCOL_ERROR, 0x82, "protocol error")                             \
+    X(IMPLEMENTATION, 0x83, "implementation specific error")              \
+    X(UNSUPPORTED_VERSION, 0x84, "unsupported protocol version")          \
+    X(CLIENT_ID_INVALID, 0x85, "client identifier not valid")             \
+    X(BAD_USER_OR_PASSWORD, 0x86, "bad user name or password")            \
+    X(NOT_AUTHORIZED, 0x87, "not authorized")                             \
+    X(SERVER_UNAVAILABLE, 0x88, "server unavailable")                     \
+    X(SERVER_BUSY, 0x89, "server busy")                                   \
+    X(BANNED, 0x8A, "banned")                                             \
+    X(SHUTTING_DOWN, 0x8B, "server shutting down")                        \
+    X(BAD_AUTH_METHOD, 0x8C, "bad authentication method")                 \
+    X(KEEP_ALIVE_TIMEOUT, 0x8D, "keep alive timeout")                     \
+    X(TAKEN_OVER, 0x8E, "session taken over")                             \
+    X(FILTER_INVALID, 0x8F, "topic filter invalid")                       \
+    X(TOPIC_INVALID, 0x90, "topic name invalid")                          \
+    X(PACKET_ID_IN_USE, 0x91, "packet identifier in use")                 \
+    X(PACKET_ID_NOT_FOUND, 0x92, "packet identifier not found")           \
+    X(RECEIVE_MAXIMUM_EXCEEDED, 0x93, "receive maximum exceeded")         \
+    X(TOPIC_ALIAS_INVALID, 0x94, "topic alias invalid")                   \
+    X(PACKET_TOO_LARGE, 0x95, "packet too large")                         \
+    X(MESSAGE_RATE_TOO_HIGH, 0x96, "message rate too high")               \
+    X(QUOTA_EXCEEDED, 0x97, "quota exceeded")                             \
+    X(ADMINISTRATIVE, 0x98, "administrative action")                      \
+    X(PAYLOAD_FORMAT_INVALID, 0x99, "payload format invalid")             \
+    X(RETAIN_UNSUPPORTED, 0x9A, "retain not supported")                   \
+    X(QOS_UNSUPPORTED, 0x9B, "QoS not supported")                         \
+    X(USE_ANOTHER_SERVER, 0x9C, "use another server")                     \
+    X(SERVER_MOVED, 0x9D, "server moved")                                 \
+    X(SHARED_UNSUPPORTED, 0x9E, "shared subscriptions not supported")     \
+    X(CONNECTION_RATE, 0x9F, "connection rate exceeded")                  \
+    X(MAXIMUM_CONNECT_TIME, 0xA0, "maximum connect time")                 \
+    X(SUBIDS_UNSUPPORTED, 0xA1, "subscription identifiers not supported") \
     X(WILDCARDS_UNSUPPORTED, 0xA2, "wildcard subscriptions not supported")
 
 enum mqtt_reason {
@@ -127,34 +127,35 @@ enum mqtt_prop_kind { MQTT_BYTE, MQTT_U16, MQTT_U32, MQTT_VARINT, MQTT_UTF8, MQT
 #define MQTT_IN_ANY   (0xffffu)
 
 /* X(symbol, id, kind, packets) - table 2-4 */
-#define MQTT_PROPS(X)                                                                                          \
-    X(PAYLOAD_FORMAT, 0x01, BYTE, MQTT_IN(PUBLISH) | MQTT_IN_WILL)                                             \
-    X(MESSAGE_EXPIRY, 0x02, U32, MQTT_IN(PUBLISH) | MQTT_IN_WILL)                                              \
-    X(CONTENT_TYPE, 0x03, UTF8, MQTT_IN(PUBLISH) | MQTT_IN_WILL)                                               \
-    X(RESPONSE_TOPIC, 0x08, UTF8, MQTT_IN(PUBLISH) | MQTT_IN_WILL)                                             \
-    X(CORRELATION_DATA, 0x09, BIN, MQTT_IN(PUBLISH) | MQTT_IN_WILL)                                            \
-    X(SUBSCRIPTION_ID, 0x0B, VARINT, MQTT_IN(PUBLISH) | MQTT_IN(SUBSCRIBE))                                    \
-    X(SESSION_EXPIRY, 0x11, U32, MQTT_IN(CONNECT) | MQTT_IN(CONNACK) | MQTT_IN(DISCONNECT))                    \
-    X(ASSIGNED_CLIENT_ID, 0x12, UTF8, MQTT_IN(CONNACK))                                                        \
-    X(SERVER_KEEP_ALIVE, 0x13, U16, MQTT_IN(CONNACK))                                                          \
-    X(AUTH_METHOD, 0x15, UTF8, MQTT_IN(CONNECT) | MQTT_IN(CONNACK) | MQTT_IN(AUTH))                            \
-    X(AUTH_DATA, 0x16, BIN, MQTT_IN(CONNECT) | MQTT_IN(CONNACK) | MQTT_IN(AUTH))                               \
-    X(REQUEST_PROBLEM, 0x17, BYTE, MQTT_IN(CONNECT))                                                           \
-    X(WILL_DELAY, 0x18, U32, MQTT_IN_WILL)                                                                     \
-    X(REQUEST_RESPONSE, 0x19, BYTE, MQTT_IN(CONNECT))                                                          \
-    X(RESPONSE_INFO, 0x1A, UTF8, MQTT_IN(CONNACK))                                                             \
-    X(SERVER_REFERENCE, 0x1C, UTF8, MQTT_IN(CONNACK) | MQTT_IN(DISCONNECT))                                    \
-    X(REASON_STRING, 0x1F, UTF8,                                                                               \
-      MQTT_IN(CONNACK) | MQTT_IN_ACKS | MQTT_IN(SUBACK) | MQTT_IN(UNSUBACK) | MQTT_IN(DISCONNECT) | MQTT_IN(AUTH)) \
-    X(RECEIVE_MAXIMUM, 0x21, U16, MQTT_IN(CONNECT) | MQTT_IN(CONNACK))                                         \
-    X(TOPIC_ALIAS_MAXIMUM, 0x22, U16, MQTT_IN(CONNECT) | MQTT_IN(CONNACK))                                     \
-    X(TOPIC_ALIAS, 0x23, U16, MQTT_IN(PUBLISH))                                                                \
-    X(MAXIMUM_QOS, 0x24, BYTE, MQTT_IN(CONNACK))                                                               \
-    X(RETAIN_AVAILABLE, 0x25, BYTE, MQTT_IN(CONNACK))                                                          \
-    X(USER_PROPERTY, 0x26, PAIR, MQTT_IN_ANY)                                                                  \
-    X(MAXIMUM_PACKET_SIZE, 0x27, U32, MQTT_IN(CONNECT) | MQTT_IN(CONNACK))                                     \
-    X(WILDCARD_AVAILABLE, 0x28, BYTE, MQTT_IN(CONNACK))                                                        \
-    X(SUBIDS_AVAILABLE, 0x29, BYTE, MQTT_IN(CONNACK))                                                          \
+#define MQTT_PROPS(X)                                                                               \
+    X(PAYLOAD_FORMAT, 0x01, BYTE, MQTT_IN(PUBLISH) | MQTT_IN_WILL)                                  \
+    X(MESSAGE_EXPIRY, 0x02, U32, MQTT_IN(PUBLISH) | MQTT_IN_WILL)                                   \
+    X(CONTENT_TYPE, 0x03, UTF8, MQTT_IN(PUBLISH) | MQTT_IN_WILL)                                    \
+    X(RESPONSE_TOPIC, 0x08, UTF8, MQTT_IN(PUBLISH) | MQTT_IN_WILL)                                  \
+    X(CORRELATION_DATA, 0x09, BIN, MQTT_IN(PUBLISH) | MQTT_IN_WILL)                                 \
+    X(SUBSCRIPTION_ID, 0x0B, VARINT, MQTT_IN(PUBLISH) | MQTT_IN(SUBSCRIBE))                         \
+    X(SESSION_EXPIRY, 0x11, U32, MQTT_IN(CONNECT) | MQTT_IN(CONNACK) | MQTT_IN(DISCONNECT))         \
+    X(ASSIGNED_CLIENT_ID, 0x12, UTF8, MQTT_IN(CONNACK))                                             \
+    X(SERVER_KEEP_ALIVE, 0x13, U16, MQTT_IN(CONNACK))                                               \
+    X(AUTH_METHOD, 0x15, UTF8, MQTT_IN(CONNECT) | MQTT_IN(CONNACK) | MQTT_IN(AUTH))                 \
+    X(AUTH_DATA, 0x16, BIN, MQTT_IN(CONNECT) | MQTT_IN(CONNACK) | MQTT_IN(AUTH))                    \
+    X(REQUEST_PROBLEM, 0x17, BYTE, MQTT_IN(CONNECT))                                                \
+    X(WILL_DELAY, 0x18, U32, MQTT_IN_WILL)                                                          \
+    X(REQUEST_RESPONSE, 0x19, BYTE, MQTT_IN(CONNECT))                                               \
+    X(RESPONSE_INFO, 0x1A, UTF8, MQTT_IN(CONNACK))                                                  \
+    X(SERVER_REFERENCE, 0x1C, UTF8, MQTT_IN(CONNACK) | MQTT_IN(DISCONNECT))                         \
+    X(REASON_STRING, 0x1F, UTF8,                                                                    \
+      MQTT_IN(CONNACK) | MQTT_IN_ACKS | MQTT_IN(SUBACK) | MQTT_IN(UNSUBACK) | MQTT_IN(DISCONNECT) | \
+          MQTT_IN(AUTH))                                                                            \
+    X(RECEIVE_MAXIMUM, 0x21, U16, MQTT_IN(CONNECT) | MQTT_IN(CONNACK))                              \
+    X(TOPIC_ALIAS_MAXIMUM, 0x22, U16, MQTT_IN(CONNECT) | MQTT_IN(CONNACK))                          \
+    X(TOPIC_ALIAS, 0x23, U16, MQTT_IN(PUBLISH))                                                     \
+    X(MAXIMUM_QOS, 0x24, BYTE, MQTT_IN(CONNACK))                                                    \
+    X(RETAIN_AVAILABLE, 0x25, BYTE, MQTT_IN(CONNACK))                                               \
+    X(USER_PROPERTY, 0x26, PAIR, MQTT_IN_ANY)                                                       \
+    X(MAXIMUM_PACKET_SIZE, 0x27, U32, MQTT_IN(CONNECT) | MQTT_IN(CONNACK))                          \
+    X(WILDCARD_AVAILABLE, 0x28, BYTE, MQTT_IN(CONNACK))                                             \
+    X(SUBIDS_AVAILABLE, 0x29, BYTE, MQTT_IN(CONNACK))                                               \
     X(SHARED_AVAILABLE, 0x2A, BYTE, MQTT_IN(CONNACK))
 
 enum mqtt_prop {
@@ -187,9 +188,11 @@ static inline struct mqg_slice mqtt_str(const struct mqtt_props *p, enum mqtt_pr
 }
 
 /* The length and the block; checks ids, packet, repetition and values. `where`: MQTT_IN(type) or MQTT_IN_WILL. */
-enum mqg_err mqtt_props_get(struct mqg_cursor *c, unsigned where, struct mqtt_props *out, struct mqg_error *e);
+enum mqg_err mqtt_props_get(struct mqg_cursor *c, unsigned where, struct mqtt_props *out,
+                            struct mqg_error *e);
 /* The block alone. */
-enum mqg_err mqtt_props_scan(struct mqg_slice block, unsigned where, struct mqtt_props *out, struct mqg_error *e);
+enum mqg_err mqtt_props_scan(struct mqg_slice block, unsigned where, struct mqtt_props *out,
+                             struct mqg_error *e);
 
 /* One property after the other of a block that was checked before. */
 struct mqtt_prop_iter {

@@ -136,6 +136,8 @@ MQG_API enum mqg_err mqg_publish(struct mqg_pub *p, struct mqg_msg *m, unsigned 
 /* Checks existence and permission without publishing (so that a handler refuses before the body has come). */
 MQG_API enum mqg_err mqg_publish_check(struct mqg_pub *p, struct mqg_slice exchange,
                                        struct mqg_error *e) MQG_MUST_CHECK;
+/* Puts m (its reference is taken) into one queue as the node itself, without an exchange, and without a confirm. (worker) */
+MQG_API void mqg_publish_direct(struct mqg_queue *q, struct mqg_msg *m);
 /* Makes everything published so far on this worker visible in its queues now (before a get, declare, purge on the same
  * connection). Cheap when there is nothing. */
 MQG_API void mqg_publish_flush(void);

@@ -81,4 +81,13 @@ MQG_API void mqg_lane_unwait(struct mqg_storage *s, struct mqg_waiter *w); /* wh
 MQG_API uint64_t mqg_meta_put(struct mqg_slice key, struct mqg_slice value);
 MQG_API uint64_t mqg_meta_remove(struct mqg_slice key);
 
+/* Records of a module's own, by the beginning of their keys ("mqtt/"). In load(), before recovery. `fn` gets each record as
+ * recovery tells it, in no order, before any definition is built; `end`, when all is there: vhosts, queues, accounts. Both on
+ * the main thread, before workers run. */
+MQG_API void mqg_meta_on_recover(const char *prefix, void (*fn)(struct mqg_slice key, struct mqg_slice value),
+                                 void (*end)(void));
+/* host: true when a module took the record; the end of recovery. */
+MQG_API bool mqg_meta_recover(struct mqg_slice key, struct mqg_slice value);
+MQG_API void mqg_meta_recovered(void);
+
 #endif
