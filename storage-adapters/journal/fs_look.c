@@ -204,6 +204,13 @@ static int look_rename(void *ctx, const char *from, const char *to)
     return 0;
 }
 
+static int look_rmdir(void *ctx, const char *path)
+{
+    (void)ctx;
+    (void)path;
+    return 0;
+}
+
 static int look_ftruncate(void *ctx, int fd, uint64_t bytes)
 {
     look_file(ctx, fd)->size = bytes;
@@ -306,7 +313,8 @@ struct jrn_fs_look *jrn_fs_look_new(void)
                                .space = look_space,
                                .mkdir = look_mkdir,
                                .list = look_list,
-                               .willneed = look_willneed};
+                               .willneed = look_willneed,
+                               .rmdir = look_rmdir};
     return look;
 }
 

@@ -61,7 +61,8 @@ struct part_file {
 /* How far a log is whole. */
 struct part_tail {
     uint64_t end, bytes, max_time_ms; /* of the whole batches */
-    uint64_t sure_end;                /* offsets below were synced once */
+    uint64_t sure_end;                /* offsets below were synced once, and are there */
+    uint64_t lost_end;                /* lost: offsets below were synced once, too */
     bool torn;                        /* something else follows */
     bool lost;                        /* the index knows of more than there is */
 };

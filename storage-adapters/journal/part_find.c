@@ -224,15 +224,16 @@ static enum mqg_err find_damage(struct mqg_store *s, const struct part_file *f, 
                                          s->path, name, at, what, s->section);
 }
 
-/* Has the journal what comes behind the whole batches? (What was trimmed nobody misses.) */
-static bool find_has(const struct stream_part *p)
+/* Has the journal what comes behind the whole batches: the next one, and all up to `end`? (What was trimmed nobody misses;
+ * rows are in the order of their offsets.) */
+static bool find_has(const struct stream_part *p, uint64_t end)
 {
-    if (p->tail.end < p->log_start)
-        return true;
-    for (uint32_t i = 0; i < p->n; i++)
-        if (p->at[i].base_offset <= p->tail.end && jrn_batch_end(&p->at[i]) > p->tail.end)
-            return true;
-    return false;
+    bool trimmed = p->tail.end < p->log_start;
+    uint64_t at = trimmed ? p->log_start : p->tail.end;
+    for (uint32_t i = 0; i < p->n && p->at[i].base_offset <= at; i++)
+        if (jrn_batch_end(&p->at[i]) > at)
+            at = jrn_batch_end(&p->at[i]);
+    return (trimmed || at > p->tail.end) && at >= end;
 }
 
 enum mqg_err jrn_part_found(struct mqg_store *s, struct stream_part *p, struct mqg_error *e)
@@ -241,7 +242,7 @@ enum mqg_err jrn_part_found(struct mqg_store *s, struct stream_part *p, struct m
     if (p->nfile == 0)
         return MQG_OK;
     struct part_file *f = p->files[p->nfile - 1];
-    bool lost = p->tail.lost && !find_has(p), torn = p->tail.torn && !find_has(p);
+    bool lost = p->tail.lost && !find_has(p, p->tail.lost_end), torn = p->tail.torn && !find_has(p, 0);
     if (p->files[0]->base > p->log_start)
         err = find_damage(s, p->files[0], 0, "the file before it is missing", e);
     if (err == MQG_OK && lost)

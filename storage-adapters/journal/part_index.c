@@ -328,6 +328,8 @@ int jrn_part_index_load(struct mqg_store *s, const struct part_file *f, int fd, 
     if (r < 0)
         return r;
     while (out->n > 0 && out->at[out->n - 1].pos > bytes) {
+        if (!tail->lost)
+            tail->lost_end = out->at[out->n - 1].offset;
         out->n--;
         tail->lost = true;
     }

@@ -69,11 +69,20 @@ struct led_part {
     struct led_words positions[LED_GROUPS];
 };
 
+/* What may be wrong. */
+enum led_mode {
+    LED_POWER_CUT, /* nothing */
+    LED_FLIPPED,   /* a bit of the disk flipped: errors may be told, nothing may be missing in silence */
+    LED_GO_ON,     /* and the order was to go on: what cannot be read is missing, what is there is right */
+};
+
 struct ledger {
     struct led_queue queues[LED_QUEUES];
     struct led_words keys[LED_KEYS];
     struct led_part parts[LED_PARTS];
     size_t npart;
+    enum led_mode mode;
+    uint64_t errors;  /* told by the store in place of wrong bytes; counted by ledger_check */
     uint64_t epoch;   /* of qseq */
     uint64_t next_id; /* values, marks: never twice */
     uint32_t tickets[CI_LANES];

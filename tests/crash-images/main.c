@@ -138,7 +138,7 @@ static size_t main_again(struct main_run *run, struct main_image *im, const stru
     size_t moment = disk_random(&im->rng) % (log->n + 1);
     bool finished = moment > main_told_at(log);
     static const struct led_cut nothing;
-    struct told t;
+    struct told t = {.go_on = false};
     struct disk *d = main_cut(start, log, moment, &im->rng);
     size_t broken = main_judge(run, im, finished ? "cut after a recovery" : "cut in a recovery", moment,
                                finished ? told : &run->ledger, finished ? &nothing : cut, &t, d);
@@ -161,7 +161,7 @@ static size_t main_live_on(struct main_run *run, struct main_image *im, const st
 {
     size_t told_at = main_told_at(log), moment = told_at + disk_random(&im->rng) % (log->n - told_at + 1);
     struct led_cut cut = {{0}, {0}};
-    struct told t;
+    struct told t = {.go_on = false};
     main_cut_at(log, 0, moment, &cut);
     struct disk *d = main_cut(start, log, moment, &im->rng);
     size_t broken = main_judge(run, im, "cut in the life after a recovery", moment, l, &cut, &t, d);
@@ -187,7 +187,7 @@ static size_t main_image(struct main_run *run, struct main_image *im, const stru
     struct disk *d = cut_image(c, &im->rng), *start = disk_clone(d);
     struct disk_log log = {NULL, 0, 0};
     struct ledger told;
-    struct told t;
+    struct told t = {.go_on = false};
     bool again = im->number % 2 == 0, on = im->number % 8 == 1;
     d->log = again || on ? &log : NULL;
     d->drop_sync = run->o->no_sync;
@@ -215,7 +215,7 @@ static size_t main_image(struct main_run *run, struct main_image *im, const stru
 static bool main_load(struct main_run *run)
 {
     struct disk *d = disk_new();
-    struct told t;
+    struct told t = {.go_on = false};
     d->log = &run->log;
     d->delay_us = MAIN_SYNC_US;
     d->rng = run->seed;

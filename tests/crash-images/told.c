@@ -84,16 +84,18 @@ static void told_stream(void *arg, uint64_t partition, const struct mqg_stream_b
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
-static struct mqg_conf *told_conf(void)
+static struct mqg_conf *told_conf(bool go_on)
 {
-    static struct mqg_conf *conf;
+    static struct mqg_conf *confs[2];
     struct mqg_error e;
+    struct mqg_conf *conf = confs[go_on];
     if (conf)
         return conf;
-    conf = mqg_conf_new();
+    conf = confs[go_on] = mqg_conf_new();
     mqg_conf_schema(conf, mqg_module.conf);
     bool good = mqg_conf_set(conf, "store.journal.path=" CI_PATH, &e) == MQG_OK &&
                 mqg_conf_set(conf, "store.journal.min_free=0", &e) == MQG_OK &&
+                (!go_on || mqg_conf_set(conf, "store.journal.on_corruption=continue", &e) == MQG_OK) &&
                 mqg_conf_check(conf, &e) == MQG_OK;
     MQG_ASSERT(good);
     return conf;
@@ -103,10 +105,9 @@ enum mqg_err told_open(struct told *t, struct disk *disk, uint64_t segment_bytes
 {
     struct mqg_store_host host = {told_done, told_failed, told_pressure, told_ready, NULL, t};
     struct mqg_recover r = {.meta = told_meta, .message = told_msg, .stream = told_stream, .arg = t};
-    memset(t, 0, sizeof *t);
-    t->disk = disk;
+    *t = (struct told){.disk = disk, .go_on = t->go_on};
     mqg_journal_fs(&disk->fs);
-    enum mqg_err err = jrn_ops.open(&t->s, &host, told_conf(), "store.journal", CI_LANES, &t->error);
+    enum mqg_err err = jrn_ops.open(&t->s, &host, told_conf(t->go_on), "store.journal", CI_LANES, &t->error);
     if (err != MQG_OK)
         return err;
     t->s->segment_bytes = segment_bytes; /* smaller than anybody may set it: hours of segments in a second */

@@ -32,6 +32,7 @@ struct told {
     struct disk *disk;
     struct mqg_store *s;
     struct mqg_error error;
+    bool go_on; /* set before told_open: on_corruption=continue */
     _Atomic uint32_t done[CI_LANES];
     _Atomic bool failed;
     struct told_msg *msgs;
@@ -42,11 +43,8 @@ struct told {
     size_t npart, cap_part;
 };
 
-struct told_size {
-    uint64_t segment_bytes;
-};
-
-/* Opens, recovers and starts a store on the disk; everything is undone when that fails (but for error). */
+/* Opens, recovers and starts a store on the disk; everything is undone when that fails (but for error). t is zero but
+ * for go_on. */
 enum mqg_err told_open(struct told *t, struct disk *disk, uint64_t segment_bytes);
 /* Reads every message that was told. */
 void told_load(struct told *t);

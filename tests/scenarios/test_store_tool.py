@@ -11,7 +11,7 @@ import pika
 import pytest
 from mqtest.broker import Gateway, build_dir
 
-MESSAGES, TAKEN = 200, 40
+MESSAGES, TAKEN, STREAMED = 200, 40, 30
 
 
 def store(*args):
@@ -35,6 +35,9 @@ def fill(gateway):
         for i in range(MESSAGES):
             channel.basic_publish("fan", f"key.{i}", b"<body %d>" % i + bytes(500),
                                   pika.BasicProperties(delivery_mode=2))
+        channel.queue_declare("log", durable=True, arguments={"x-queue-type": "stream"})
+        for i in range(STREAMED):
+            channel.basic_publish("", "log", b"<entry %d>" % i, pika.BasicProperties(delivery_mode=2))
         for _ in range(TAKEN):
             channel.basic_get("left", auto_ack=True)
 
@@ -98,6 +101,8 @@ def test_good(folder):
     assert summary["messages"] == 2 * MESSAGES - TAKEN and summary["queues"] == 2
     assert (summary["clean"], summary["verdict"]) == ("yes", "good")
     assert rows(out, "segment")[0]["records"] > MESSAGES
+    [partition] = rows(out, "partition")
+    assert partition["high_watermark"] == STREAMED and partition["bytes"] > 61 and "why" not in partition
     for verb in ("dump", "stats"):
         assert store(verb, folder)[0] == 0
     assert digest(folder) == before
