@@ -37,10 +37,9 @@ class Build:
     options: dict = field(default_factory=dict)
     cc: str = None
 
-    def environment(self, root):
-        """What a test needs to find these binaries, and they their modules, without an installation."""
-        return {"MQGATE_BUILD": self.folder, "MQGATE__MODULES__PATH": os.path.join(root, self.folder, "modules"),
-                "TSAN_OPTIONS": "halt_on_error=1 second_deadlock_stack=1"}
+    def environment(self):
+        """What a test needs to find these binaries; they find their modules beside them."""
+        return {"MQGATE_BUILD": self.folder, "TSAN_OPTIONS": "halt_on_error=1 second_deadlock_stack=1"}
 
     def patience(self):
         """How much longer than usual a test may take here."""
@@ -185,7 +184,7 @@ def pytest_folder(folder, on=None, never_long=False):
         junit, log = ctx.path("junit.xml"), ctx.path("test.log")
         argv = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}",
                 "--durations=5", "--timeout=120", *(["-m", "not long"] if never_long or not ctx.long else []), folder]
-        outcome = run_limited(argv, log, ctx, on and on.environment(ctx.root))
+        outcome = run_limited(argv, log, ctx, on and on.environment())
         return judge(outcome, f"pytest {folder}", log, read_junit, junit)
     return run
 
@@ -224,7 +223,7 @@ def command(line, on=None):
         if bad:
             return bad
         log = ctx.path("test.log")
-        outcome = run_limited(argv, log, ctx, on and on.environment(ctx.root))
+        outcome = run_limited(argv, log, ctx, on and on.environment())
         result = judge(outcome, line, log, lambda path: read_summary(path, line), log)
         if not result.passed and not result.failed and not result.skipped:
             result.passed = 1
