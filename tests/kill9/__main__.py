@@ -20,11 +20,13 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "lib")]
 
 from client import PATIENCE_S, Deliveries, Stream, ack_bytes, consumer  # noqa: E402
-from ledger import FANOUT, QUEUES, Ledger  # noqa: E402
-from load import GONE, Consumer, Definer, Publisher  # noqa: E402
+from ledger import FANOUT, QUEUES, STREAM, Ledger  # noqa: E402
+from load import GONE, Consumer, Definer, Publisher, StreamReader  # noqa: E402
 from mqtest import broker as brokers  # noqa: E402
 from mqtest import wire  # noqa: E402
 from pika import spec  # noqa: E402
+
+STREAM_LONG = 60_000
 
 
 def declare(broker):
@@ -37,6 +39,13 @@ def declare(broker):
             conn.rpc(1, spec.Queue.Declare(queue=queue, durable=True, arguments=args), spec.Queue.DeclareOk)
         for queue in ("k9.left", "k9.right"):
             conn.rpc(1, spec.Queue.Bind(queue=queue, exchange=FANOUT), spec.Queue.BindOk)
+        declare_stream(broker, conn)
+
+
+def declare_stream(broker, conn):
+    args = {} if broker.is_rabbitmq else {"x-queue-type": "stream"}  # it may not find its stream again
+    conn.rpc(1, spec.Queue.Declare(queue=STREAM, durable=True, arguments=args), spec.Queue.DeclareOk)
+    conn.rpc(1, spec.Queue.Bind(queue=STREAM, exchange=FANOUT), spec.Queue.BindOk)
 
 
 def load_until_killed(broker, ledger, round_no, rng, args):
@@ -45,6 +54,8 @@ def load_until_killed(broker, ledger, round_no, rng, args):
     base = (broker, ledger, lock)
     workers = [Publisher(*base, rng.random(), round_no=round_no, number=n) for n in range(args.publishers)]
     workers += [Consumer(*base, rng.random(), queue=queue) for queue in ("k9.plain", "k9.left", "k9.quorum")]
+    if not broker.is_rabbitmq:
+        workers.append(StreamReader(*base, rng.random()))
     workers.append(Definer(*base, rng.random(), round_no=round_no))
     for worker in workers:
         worker.start()
@@ -94,6 +105,34 @@ def read_whole(broker, ledger, queue, keep):
             conn.send_raw(ack_bytes(tag, multiple=True))
         conn.close()
     return content
+
+
+def read_stream(broker, ledger):
+    """All of the stream from its beginning, compared; deleted and made anew when it has become long."""
+    with wire.Conn(broker, PATIENCE_S).connect() as control:
+        there = ready_count(control, STREAM)
+        conn = consumer(broker, STREAM, 20_000, {"x-stream-offset": "first"})
+        stream, deliveries, content, tag = Stream(conn), Deliveries(), [], 0
+        while tag < there:
+            acked = tag
+            for frame in stream.frames(PATIENCE_S):
+                got = deliveries.feed(*frame)
+                if got:
+                    tag = got[0]
+                    message = ledger.known(STREAM, got[2])
+                    if message:
+                        content.append(message)
+            if tag > acked:
+                conn.send_raw(ack_bytes(tag, multiple=True))
+        conn.close()
+        ledger.check_queue(STREAM, content)
+        if len(content) > STREAM_LONG:
+            conn = wire.Conn(broker, PATIENCE_S).connect()
+            conn.rpc(1, spec.Queue.Delete(queue=STREAM), spec.Queue.DeleteOk)
+            declare_stream(broker, conn)
+            conn.close()
+            ledger.forget_stream()
+    return len(content)
 
 
 def check_definitions(broker, definer, ledger):
@@ -146,11 +185,12 @@ def one_round(broker, ledger, round_no, rng, args):
             content = []
         drained += len(content)
         ledger.check_queue(queue, content)
+    streamed = 0 if broker.is_rabbitmq else read_stream(broker, ledger)
     definitions = check_definitions(broker, workers[-1], ledger)
     published = sum(w.sent for w in workers if isinstance(w, Publisher))
     acked = sum(w.acked for w in workers if isinstance(w, Consumer))
     print(f"round={round_no} published={published} confirmed={ledger.confirmed - before} acked={acked} "
-          f"drained={drained} kept={int(keep)} definitions={definitions} start_ms={start_s * 1000:.0f} "
+          f"drained={drained} streamed={streamed} kept={int(keep)} definitions={definitions} start_ms={start_s * 1000:.0f} "
           f"lost={ledger.lost} dup_unmarked={ledger.dup_unmarked}", flush=True)
 
 

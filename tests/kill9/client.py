@@ -77,9 +77,9 @@ class Deliveries:
         return None
 
 
-def consumer(broker, queue, prefetch):
+def consumer(broker, queue, prefetch, arguments=None):
     conn = wire.Conn(broker, PATIENCE_S).connect()
     conn.rpc(1, spec.Basic.Qos(0, prefetch, False), spec.Basic.QosOk)
-    conn.send(1, spec.Basic.Consume(queue=queue, consumer_tag="k9", nowait=False))
+    conn.send(1, spec.Basic.Consume(queue=queue, consumer_tag="k9", nowait=False, arguments=arguments or {}))
     conn.expect(spec.Basic.ConsumeOk)
     return conn

@@ -6,11 +6,13 @@ to, its size and its bytes all follow from the identity, and the ledger stores o
 - a confirmed message is in each of its queues after a restart, unless we sent an ack for it there;
 - it is there once; whoever sees a message in a queue where it was delivered before must see redelivered=true;
 - one publisher's messages come out of a queue in the order they were published;
-- nothing is there that was never published, and each body is whole.
+- nothing is there that was never published, and each body is whole;
+- a stream holds what was confirmed to its publishers and what was shown to a reader: once, in order, for good.
 """
 import collections
 
 QUEUES = ("k9.plain", "k9.second", "k9.left", "k9.right", "k9.quorum")
+STREAM = "k9.stream"
 FANOUT = "k9.fanout"
 PATTERN = bytes(range(256)) * 512
 
@@ -19,7 +21,7 @@ def route(publisher: int, tag: int):
     """Where message `tag` of a publisher goes: (exchange, routing key, queues)."""
     turn = (tag + publisher) % 6
     if turn < 2:
-        return FANOUT, "", ("k9.left", "k9.right")
+        return FANOUT, "", ("k9.left", "k9.right", STREAM)
     queue = ("k9.plain", "k9.second", "k9.quorum", "k9.plain")[turn - 2]
     return "", queue, (queue,)
 
@@ -42,9 +44,9 @@ def message_of(body: bytes):
 class Ledger:
     def __init__(self):
         self.published = {}                               # (round, publisher) -> highest tag sent
-        self.expected = {queue: set() for queue in QUEUES}   # confirmed, and no ack sent
+        self.expected = {queue: set() for queue in (*QUEUES, STREAM)}   # confirmed, and no ack sent
         self.delivered = {queue: set() for queue in QUEUES}
-        self.settled = {queue: set() for queue in QUEUES}
+        self.settled = {queue: set() for queue in (*QUEUES, STREAM)}
         self.confirmed = self.lost = self.dup_unmarked = self.twice = self.disorder = self.foreign = 0
         self.notes = []
 
@@ -61,18 +63,37 @@ class Ledger:
         self.expected[queue].discard(message)
 
     # -- what we saw --------------------------------------------------------------------------
-    def see(self, queue, body, redelivered):
-        """A delivery; returns its message, or None when it is not one of ours."""
+    def known(self, queue, body):
+        """The message of a body that may be in this queue; None, and noted, when it may not."""
         message = message_of(body)
         if message is None or message[2] > self.published.get(message[:2], 0) or queue not in route(*message[1:])[2]:
             self.foreign += 1
             self.note("foreign", queue, body[:40])
+            return None
+        return message
+
+    def see(self, queue, body, redelivered):
+        """A delivery; returns its message, or None when it is not one of ours."""
+        message = self.known(queue, body)
+        if message is None:
             return None
         if message in self.delivered[queue] and not redelivered:
             self.dup_unmarked += 1
             self.note("dup_unmarked", queue, message)
         self.delivered[queue].add(message)
         return message
+
+    def show(self, body):
+        """A reader of the stream was shown this: it may never be taken back. Returns its message."""
+        message = self.known(STREAM, body)
+        if message:
+            self.expected[STREAM].add(message)
+        return message
+
+    def forget_stream(self):
+        """The stream was deleted."""
+        self.settled[STREAM] |= self.expected[STREAM]
+        self.expected[STREAM] = set()
 
     def check_queue(self, queue, content):
         """The whole content of a queue after a restart, in order: a list of messages."""

@@ -8,7 +8,7 @@ import struct
 import threading
 
 from client import ACK, NACK, Deliveries, Stream, ack_bytes, consumer, nack_bytes, publish_bytes
-from ledger import body_of, route
+from ledger import STREAM, body_of, route
 from mqtest import wire
 from pika import spec
 
@@ -121,6 +121,27 @@ class Consumer(Worker):
             self.ledger.settle(self.queue, message)
         self.acked += 1
         return ack_bytes(tag)
+
+
+class StreamReader(Worker):
+    """Follows the stream; what it is shown is durable, or a crash could take back what somebody saw."""
+
+    seen = 0
+
+    def work(self):
+        conn = consumer(self.broker, STREAM, prefetch=1000, arguments={"x-stream-offset": "next"})
+        stream, deliveries, tag = Stream(conn), Deliveries(), 0
+        while True:
+            for frame in stream.frames(10):
+                got = deliveries.feed(*frame)
+                if got:
+                    tag = got[0]
+                    with self.lock:
+                        self.ledger.show(got[2])
+                    self.seen += 1
+            if tag:
+                conn.send_raw(ack_bytes(tag, multiple=True))
+                tag = 0
 
 
 class Definer(Worker):

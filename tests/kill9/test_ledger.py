@@ -6,7 +6,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from ledger import Ledger, QUEUES, body_of, message_of, route  # noqa: E402
+from ledger import STREAM, Ledger, QUEUES, body_of, message_of, route  # noqa: E402
 
 A, B, C = (1, 1, 3), (1, 1, 9), (1, 1, 15)   # three messages of one publisher to one queue
 QUEUE = route(1, 3)[2][0]
@@ -64,6 +64,20 @@ def test_foreign(ledger, body):
 def test_message_in_a_queue_it_was_not_sent_to(ledger):
     other = next(queue for queue in QUEUES if queue != QUEUE)
     assert ledger.see(other, body_of(A), False) is None and ledger.foreign == 1
+
+
+def test_what_a_reader_was_shown_stays():
+    made = Ledger()
+    made.published[1, 1] = 20
+    shown = next((1, 1, tag) for tag in range(1, 20) if STREAM in route(1, tag)[2])
+    assert made.show(body_of(shown)) == shown
+    made.check_queue(STREAM, [shown])
+    assert made.violations == 0
+    made.check_queue(STREAM, [])
+    assert made.lost == 1
+    made.forget_stream()
+    made.check_queue(STREAM, [])
+    assert made.lost == 1
 
 
 def test_bodies_name_their_message():
