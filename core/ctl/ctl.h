@@ -128,6 +128,8 @@ int ctl_error(const struct ctl *c, int code, const char *fmt, ...) MQG_PRINTF(3,
     X(list_channels)                \
     X(list_consumers)               \
     X(list_users)                   \
+    X(list_stores)                  \
+    X(list_segments)                \
     X(list_vhosts)                  \
     X(list_permissions)             \
     X(list_user_permissions)        \

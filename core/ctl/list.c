@@ -55,6 +55,9 @@ static const struct column queue_columns[] = {
     {.word = "leader", .path = "node"},
     {.word = "members"},
     {.word = "online"},
+    {.word = "disk_bytes"},
+    {.word = "disk_messages"},
+    {.word = "disk_segments"},
     {.word = "operator_policy"},
     {.word = "effective_policy_definition"},
     {.word = "single_active_consumer_tag"},
@@ -157,6 +160,17 @@ static const struct column vhost_columns[] = {
     {.word = "default_queue_type"},
     {.word = "messages"},
     {.word = NULL},
+};
+static const struct column store_columns[] = {
+    {.word = "name"},          {.word = "type"},           {.word = "default"},     {.word = "durable"},
+    {.word = "state"},         {.word = "blocked"},        {.word = "disk_bytes"},  {.word = "live_bytes"},
+    {.word = "segments"},      {.word = "moved_messages"}, {.word = "moved_bytes"}, {.word = "commits"},
+    {.word = "written_bytes"}, {.word = "last_sync_us"},   {.word = NULL},
+};
+static const struct column segment_columns[] = {
+    {.word = "kind"},          {.word = "sequence"},   {.word = "state"},
+    {.word = "disk_bytes"},    {.word = "used_bytes"}, {.word = "live_bytes"},
+    {.word = "live_messages"}, {.word = "queues"},     {.word = NULL},
 };
 static const struct column permission_columns[] = {
     {.word = "user"},  {.word = "vhost"}, {.word = "configure"},
@@ -289,6 +303,22 @@ int list_vhosts(struct ctl *c)
     static const struct list l = {"vhosts", false, vhost_columns, "name", "name messages"};
     print_banner(c, "Listing vhosts ...");
     return list_of(c, &l, "");
+}
+
+int list_stores(struct ctl *c)
+{
+    static const struct list l = {"stores", false, store_columns, "",
+                                  "name type state disk_bytes live_bytes segments moved_bytes"};
+    return list_of(c, &l, "");
+}
+
+int list_segments(struct ctl *c)
+{
+    static const struct list l = {
+        "stores", false, segment_columns, "",
+        "kind sequence state disk_bytes used_bytes live_bytes live_messages queues"};
+    c->nargs = 1;
+    return list_fetch(c, &l, client_path("stores", c->args[1], "segments", NULL));
 }
 
 int list_permissions(struct ctl *c)

@@ -150,6 +150,8 @@ void http_reply_object(struct http_request *r, json_t *object);
 
 /* ---- what is listed in more than one place ------------------------------------------------------------------------------ */
 
+/* What a queue keeps on the disk, over all stores (stores.c). */
+void store_queue_json(json_t *out, uint64_t queue_id);
 json_t *queue_json(const struct mqg_queue_info *q);
 json_t *consumer_json(const struct mqg_consumer_info *c, const json_t *connections);
 json_t *binding_json(const struct mqg_binding_info *b);
@@ -180,6 +182,9 @@ json_t *http_properties_json(const struct mqg_msg *m);
     X(overview_get)             \
     X(whoami_get)               \
     X(nodes_get)                \
+    X(stores_get)               \
+    X(store_get)                \
+    X(store_segments_get)       \
     X(node_get)                 \
     X(health_get)               \
     X(aliveness_get)            \

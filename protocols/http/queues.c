@@ -18,6 +18,7 @@ static void queue_json_counts(json_t *out, const struct mqg_queue_info *q)
     js_set_int(out, "messages_ram", q->memory_messages);
     js_set_int(out, "memory", q->bytes_ready + q->bytes_unacked);
     js_set_int(out, "consumers", q->consumers);
+    store_queue_json(out, mqg_queue_id(q->queue));
     json_t *stats = json_object();
     js_set_int(stats, "publish", q->published);
     js_set_int(stats, "deliver_get", q->delivered);

@@ -6,6 +6,7 @@
 enum {
     ACCOUNT_SLICE = 512,       /* queues of a segment per hold of the lock */
     ACCOUNT_LOOKS = 64 * 1024, /* queues per turn of the keeper */
+    ACCOUNT_GLANCE = 4096,
     ACCOUNT_SWEEP = 128,
     ACCOUNT_AGE_US = 200 * 1000,
 };
@@ -121,8 +122,17 @@ uint64_t jrn_account_live(const struct mqg_store *s, const struct jrn_seg *seg)
     return live;
 }
 
+static void account_set_live(struct jrn_seg *seg, uint64_t messages, uint64_t bytes)
+{
+    int64_t batches = atomic_load(&seg->live) - atomic_load(&seg->extents);
+    if (batches > 0 && !jrn_seg_is_cold(seg))
+        bytes += seg->batch_bytes;
+    seg->live_messages = messages;
+    seg->live_bytes = bytes < atomic_load(&seg->end) ? bytes : atomic_load(&seg->end);
+}
+
 /* Only the keeper takes segments off the list, so it may walk it between two holds of the lock. */
-static uint32_t account_look_at(struct mqg_store *s, struct jrn_seg *seg)
+static uint32_t account_look_at(struct mqg_store *s, struct jrn_seg *seg, uint64_t now)
 {
     uint64_t messages = 0, bytes = 0, one;
     uint32_t i = 0, all;
@@ -135,14 +145,37 @@ static uint32_t account_look_at(struct mqg_store *s, struct jrn_seg *seg)
         }
         pthread_mutex_unlock(&s->seg_lock);
     } while (i < all);
-    int64_t batches = atomic_load(&seg->live) - atomic_load(&seg->extents);
-    if (batches > 0 && !jrn_seg_is_cold(seg))
-        bytes += seg->batch_bytes;
     pthread_mutex_lock(&s->seg_lock);
-    seg->live_messages = messages;
-    seg->live_bytes = bytes < atomic_load(&seg->end) ? bytes : atomic_load(&seg->end);
+    account_set_live(seg, messages, bytes);
+    seg->looked_us = now;
     pthread_mutex_unlock(&s->seg_lock);
     return all;
+}
+
+/* With the lock. */
+static void account_count(struct mqg_store *s, struct jrn_seg *seg)
+{
+    uint64_t messages = 0, bytes = 0, one;
+    for (uint32_t i = 0; i < seg->msgs.list.n; i++) {
+        messages += account_span(s, &seg->msgs.list.at[i], &one);
+        bytes += one;
+    }
+    account_set_live(seg, messages, bytes);
+}
+
+void jrn_account_glance(struct mqg_store *s)
+{
+    uint64_t now = mqg_clock_mono_us();
+    uint32_t looks = 0;
+    pthread_mutex_lock(&s->seg_lock);
+    for (struct jrn_seg *seg = s->segs; seg; seg = seg->next) {
+        looks += seg->msgs.list.n;
+        if (seg->kept_us > now || looks > ACCOUNT_GLANCE)
+            continue;
+        account_count(s, seg);
+        seg->looked_us = now;
+    }
+    pthread_mutex_unlock(&s->seg_lock);
 }
 
 void jrn_account_look(struct mqg_store *s)
@@ -153,11 +186,12 @@ void jrn_account_look(struct mqg_store *s)
     struct jrn_seg *seg = s->segs;
     pthread_mutex_unlock(&s->seg_lock);
     while (seg && looks < ACCOUNT_LOOKS) {
+        pthread_mutex_lock(&s->seg_lock);
         bool exact = seg->kept_us > now && atomic_load(&seg->live) > 0;
-        if (!exact && now - seg->looked_us >= ACCOUNT_AGE_US) {
-            looks += account_look_at(s, seg);
-            seg->looked_us = now;
-        }
+        bool due = !exact && (seg->looked_us == 0 || now - seg->looked_us >= ACCOUNT_AGE_US);
+        pthread_mutex_unlock(&s->seg_lock);
+        if (due)
+            looks += account_look_at(s, seg, now);
         pthread_mutex_lock(&s->seg_lock);
         seg = seg->next;
         pthread_mutex_unlock(&s->seg_lock);

@@ -21,6 +21,8 @@ bool jrn_account_is_settled(const struct mqg_store *s, uint64_t queue_id, uint64
 uint64_t jrn_account_live(const struct mqg_store *s, const struct jrn_seg *seg);
 /* Estimates live bytes and messages of all segments, a bounded number of queues per call. Keeper. */
 void jrn_account_look(struct mqg_store *s);
+/* The same for segments nobody has looked at for a while, few queues, under one hold of the lock. Committer. */
+void jrn_account_glance(struct mqg_store *s);
 /* Forgets what is settled of queues that have no message in any segment, some per call. Keeper. */
 void jrn_account_sweep(struct mqg_store *s);
 /* For the table. */

@@ -1,5 +1,5 @@
 /* cold.c - see cold.h. */
-#include "cold.h"
+#include "leave.h"
 
 #include <errno.h>
 #include <sys/uio.h>
@@ -95,8 +95,6 @@ int jrn_cold_append(struct mqg_store *s, struct jrn_cold *cold, struct jrn_chunk
     struct jrn_part *part = cold_part(parts, nparts, cold->seg);
     if (!part)
         return -E2BIG;
-    if (part->end == 0) /* should it have to be undone */
-        *part = (struct jrn_part){cold->seg, cold->seg->last_number, atomic_load(&cold->seg->end)};
     r = cold_frame(s, cold, c);
     if (r < 0)
         return r;
@@ -111,24 +109,32 @@ void jrn_cold_undo(struct mqg_store *s, struct jrn_cold *cold, const struct jrn_
 {
     for (uint32_t i = 0; i < nparts; i++) {
         struct jrn_seg *seg = parts[i].seg;
-        if (!seg->adopted) {
+        if (!seg->promised) {
             if (cold->seg == seg)
                 cold->seg = NULL;
             jrn_seg_remove(s, seg);
-            jrn_keeper_reuse(s, seg);
+            jrn_leave_reuse(s, seg);
         } else if (cold->seg == seg) {
-            cold->end = atomic_load(&seg->end);
-            cold->number = seg->last_number;
+            cold->end = cold->sure_end;
+            cold->number = cold->sure_number;
         } else {
             atomic_store(&seg->state, JRN_CLOSED);
         }
     }
-    if (cold->seg && !cold->seg->adopted) { /* opened, and nothing got into it */
+    if (cold->seg && !cold->seg->promised) { /* opened, and nothing got into it */
         struct jrn_seg *seg = cold->seg;
         cold->seg = NULL;
         jrn_seg_remove(s, seg);
-        jrn_keeper_reuse(s, seg);
+        jrn_leave_reuse(s, seg);
     }
+}
+
+void jrn_cold_promise(struct jrn_cold *cold, const struct jrn_part *parts, uint32_t nparts)
+{
+    for (uint32_t i = 0; i < nparts; i++)
+        parts[i].seg->promised = true;
+    cold->sure_end = cold->end;
+    cold->sure_number = cold->number;
 }
 
 void jrn_cold_keep(struct jrn_cold *cold, const struct jrn_part *parts, uint32_t nparts)
@@ -158,6 +164,7 @@ void jrn_cold_reopen(struct mqg_store *s, struct jrn_cold *cold)
     for (struct jrn_seg *seg = s->segs; seg; seg = seg->next) {
         if (!jrn_seg_is_cold(seg))
             continue;
+        seg->promised = true;
         if ((seg->seq & ~JRN_SEQ_COLD) > s->next_cold)
             s->next_cold = seg->seq & ~JRN_SEQ_COLD;
         uint64_t left = seg->bytes - atomic_load(&seg->end);
@@ -170,7 +177,7 @@ void jrn_cold_reopen(struct mqg_store *s, struct jrn_cold *cold)
     *cold = (struct jrn_cold){.seg = best};
     if (!best)
         return;
-    cold->end = atomic_load(&best->end);
-    cold->number = best->last_number;
+    cold->end = cold->sure_end = atomic_load(&best->end);
+    cold->number = cold->sure_number = best->last_number;
     atomic_store(&best->state, JRN_COLD);
 }

@@ -17,7 +17,8 @@
 /* The one being filled. Keeper's. */
 struct jrn_cold {
     struct jrn_seg *seg;
-    uint64_t number, end; /* written, perhaps not yet adopted */
+    uint64_t number, end;           /* written */
+    uint64_t sure_number, sure_end; /* handed in to be adopted */
 };
 
 /* Takes over the least filled of the cold segments that recovery found. */
@@ -26,9 +27,11 @@ void jrn_cold_reopen(struct mqg_store *s, struct jrn_cold *cold);
  * Sets the part of that segment in parts. 0 or -errno; -E2BIG: more segments than parts. */
 int jrn_cold_append(struct mqg_store *s, struct jrn_cold *cold, struct jrn_chunk *c, struct jrn_part *parts,
                     uint32_t *nparts);
-/* What was written since the last adoption is not to count: it will be written over. */
+/* The chunk that adopts the parts is handed in: what they hold stays. */
+void jrn_cold_promise(struct jrn_cold *cold, const struct jrn_part *parts, uint32_t nparts);
+/* What was written since the last promise is not to count: it will be written over. */
 void jrn_cold_undo(struct mqg_store *s, struct jrn_cold *cold, const struct jrn_part *parts, uint32_t nparts);
-/* The parts count now: those that are full are closed. */
+/* The parts count: those that are full are closed. */
 void jrn_cold_keep(struct jrn_cold *cold, const struct jrn_part *parts, uint32_t nparts);
 /* Committer: the chunk with the ADOPT record is written. */
 void jrn_cold_adopted(struct mqg_store *s, const struct jrn_chunk *c);

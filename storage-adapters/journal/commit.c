@@ -204,7 +204,7 @@ static int commit_roll(struct mqg_store *s, uint64_t need)
         old->closed_us = mqg_clock_mono_us();
         atomic_store(&old->state, JRN_CLOSED);
     }
-    jrn_keeper_wake(s);
+    jrn_keeper_rolled(s);
     return r;
 }
 

@@ -27,7 +27,7 @@
 #include "evac.h"
 
 #include "account.h"
-#include "moved.h"
+#include "leave.h"
 #include "reread.h"
 #include "restate.h"
 
@@ -37,6 +37,7 @@
 
 enum {
     EVAC_LANE = 0xfffc,
+    EVAC_PIECE = 1 << 20,
     EVAC_POOL = 4 << 20, /* bytes of survivors per cold frame */
     EVAC_AGE_US = 1000 * 1000,
     EVAC_AGAIN_US = 30 * 1000 * 1000,
@@ -64,10 +65,10 @@ struct jrn_evac {
     struct mqg_store *s;
     struct jrn_cold cold;
     struct jrn_seg *ghosts;
-    struct jrn_seg *leaving;
+    const _Atomic bool *stop;
     uint64_t paced_us; /* until then the rate is used up */
+    uint64_t unpaced;  /* bytes not yet counted */
     /* one run */
-    struct jrn_keeper *k;
     struct jrn_seg *seg;
     struct jrn_moved *moved;
     struct jrn_part parts[JRN_PARTS_MAX];
@@ -96,15 +97,27 @@ static void evac_nap(uint64_t us)
     nanosleep(&(struct timespec){(time_t)(us / 1000000), (long)(us % 1000000) * 1000}, NULL);
 }
 
-/* So many bytes were read or written: wait until the rate allows the next ones, and a little while commits wait. */
+static bool evac_stopping(const struct jrn_evac *e)
+{
+    return atomic_load(e->stop) || atomic_load(&e->s->failed);
+}
+
+/* So many bytes were read or written: wait until the rate allows the next ones, and a little while commits wait (unless
+ * publishers wait for us). */
 static void evac_pace(struct jrn_evac *e, uint64_t bytes)
 {
     struct mqg_store *s = e->s;
+    e->unpaced += bytes;
+    if (e->unpaced < EVAC_PIECE)
+        return;
+    bytes = e->unpaced;
+    e->unpaced = 0;
     uint64_t now = mqg_clock_mono_us(), from = e->paced_us > now ? e->paced_us : now;
     e->paced_us = from + bytes * 1000000 / s->move_rate_bytes;
-    for (int i = 0; i < 4 && atomic_load(&s->queued_bytes) > EVAC_FOREGROUND; i++)
+    bool yields = !atomic_load(&s->blocked);
+    for (int i = 0; yields && i < 4 && atomic_load(&s->queued_bytes) > EVAC_FOREGROUND; i++)
         evac_nap(500);
-    while ((now = mqg_clock_mono_us()) + 1000 < e->paced_us && !jrn_keeper_stopping(e->k))
+    while ((now = mqg_clock_mono_us()) + 1000 < e->paced_us && !evac_stopping(e))
         evac_nap(e->paced_us - now < 20000 ? e->paced_us - now : 20000);
 }
 
@@ -260,29 +273,27 @@ static bool evac_frame(void *arg, uint64_t off, struct mqg_slice bytes)
     if (good && mqg_dynbuf_view(&e->pool).len >= EVAC_POOL)
         good = evac_flush(e);
     evac_pace(e, bytes.len);
-    return good && !jrn_keeper_stopping(e->k);
+    return good && !evac_stopping(e);
 }
 
 /* ---- 3, 4 the change ----------------------------------------------------------------------------------- */
 
-static void evac_published(struct jrn_evac *e)
+void jrn_evac_done(struct jrn_evac *e, struct jrn_leaving *done)
 {
     struct mqg_store *s = e->s;
-    struct jrn_seg *seg = e->seg;
-    for (uint32_t i = 0; i < e->moved->ncold; i++)
-        atomic_fetch_add(&e->moved->colds[i]->live, 1);
-    jrn_moved_sort(e->moved);
-    jrn_cold_keep(&e->cold, e->parts, e->nparts);
+    struct jrn_seg *seg = done->seg;
+    jrn_cold_keep(&e->cold, done->parts, done->nparts);
     pthread_mutex_lock(&s->seg_lock);
-    s->moved_bytes += e->bytes;
-    s->moved_messages += e->messages;
+    s->moved_bytes += done->bytes;
+    s->moved_messages += done->messages;
     pthread_mutex_unlock(&s->seg_lock);
-    atomic_store(&seg->moved, e->moved);
-    e->moved = NULL;
+    atomic_store(&seg->moved, done->moved);
+    done->moved = NULL;
     seg->next = e->ghosts;
     e->ghosts = seg;
     MQG_TRACE("journal", 0, "what=evacuated file=%s seq=%llu messages=%llu bytes=%llu", seg->name,
-              (unsigned long long)seg->seq, (unsigned long long)e->messages, (unsigned long long)e->bytes);
+              (unsigned long long)seg->seq, (unsigned long long)done->messages,
+              (unsigned long long)done->bytes);
 }
 
 /* Nothing came of it: looked at again later, sooner when only a file was missing. */
@@ -315,7 +326,7 @@ static bool evac_oldest(struct mqg_store *s, const struct jrn_seg *seg)
     return first == seg;
 }
 
-static bool evac_run(struct jrn_evac *e)
+static struct jrn_chunk *evac_run(struct jrn_evac *e)
 {
     struct mqg_store *s = e->s;
     struct jrn_seg *seg = e->seg;
@@ -327,14 +338,10 @@ static bool evac_run(struct jrn_evac *e)
             e->error != -EMFILE && e->error != -ENFILE)
             jrn_fail(s, MQG_IO, "a cold segment cannot be written; nothing is confirmed from here on");
         evac_undo(e);
-        return false;
+        return NULL;
     }
-    e->leaving = seg;
-    if (!jrn_keeper_commit(e->k, c))
-        return false;
-    e->leaving = NULL;
-    evac_published(e);
-    return true;
+    jrn_cold_promise(&e->cold, e->parts, e->nparts);
+    return c;
 }
 
 /* ---- which --------------------------------------------------------------------------------------------- */
@@ -383,12 +390,11 @@ bool jrn_evac_has_work(struct jrn_evac *e)
     return evac_pick(e->s) != NULL;
 }
 
-bool jrn_evac_one(struct jrn_evac *e, struct jrn_keeper *k)
+struct jrn_chunk *jrn_evac_one(struct jrn_evac *e, struct jrn_leaving *out)
 {
     struct jrn_seg *seg = evac_pick(e->s);
     if (!seg)
-        return false;
-    e->k = k;
+        return NULL;
     e->seg = seg;
     e->moved = jrn_moved_new();
     e->nparts = e->nheld = e->nmsg = e->ndest = 0;
@@ -398,9 +404,19 @@ bool jrn_evac_one(struct jrn_evac *e, struct jrn_keeper *k)
     e->full = false;
     mqg_dynbuf_reset(&e->pool);
     atomic_store(&seg->state, JRN_LEAVING);
-    bool done = evac_run(e);
-    jrn_moved_free(&e->moved);
-    return done;
+    struct jrn_chunk *c = evac_run(e);
+    if (!c) {
+        jrn_moved_free(&e->moved);
+        return NULL;
+    }
+    jrn_moved_sort(e->moved);
+    for (uint32_t i = 0; i < e->moved->ncold;
+         i++) /* the descriptor's, from before anybody may look for dead ones */
+        atomic_fetch_add(&e->moved->colds[i]->live, 1);
+    *out = (struct jrn_leaving){seg, e->moved, {{0}}, e->nparts, e->bytes, e->messages};
+    memcpy(out->parts, e->parts, e->nparts * sizeof e->parts[0]);
+    e->moved = NULL;
+    return c;
 }
 
 /* ---- 5 afterwards -------------------------------------------------------------------------------------- */
@@ -420,7 +436,7 @@ static void evac_file(struct mqg_store *s, struct jrn_seg *ghost)
     jrn_spans_fini(&ghost->msgs);
     jrn_spans_fini(&ghost->facts);
     pthread_mutex_unlock(&s->seg_lock);
-    jrn_keeper_reuse(s, seg);
+    jrn_leave_reuse(s, seg);
 }
 
 static void evac_forget(struct mqg_store *s, struct jrn_seg *ghost)
@@ -448,10 +464,11 @@ void jrn_evac_ghosts(struct jrn_evac *e)
 
 /* ---- life ---------------------------------------------------------------------------------------------- */
 
-struct jrn_evac *jrn_evac_new(struct mqg_store *s)
+struct jrn_evac *jrn_evac_new(struct mqg_store *s, const _Atomic bool *stop)
 {
     struct jrn_evac *e = mqg_xcalloc(1, sizeof *e);
     e->s = s;
+    e->stop = stop;
     mqg_dynbuf_init(&e->pool, JRN_CHUNK_MAX);
     return e;
 }
@@ -472,8 +489,6 @@ void jrn_evac_free(struct jrn_evac **evac)
         jrn_moved_free(&m);
         jrn_seg_free(e->s, &seg);
     }
-    if (e->leaving && atomic_load(&e->leaving->state) == JRN_FREED)
-        jrn_seg_free(e->s, &e->leaving);
     mqg_dynbuf_fini(&e->pool);
     free(e->msgs);
     free(e->dests);

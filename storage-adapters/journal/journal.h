@@ -48,12 +48,13 @@ struct jrn_seg {
     bool oversized, keyed; /* keyed: holds last-writer-wins records */
     uint64_t again_us;     /* keeper: not before this time */
     char name[32];
-    _Atomic int state;       /* enum jrn_seg_state */
-    _Atomic int64_t live;    /* extents, stream batches not yet trimmed, segments that moved here */
-    _Atomic int64_t extents; /* of these: extents */
-    _Atomic int32_t pins;    /* reads under way */
-    bool adopted;            /* cold: it counts; the committer sets it */
-    uint64_t batch_bytes;    /* of stream batches, while it is written */
+    _Atomic int state;            /* enum jrn_seg_state */
+    _Atomic int64_t live;         /* extents, stream batches not yet trimmed, segments that moved here */
+    _Atomic int64_t extents;      /* of these: extents */
+    _Atomic int32_t pins;         /* reads under way */
+    bool adopted;                 /* cold: it counts; the committer sets it */
+    bool promised;                /* cold: the chunk that makes it count is handed in; the keeper's */
+    _Atomic uint64_t batch_bytes; /* of stream batches, while it is written */
     uint64_t live_bytes, live_messages, looked_us; /* the keeper's last look (account.c); under seg_lock */
     uint64_t closed_us;
     uint64_t kept_us;                  /* keeper: until then live_bytes is exact, do not estimate */
@@ -307,16 +308,13 @@ int jrn_keeper_start(struct jrn_keeper *k);
 void jrn_keeper_stop(struct jrn_keeper *k);
 void jrn_keeper_free(struct jrn_keeper **k);
 void jrn_keeper_wake(struct mqg_store *s); /* any thread: there may be work */
+/* Committer: a segment was begun. Blocks publishers at once when the disk holds too much that is not live. */
+void jrn_keeper_rolled(struct mqg_store *s);
 /* A spare for the committer, or NULL. */
 struct jrn_seg *jrn_spare_take(struct mqg_store *s);
 /* Waits until there is a spare, at most ms; true when there is. */
 bool jrn_spare_wait(struct mqg_store *s, int ms);
 /* A segment of no more use: becomes a spare, or is unlinked. Takes it. */
 void jrn_spare_give(struct mqg_store *s, struct jrn_seg *seg);
-/* A file that no longer counts: used again or removed. Takes it. Keeper. */
-void jrn_keeper_reuse(struct mqg_store *s, struct jrn_seg *seg);
-/* Hands the chunk in and waits until it is durable; false when the store fails or stops first. Keeper. */
-bool jrn_keeper_commit(struct jrn_keeper *k, struct jrn_chunk *c);
-bool jrn_keeper_stopping(struct jrn_keeper *k);
 
 #endif
