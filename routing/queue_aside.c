@@ -15,7 +15,7 @@
 
 #include <mqgate/conf.h>
 
-#define ASIDE_ITEMS       256u
+#define ASIDE_ITEMS       1024u
 #define ASIDE_BYTES       (8u << 20) /* per request, at least one message */
 #define ASIDE_KEEP        256u       /* entries next to the head that stay */
 #define ASIDE_KEEP_PART   16         /* and of the node's message memory they may use this part */
