@@ -3,7 +3,10 @@
  * A command runs under one mutex from its look-ups to the publication of the new snapshot: it changes the
  * model, hands the metadata records to the store's lane (which never waits), and publishes, in this order, so
  * that no message can be routed by a definition whose record is not on its way. The answer to the client
- * waits for the ticket, not we. Only what is durable at all its ends is recorded; exclusive queues never are,
+ * waits for the ticket, not we. A client that declares much sends many commands in a turn; copying the paths to each
+ * change anew would cost publishers' caches more than the changes, so the edit stays open over the commands of a turn (the
+ * **draft**) and is published at its end, before any answer leaves, or when the same worker looks at the snapshot.
+ * Commands of other workers go on with the same draft, and whoever comes first to the end of a turn publishes it. Only what is durable at all its ends is recorded; exclusive queues never are,
  * their owner does not outlive us.
  *
  * Ids of queues are 64 bit numbers that count up and are never used again, because the store's records name
@@ -33,6 +36,10 @@ static pthread_mutex_t definitions_mutex = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t definitions_next_id = 1, definitions_reserved_id;
 static uint64_t definitions_next_dest = 1;
 static struct mqg_dynbuf definitions_buffers[SCRATCH_COUNT];
+static struct topology_edit definitions_draft;
+static bool definitions_open; /* there is a draft */
+
+_Thread_local bool topology_drafted, topology_may_draft;
 
 void definitions_lock(void)
 {
@@ -55,10 +62,35 @@ struct mqg_dynbuf *definitions_scratch(enum definitions_scratch which)
 
 /* ---- an edit ------------------------------------------------------------------------------------------- */
 
+/* Publishes the draft, if there is one. Under the mutex. */
+static void definitions_draft_commit(void)
+{
+    if (!definitions_open)
+        return;
+    definitions_open = false;
+    topology_edit_commit(&definitions_draft);
+}
+
+void topology_draft_flush(void)
+{
+    definitions_lock();
+    topology_drafted = false;
+    definitions_draft_commit();
+    definitions_unlock();
+    mqg_epoch_reclaim();
+}
+
 void definitions_edit_init(struct definitions_edit *d, struct mqg_vhost *v)
 {
     *d = (struct definitions_edit){.vhost = v};
-    topology_edit_begin(&d->topology, v);
+    topology_drafted = false; /* what was ours is this edit's now, and published with it or kept again */
+    if (definitions_open && definitions_draft.vhost == v) {
+        d->topology = definitions_draft;
+    } else {
+        definitions_draft_commit();
+        topology_edit_begin(&d->topology, v);
+    }
+    definitions_open = false;
 }
 
 void definitions_begin(struct definitions_edit *d, struct mqg_vhost *v)
@@ -101,7 +133,8 @@ void definitions_log(const struct definitions_edit *d, const char *kind, struct 
             to.len > 0 ? mqg_logq(to) : "");
 }
 
-void definitions_publish(struct definitions_edit *d)
+/* All of it is in the edit and on its way to the store. */
+static void definitions_close(struct definitions_edit *d)
 {
     while (d->doomed != NULL) {
         struct exchange_entry *x = d->doomed;
@@ -109,7 +142,24 @@ void definitions_publish(struct definitions_edit *d)
         exchange_drop(d, x);
     }
     definitions_submit(d);
+}
+
+void definitions_publish(struct definitions_edit *d)
+{
+    definitions_close(d);
     topology_edit_commit(&d->topology);
+}
+
+/* For commands of connections; all else (tasks of other threads, who look at once) is published by its own end. */
+uint64_t definitions_end_later(struct definitions_edit *d, const struct mqg_session *s)
+{
+    if (s->conn_id == 0 || !topology_may_draft)
+        return definitions_end(d);
+    definitions_close(d);
+    definitions_draft = d->topology;
+    definitions_open = topology_drafted = true;
+    definitions_unlock();
+    return d->ticket;
 }
 
 uint64_t definitions_end(struct definitions_edit *d)
@@ -152,6 +202,7 @@ void definitions_reset(void)
 {
     definitions_next_id = 1;
     definitions_reserved_id = 0;
+    MQG_ASSERT(!definitions_open);
     for (size_t i = 0; i < SCRATCH_COUNT; i++) {
         mqg_dynbuf_fini(&definitions_buffers[i]);
         definitions_buffers[i] = (struct mqg_dynbuf){.max = 0};

@@ -200,7 +200,7 @@ enum mqg_err mqg_binding_put(struct mqg_session *s, const struct mqg_binding_def
     err = binding_find_ends(s, def, &ends, e);
     if (err == MQG_OK)
         err = binding_create(&d, def, ends.source, ends.to_exchange, ends.to_queue, e);
-    *ticket = definitions_end(&d);
+    *ticket = definitions_end_later(&d, s);
     return err;
 }
 
@@ -218,6 +218,6 @@ enum mqg_err mqg_binding_delete(struct mqg_session *s, const struct mqg_binding_
         err = queue_check_owner(b->to_queue->queue, s->conn_id, e);
     if (b != NULL && err == MQG_OK)
         binding_drop(&d, b, true);
-    *ticket = definitions_end(&d);
+    *ticket = definitions_end_later(&d, s);
     return err;
 }

@@ -183,7 +183,7 @@ static enum mqg_err exchange_make(struct mqg_session *s, const struct mqg_exchan
         err = exchange_compare(&x->cell, def, e); /* somebody was faster */
     else
         exchange_create(&d, def, type);
-    *ticket = definitions_end(&d);
+    *ticket = definitions_end_later(&d, s);
     return err;
 }
 

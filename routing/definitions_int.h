@@ -64,6 +64,8 @@ struct definitions_edit {
  * the definitions. */
 void definitions_begin(struct definitions_edit *d, struct mqg_vhost *v);
 uint64_t definitions_end(struct definitions_edit *d);
+/* Likewise, but the snapshot may show it at the end of the turn only, or when this worker looks at it. */
+uint64_t definitions_end_later(struct definitions_edit *d, const struct mqg_session *s);
 void definitions_lock(void);
 void definitions_unlock(void);
 /* A second edit on another vhost while the mutex is held (recovery). */

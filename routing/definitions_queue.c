@@ -210,7 +210,7 @@ static enum mqg_err queue_make(struct mqg_session *s, struct mqg_queue_def *def,
     else
         q = queue_create(&d, def, opts, 0);
     *out = q != NULL ? q->queue : NULL;
-    *ticket = definitions_end(&d);
+    *ticket = definitions_end_later(&d, s);
     return err;
 }
 

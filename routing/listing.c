@@ -8,6 +8,12 @@
 
 #include <mqgate/vec.h>
 
+static const struct topology *listing_root(const struct mqg_vhost *v)
+{
+    topology_see();
+    return vhost_root(v);
+}
+
 /* ---- over vhosts --------------------------------------------------------------------------------------- */
 
 void mqg_vhost_each(bool (*visit)(void *arg, struct mqg_vhost *v), void *arg)
@@ -30,7 +36,7 @@ static void listing_queues(const struct mqg_vhost *one, struct mqg_vec *out)
     struct mqg_pmap_cursor c;
     for (struct mqg_vhost *v = vhost_first(); v != NULL; v = v->next_all)
         if (listing_wants(v, one))
-            for (mqg_pmap_cursor_init(&c, vhost_root(v)->queues); mqg_pmap_cursor_next(&c);)
+            for (mqg_pmap_cursor_init(&c, listing_root(v)->queues); mqg_pmap_cursor_next(&c);)
                 mqg_vec_push(out, c.value);
 }
 
@@ -79,7 +85,7 @@ void mqg_exchange_each(struct mqg_vhost *one, bool (*visit)(void *arg, const str
     struct mqg_pmap_cursor c;
     for (struct mqg_vhost *v = vhost_first(); v != NULL; v = v->next_all)
         if (listing_wants(v, one))
-            for (mqg_pmap_cursor_init(&c, vhost_root(v)->exchanges); mqg_pmap_cursor_next(&c);)
+            for (mqg_pmap_cursor_init(&c, listing_root(v)->exchanges); mqg_pmap_cursor_next(&c);)
                 if (!listing_exchange(((const struct mqg_exchange *)c.value)->cell, visit, arg))
                     return;
 }
@@ -122,7 +128,7 @@ static bool listing_default_bindings(struct mqg_vhost *v,
 {
     static const struct mqg_table none;
     struct mqg_pmap_cursor c;
-    for (mqg_pmap_cursor_init(&c, vhost_root(v)->queues); mqg_pmap_cursor_next(&c);) {
+    for (mqg_pmap_cursor_init(&c, listing_root(v)->queues); mqg_pmap_cursor_next(&c);) {
         struct mqg_slice name = mqg_queue_name(c.value);
         struct mqg_binding_info info = {
             .vhost = mqg_vhost_name(v), .destination = name, .key = name, .args = &none};

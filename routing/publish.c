@@ -584,8 +584,10 @@ void mqg_publish_barrier(struct mqg_waiter *w)
 
 /* ---- phases --------------------------------------------------------------------------------------------------------------------------- */
 
+/* What connections declared in this turn is visible before anything it caused leaves. */
 static bool phase_publish(struct mqg_worker *w)
 {
+    topology_see();
     return publish_flush(w->routing);
 }
 
@@ -596,6 +598,7 @@ static bool phase_deliver(struct mqg_worker *w)
 
 static bool phase_store(struct mqg_worker *w)
 {
+    topology_see();
     publish_settle_flush(w->routing);
     return mqg_lanes_turn();
 }
@@ -603,12 +606,15 @@ static bool phase_store(struct mqg_worker *w)
 static void publisher_start(struct mqg_worker *w)
 {
     publisher_tls = w->routing;
+    topology_may_draft = true;
     if (w->index == 0)
         queue_memory_watch();
 }
 
 static void publisher_stop(struct mqg_worker *w)
 {
+    topology_see();
+    topology_may_draft = false;
     publish_settle_flush(w->routing);
     mqg_lanes_turn();
 }

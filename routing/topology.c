@@ -17,6 +17,7 @@ enum { ROUTE_VISITED_MIN = 8 };
 
 const struct mqg_exchange *topology_exchange(const struct mqg_vhost *v, struct mqg_slice name)
 {
+    topology_see();
     return mqg_pmap_get(vhost_root(v)->exchanges, name);
 }
 
@@ -27,6 +28,7 @@ bool topology_exchange_internal(const struct mqg_exchange *x)
 
 uint64_t topology_generation(const struct mqg_vhost *v)
 {
+    topology_see();
     return vhost_root(v)->generation;
 }
 
@@ -44,6 +46,7 @@ bool topology_cacheable(const struct mqg_exchange *x)
 
 struct mqg_queue *topology_queue(const struct mqg_vhost *v, struct mqg_slice name)
 {
+    topology_see();
     return mqg_pmap_get(vhost_root(v)->queues, name);
 }
 

@@ -18,6 +18,18 @@ struct route_set {
 void route_set_init(struct route_set *r);
 void route_set_fini(struct route_set *r);
 
+/* This thread has changes in an edit that is not published yet (definitions.c): it must not look at the snapshot
+ * before it has flushed them. */
+extern _Thread_local bool topology_drafted;
+extern _Thread_local bool topology_may_draft; /* workers, which come to the end of a turn */
+void topology_draft_flush(void);
+
+static inline void topology_see(void)
+{
+    if (MQG_UNLIKELY(topology_drafted))
+        topology_draft_flush();
+}
+
 /* NULL when there is none. name "" is the default exchange. */
 const struct mqg_exchange *topology_exchange(const struct mqg_vhost *v, struct mqg_slice name);
 bool topology_exchange_internal(const struct mqg_exchange *x);
