@@ -271,7 +271,10 @@ struct jrn_streams *jrn_streams_new(struct mqg_store *s);
 void jrn_streams_free(struct mqg_store *s, struct jrn_streams **st);
 /* The chunk is durable: its notes take effect. Committer. */
 void jrn_streams_apply(struct mqg_store *s, const struct jrn_chunk *c);
-bool jrn_stream_gone(struct mqg_store *s, uint64_t partition); /* it was there and was deleted */
+bool jrn_stream_gone(struct mqg_store *s, uint64_t partition);    /* it was there and was deleted */
+bool jrn_stream_removed(struct mqg_store *s, uint64_t partition); /* and nothing of it can come back */
+/* Does this TRIM say where the partition begins? */
+bool jrn_stream_starts(struct mqg_store *s, struct mqg_slice trim);
 /* Recovery: facts in log order, then the end: cuts at gaps (reported through cut), tells r->stream. */
 void jrn_streams_found_batch(struct mqg_store *s, struct jrn_seg *seg, uint64_t off,
                              const struct jrn_batch *b, uint64_t term);
@@ -293,7 +296,7 @@ struct jrn_batch_ref {
     struct jrn_seg *seg;
 };
 /* Picks the batches for a read: pins their segments, fills the bounds of r. NOT_FOUND beyond the bounds; n =
- * 0: none yet. */
+ * 0: none yet. MORE: they stand in a file by now. */
 enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, struct jrn_batch_ref *refs,
                               size_t max, size_t *n);
 enum mqg_err jrn_stream_bounds(struct mqg_store *s, uint64_t partition, struct mqg_stream_bounds *out);

@@ -244,7 +244,12 @@ void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r)
     size_t n = 0, bytes = 0;
     r->data = NULL;
     r->next_offset = r->offset;
-    r->err = jrn_streams_pick(s, r, refs, LOAD_PICK, &n);
+    while ((r->err = jrn_streams_pick(s, r, refs, LOAD_PICK, &n)) == MQG_MORE) { /* filed in between */
+        if (jrn_part_read(s, r)) {
+            free(refs);
+            return;
+        }
+    }
     if (r->err != MQG_OK || n == 0) {
         free(refs);
         r->done(r);

@@ -122,7 +122,7 @@ static enum mqg_err find_part(struct mqg_store *s, struct stream_part *p, struct
     int r = s->fs->list(s->fs->ctx, path, find_entry, &f);
     if (r < 0)
         return find_io(s, e, "list", f.folder, r);
-    p->folder = true;
+    p->folder = p->named = true;
     if (p->nfile)
         qsort(p->files, p->nfile, sizeof(struct part_file *), find_order);
     find_choose(&f);

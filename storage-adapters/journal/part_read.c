@@ -29,6 +29,7 @@ struct part_job {
     uint64_t *bytes, *ends;   /* of each, as noted under the lock */
     uint32_t nfile;
     uint64_t log_start;
+    uint64_t rest; /* time: the answer when no file has one */
 };
 
 struct read_shared {
@@ -249,6 +250,8 @@ static int read_answer(struct mqg_store *s, const struct part_job *job, int fd, 
 
 static enum mqg_err read_error(int r)
 {
+    if (r == -ENOENT) /* trimmed meanwhile */
+        return MQG_NOT_FOUND;
     return r == 0 ? MQG_OK : r == -EBADMSG ? MQG_CORRUPT : r == -ENOMEM ? MQG_NO_MEMORY : MQG_IO;
 }
 
@@ -287,17 +290,6 @@ static int time_in(struct mqg_store *s, struct part_file *f, int fd, uint64_t by
     return 1;
 }
 
-static void time_rest(struct mqg_store *s, struct mqg_time_req *req)
-{
-    struct jrn_streams *st = s->streams;
-    pthread_mutex_lock(&st->lock);
-    const struct stream_part *p = jrn_stream_find(st, req->partition);
-    req->err = p ? MQG_OK : MQG_NOT_FOUND;
-    if (p)
-        req->offset = jrn_stream_row_time(p, req->time_ms);
-    pthread_mutex_unlock(&st->lock);
-}
-
 static void time_answer(struct mqg_store *s, struct part_job *job)
 {
     struct mqg_time_req *req = job->time;
@@ -310,10 +302,11 @@ static void time_answer(struct mqg_store *s, struct part_job *job)
         if (fd >= 0)
             jrn_part_file_unpin(s, job->files[i]);
     }
-    if (r == 1)
-        time_rest(s, req);
-    else
-        req->err = read_error(r);
+    if (r == 1) {
+        req->offset = job->rest;
+        r = 0;
+    }
+    req->err = read_error(r);
     if (req->err == MQG_OK && req->offset < job->log_start)
         req->offset = job->log_start;
     read_free(s, job);
@@ -461,7 +454,7 @@ bool jrn_part_read(struct mqg_store *s, struct mqg_stream_read *r)
     struct part_job *job = NULL;
     pthread_mutex_lock(&st->lock);
     const struct stream_part *p = jrn_stream_find(st, r->partition);
-    if (p && p->nfile > 0 && r->offset >= p->log_start && r->offset < p->filed) {
+    if (p && jrn_stream_in_files(p, r->offset)) {
         uint32_t at = read_file_of(p, r->offset);
         job = read_job(p, at, at + 1);
         job->read = r;
@@ -488,21 +481,24 @@ bool jrn_part_read(struct mqg_store *s, struct mqg_stream_read *r)
     return true;
 }
 
+/* What the rows say is noted together with the list of files: in between, rows may become part of a file. */
 void jrn_part_time(struct mqg_store *s, struct mqg_time_req *req)
 {
     struct jrn_streams *st = s->streams;
     struct part_job *job = NULL;
     pthread_mutex_lock(&st->lock);
     const struct stream_part *p = jrn_stream_find(st, req->partition);
+    req->err = p ? MQG_OK : MQG_NOT_FOUND;
+    if (p)
+        req->offset = jrn_stream_row_time(p, req->time_ms);
     if (p && p->nfile > 0) {
         job = read_job(p, 0, p->nfile);
         job->time = req;
+        job->rest = req->offset;
     }
     pthread_mutex_unlock(&st->lock);
-    if (job) {
+    if (job)
         readers_submit(s, job);
-        return;
-    }
-    time_rest(s, req);
-    req->done(req);
+    else
+        req->done(req);
 }

@@ -321,9 +321,16 @@ static void write_remove(struct part_writer *w, struct stream_part *p)
     jrn_path(s, walk.folder, path);
     int r = s->fs->list(s->fs->ctx, path, write_unlink, &walk);
     if (r == 0)
+        r = s->fs->fsync_dir(s->fs->ctx, path);
+    if (r == 0)
         r = s->fs->rmdir(s->fs->ctx, path);
+    if (r == 0 || r == -ENOENT) /* the folder may have been removed, and that not be durable */
+        r = write_sync_dir(s, "streams");
     if (r < 0 && r != -ENOENT)
         write_log(s, "removing", walk.folder, r);
+    pthread_mutex_lock(&s->streams->lock);
+    p->removed = r == 0 || r == -ENOENT;
+    pthread_mutex_unlock(&s->streams->lock);
 }
 
 /* ---- from the journal ---------------------------------------------------------------------------------------- */

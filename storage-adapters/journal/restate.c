@@ -98,26 +98,37 @@ static void restate_fact(struct restate *rs, uint64_t queue_id, struct mqg_range
     q->at[q->n++] = r;
 }
 
+/* The tombstone of a partition hides its files, until they are gone for good. */
+static bool restate_hides(const struct restate *rs, const struct jrn_rec *rec)
+{
+    return rec->type == JRN_REC_STREAM && !jrn_stream_removed(rs->s, mqg_le64(rec->main.ptr));
+}
+
 static void restate_keyed(struct restate *rs, const struct jrn_rec *rec, uint32_t off)
 {
     struct jrn_keyed key = {0};
-    if (!jrn_key_of(rec->type, rec->main, &key) || !jrn_keys_is(&rs->s->keys, &key, rs->seg->seq, off))
+    if (!jrn_key_of(rec->type, rec->main, &key))
+        return;
+    /* Trims of several lanes may come in any order, and the highest counts: it is said again as a new word. */
+    bool last = jrn_keys_is(&rs->s->keys, &key, rs->seg->seq, off);
+    if (!last && !(rec->type == JRN_REC_TRIM && jrn_stream_starts(rs->s, rec->main)))
         return;
     /* Of a deleted partition only the tombstone matters, and a tombstone only while something older stands.
      * */
     bool of_gone = rec->type != JRN_REC_META && rec->type != JRN_REC_STREAM && rec->main.len >= 8 &&
                    jrn_stream_gone(rs->s, mqg_le64(rec->main.ptr));
-    if (of_gone || (key.gone && rs->oldest)) {
-        jrn_keys_drop(&rs->s->keys, &key);
+    if (of_gone || (key.gone && rs->oldest && !restate_hides(rs, rec))) {
+        if (last)
+            jrn_keys_drop(&rs->s->keys, &key);
         return;
     }
-    key.restated = true;
+    key.restated = last;
     key.old_seq = rs->seg->seq;
     key.old_off = off;
     key.arena_off = (uint32_t)rs->c->len;
     key.off = jrn_chunk_raw(rs->c, rec->type, rec->flags, rec->main);
     jrn_chunk_note_key(rs->c, key);
-    rs->c->restates = true;
+    rs->c->restates = rs->c->restates || last;
     rs->moved_bytes += rec->main.len;
 }
 

@@ -247,6 +247,10 @@ enum mqg_err jrn_streams_pick(struct mqg_store *s, struct mqg_stream_read *r, st
     pthread_mutex_lock(&st->lock);
     struct stream_part *p = jrn_stream_find(st, r->partition);
     if (p) {
+        if (jrn_stream_in_files(p, r->offset)) {
+            pthread_mutex_unlock(&st->lock);
+            return MQG_MORE;
+        }
         r->high_watermark = p->high;
         r->log_start = p->log_start;
         err = r->offset < p->log_start || r->offset > p->high ? MQG_NOT_FOUND : MQG_OK;
@@ -326,4 +330,27 @@ bool jrn_stream_gone(struct mqg_store *s, uint64_t partition)
     bool gone = at != JRN_MAP_NONE && st->parts[at]->gone;
     pthread_mutex_unlock(&st->lock);
     return gone;
+}
+
+bool jrn_stream_removed(struct mqg_store *s, uint64_t partition)
+{
+    struct jrn_streams *st = s->streams;
+    pthread_mutex_lock(&st->lock);
+    uint32_t at = jrn_map_get(&st->part_of, partition);
+    bool removed = at != JRN_MAP_NONE && st->parts[at]->removed;
+    pthread_mutex_unlock(&st->lock);
+    return removed;
+}
+
+bool jrn_stream_starts(struct mqg_store *s, struct mqg_slice trim)
+{
+    struct jrn_streams *st = s->streams;
+    struct jrn_triple t;
+    if (!jrn_rec_trim(trim, &t))
+        return false;
+    pthread_mutex_lock(&st->lock);
+    const struct stream_part *p = jrn_stream_find(st, t.a);
+    bool starts = p && t.b >= p->log_start;
+    pthread_mutex_unlock(&st->lock);
+    return starts;
 }

@@ -16,6 +16,7 @@ struct stream_cut {
 struct stream_part {
     uint64_t id;
     bool gone;
+    bool named; /* recovery: somebody said that it is there */
     uint64_t log_start, high;
     struct jrn_batch_ref *at; /* by base offset; [0, whole) is what ends at the high watermark or before */
     uint32_t n, cap, whole;
@@ -31,8 +32,9 @@ struct stream_part {
     uint64_t synced; /* of them, durable there */
     bool due;        /* in the writer's list */
     bool dirty;      /* in the writer's list of those to sync */
-    bool opaque; /* something else than record batches was appended: it stays in the journal from there on */
-    bool folder; /* there is one */
+    bool opaque;  /* something else than record batches was appended: it stays in the journal from there on */
+    bool folder;  /* its name is durable */
+    bool removed; /* gone, and its folder with it, durably */
     struct mqg_stream_conf conf;
     struct part_tail tail; /* recovery only: how far the last file is whole */
 };
@@ -78,6 +80,12 @@ void jrn_stream_insert(struct stream_part *p, struct jrn_batch_ref ref);
 void jrn_stream_position(struct jrn_streams *st, struct mqg_slice main, uint64_t offset);
 uint64_t jrn_stream_row_time(const struct stream_part *p, uint64_t time_ms);
 void jrn_stream_drop(struct mqg_store *s, struct stream_part *p, uint32_t n);
+
+/* Is the offset to be read from a file? */
+static inline bool jrn_stream_in_files(const struct stream_part *p, uint64_t offset)
+{
+    return p->nfile > 0 && offset >= p->log_start && offset < p->filed;
+}
 
 static inline uint64_t jrn_batch_end(const struct jrn_batch_ref *ref)
 {

@@ -22,6 +22,7 @@ void jrn_streams_found_def(struct mqg_store *s, const struct jrn_stream_def *d)
 {
     struct stream_part *p = jrn_stream_part(s->streams, d->partition);
     p->gone = p->gone || !d->exists;
+    p->named = true;
 }
 
 void jrn_streams_found_conf(struct mqg_store *s, const struct jrn_stream_conf *conf)
@@ -176,6 +177,7 @@ enum mqg_err jrn_streams_found_end(struct mqg_store *s, struct mqg_recover *r, u
     enum mqg_err err = jrn_parts_find(s, e);
     for (uint32_t i = 0; i < st->npart && err == MQG_OK; i++) {
         struct stream_part *p = st->parts[i];
+        p->gone = p->gone || !p->named; /* records that came behind its end */
         bool beyond = !p->gone && stream_settle(p);
         if (!p->gone)
             err = jrn_part_found(s, p, e);
