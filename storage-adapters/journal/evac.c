@@ -27,6 +27,7 @@
 #include "evac.h"
 
 #include "account.h"
+#include "index.h"
 #include "leave.h"
 #include "reread.h"
 #include "restate.h"
@@ -445,6 +446,7 @@ static void evac_forget(struct mqg_store *s, struct jrn_seg *ghost)
     for (uint32_t i = 0; i < m->ncold; i++)
         jrn_seg_give(s, m->colds[i]);
     jrn_moved_free(&m);
+    jrn_index_drop(s, ghost);
     jrn_seg_free(s, &ghost);
 }
 
@@ -453,7 +455,7 @@ void jrn_evac_ghosts(struct jrn_evac *e)
     for (struct jrn_seg **at = &e->ghosts, *seg; (seg = *at) != NULL;) {
         if (seg->fd >= 0 && atomic_load(&seg->pins) == 0)
             evac_file(e->s, seg);
-        if (seg->fd >= 0 || atomic_load(&seg->live) > 0 || atomic_load(&seg->pins) > 0) {
+        if (seg->fd >= 0 || atomic_load(&seg->live) > 0 || !jrn_index_hide(e->s, seg)) {
             at = &seg->next;
             continue;
         }

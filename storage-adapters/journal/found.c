@@ -1,38 +1,14 @@
-/* found.c - the journal's records, collected in log order and told in the host's: metadata, then each queue
- * by qseq.
+/* found.c - what the digests say, collected in log order, to be told in the host's: metadata, then each queue by qseq
+ * (tell.c).
  *
- * A backlog of ten million is read here, so an entry is 48 bytes in a vector per queue, with what an index
- * entry needs of the stored form's head; settled ranges are merged when they come in order, which they mostly
- * do. Order in the log says nothing: a SETTLE may stand before its MSG, queues are sorted by qseq (already
- * nearly so) and swept against the merged ranges. Counts only grow, so the larger one holds; settled facts
- * are never taken back; of keyed records the last in the log holds. So reading a record twice, or an old one
- * again, changes nothing. */
+ * Messages that stand in rows of a digest file are not collected: a reference to the row is enough, and its page is read only
+ * when somebody must look inside. Only the tail's messages and small groups become items. Settled ranges are merged when they
+ * come in order, which they mostly do. Order in the log says nothing: a SETTLE may stand before its MSG, queues are sorted by
+ * qseq and swept against the merged ranges. Counts only grow, so the larger one holds; settled facts are never taken back; of
+ * keyed records the last in the log holds. So reading a record twice, or an old one again, changes nothing. */
 #include "found.h"
 
-#include "account.h"
-
 #include <stdlib.h>
-
-/* The head of a message as recovery tells it: what an index needs; lengths but the body's, identity and times
- * but append_us are read with the message itself. */
-struct found_msg {
-    uint64_t qseq, append_us, ttl_ms;
-    uint32_t seg, off, len, body_len;
-    uint8_t proto, flags, priority, key_sep;
-};
-
-struct found_count {
-    uint64_t qseq;
-    uint32_t delivery_count, acquired_count;
-};
-
-struct found_queue {
-    uint64_t id;
-    struct found_msg *msgs;
-    struct mqg_range *gone;
-    struct found_count *counts;
-    uint32_t nmsg, cap_msg, ngone, cap_gone, ncount, cap_count;
-};
 
 struct found_meta {
     uint8_t *bytes; /* key, value */
@@ -41,23 +17,6 @@ struct found_meta {
     bool remove;
 };
 
-struct jrn_found {
-    struct mqg_store *s;
-    struct jrn_map queue_of, meta_of;
-    struct found_queue *queues;
-    struct found_meta *metas;
-    struct jrn_seg **segs;
-    uint32_t nqueue, cap_queue, nmeta, cap_meta, nseg, cap_seg;
-    uint64_t told;
-};
-
-#define FOUND_PUSH(owner, list, count, cap)                                                                  \
-    ((owner)->count == (owner)->cap                                                                          \
-         ? (void)((owner)->cap = (owner)->cap ? (owner)->cap * 2 : 4,                                        \
-                  (owner)->list = mqg_xrealloc((owner)->list, (size_t)(owner)->cap * sizeof *(owner)->list)) \
-         : (void)0,                                                                                          \
-     &(owner)->list[(owner)->count++])
-
 struct jrn_found *jrn_found_new(struct mqg_store *s)
 {
     struct jrn_found *f = mqg_xcalloc(1, sizeof *f);
@@ -65,12 +24,14 @@ struct jrn_found *jrn_found_new(struct mqg_store *s)
     return f;
 }
 
-static void found_queue_fini(struct found_queue *q)
+void jrn_found_queue_fini(struct found_queue *q)
 {
-    free(q->msgs);
+    free(q->items);
+    free(q->rows);
     free(q->gone);
     free(q->counts);
-    q->msgs = NULL;
+    q->items = NULL;
+    q->rows = NULL;
     q->gone = NULL;
     q->counts = NULL;
 }
@@ -81,14 +42,13 @@ void jrn_found_free(struct jrn_found **found)
     if (!f)
         return;
     for (uint32_t i = 0; i < f->nqueue; i++)
-        found_queue_fini(&f->queues[i]);
+        jrn_found_queue_fini(&f->queues[i]);
     for (uint32_t i = 0; i < f->nmeta; i++)
         free(f->metas[i].bytes);
     jrn_map_fini(&f->queue_of);
     jrn_map_fini(&f->meta_of);
     free(f->queues);
     free(f->metas);
-    free(f->segs);
     free(f);
     *found = NULL;
 }
@@ -105,22 +65,6 @@ static struct found_queue *found_queue(struct jrn_found *f, uint64_t id)
 }
 
 /* ---- records ------------------------------------------------------------------------------------------- */
-
-static void found_dests(struct jrn_found *f, struct jrn_seg *seg, struct mqg_slice tail, struct found_msg m)
-{
-    struct jrn_dests it;
-    struct mqg_dest d;
-    uint32_t share = 0;
-    for (bool ok = jrn_dests_init(&it, tail); ok && jrn_dests_next(&it, &d);) {
-        struct found_queue *q = found_queue(f, d.queue_id);
-        m.qseq = d.qseq;
-        *FOUND_PUSH(q, msgs, nmsg, cap_msg) = m;
-        if (share == 0)
-            share = (JRN_REC_HEAD + m.len + 16) / 8 / ((uint32_t)it.left + 1);
-        jrn_spans_hold(&seg->msgs, &(struct jrn_span){d.queue_id, d.qseq, d.qseq, 1, share ? share : 1});
-        jrn_spans_add(&f->s->high, d.queue_id, d.qseq, d.qseq);
-    }
-}
 
 /* What was settled in an earlier life never gets a message any more: the high mark covers it. */
 static void found_fact(struct jrn_found *f, struct jrn_seg *seg, uint64_t queue_id, uint64_t first,
@@ -191,32 +135,13 @@ static void found_keyed(struct jrn_found *f, struct jrn_seg *seg, const struct j
         jrn_streams_found_word(f->s, rec->type, rec->main);
 }
 
-static void found_record(struct jrn_found *f, struct jrn_seg *seg, const struct jrn_rec *rec, uint64_t off,
-                         uint64_t term, struct found_msg *msg)
+/* A record of a digest: of a batch its head only. */
+static void found_record(struct jrn_found *f, struct jrn_seg *seg, const struct jrn_rec *rec, uint32_t off,
+                         uint64_t term)
 {
-    struct mqg_stored head;
     struct jrn_count count;
     struct jrn_batch batch;
     switch (rec->type) {
-    case JRN_REC_MSG:
-        if (!jrn_stored_check(rec->main, &head))
-            return;
-        *msg = (struct found_msg){.append_us = head.append_us,
-                                  .ttl_ms = head.ttl_ms,
-                                  .seg = f->nseg - 1,
-                                  .off = (uint32_t)off,
-                                  .len = (uint32_t)rec->main.len,
-                                  .body_len = head.body_len,
-                                  .proto = head.proto,
-                                  .flags = head.flags,
-                                  .priority = head.priority,
-                                  .key_sep = head.key_sep};
-        found_dests(f, seg, rec->tail, *msg);
-        return;
-    case JRN_REC_DESTS:
-        if (msg->len)
-            found_dests(f, seg, rec->tail, *msg);
-        return;
     case JRN_REC_SETTLE:
     case JRN_REC_QSTATE: found_ranges(f, seg, rec->main); return;
     case JRN_REC_COUNT:
@@ -228,146 +153,89 @@ static void found_record(struct jrn_found *f, struct jrn_seg *seg, const struct 
         }
         return;
     case JRN_REC_BATCH:
-        if (jrn_rec_batch(rec->main, &batch))
+        if (rec->main.len == JRN_BATCH_HEAD && jrn_rec_batch(rec->main, &batch)) {
+            batch.bytes = mqg_slice_of(NULL, mqg_le32(rec->main.ptr + 28));
             jrn_streams_found_batch(f->s, seg, off, &batch, term);
+        }
         return;
     default: found_keyed(f, seg, rec, off); return;
     }
 }
 
-enum mqg_err jrn_found_frame(struct jrn_found *f, struct jrn_seg *seg, struct mqg_slice bytes,
-                             const struct jrn_frame *frame, struct mqg_error *e)
+static bool found_said(struct jrn_found *f, struct jrn_seg *seg, const struct jrn_digest *d)
 {
-    struct jrn_walk w;
+    struct jrn_said it = {mqg_cursor_of(mqg_dynbuf_view(&d->said))};
     struct jrn_rec rec;
-    struct found_msg msg = {0};
-    if (f->nseg == 0 || f->segs[f->nseg - 1] != seg)
-        *FOUND_PUSH(f, segs, nseg, cap_seg) = seg;
-    /* Structure first, whole: a frame takes effect as one. */
-    jrn_walk_init(&w, bytes, &seg->use, false);
-    while (jrn_walk_next(&w, &rec)) {
-        enum mqg_err err = jrn_rec_check(&rec);
-        if (err != MQG_OK)
-            return mqg_error_set(e, err, 0, "%s at %llu holds a record of type %u (%s) that %s", seg->name,
-                                 (unsigned long long)(frame->offset + rec.frame_off), rec.type,
-                                 jrn_rec_name(rec.type),
-                                 err == MQG_UNSUPPORTED ? "this version does not know" : "does not check");
+    uint32_t off;
+    uint64_t term;
+    while (jrn_said_next(&it, &rec, &off, &term))
+        found_record(f, seg, &rec, off, term);
+    return !it.c.failed;
+}
+
+static void found_seen(struct jrn_found *f, struct jrn_seg *seg, const struct jrn_span *span)
+{
+    jrn_spans_hold(&seg->msgs, span);
+    jrn_spans_add(&f->s->high, span->queue_id, span->last, span->last);
+}
+
+/* The entries of a page, one by one. */
+static bool found_page(struct jrn_found *f, struct jrn_seg *seg, struct jrn_page *page)
+{
+    struct found_queue *q = found_queue(f, page->last.queue_id);
+    struct found_item item = {.seg = seg};
+    uint64_t first = page->last.qseq + 1;
+    while (jrn_page_next(page, &item.e))
+        *FOUND_PUSH(q, items, nitem, cap_item) = item;
+    found_seen(f, seg, &(struct jrn_span){q->id, first, page->last.qseq, page->count, page->eights});
+    return jrn_page_whole(page);
+}
+
+static bool found_smalls(struct jrn_found *f, struct jrn_seg *seg, const struct jrn_digest *d)
+{
+    struct jrn_small it = {mqg_cursor_of(mqg_dynbuf_view(&d->small))};
+    struct jrn_page page;
+    bool good = true;
+    while (good && jrn_small_next(&it, &page))
+        good = found_page(f, seg, &page);
+    return good && !it.c.failed;
+}
+
+/* Rows whose pages are at hand and in no file: all their entries become items. */
+static bool found_pages(struct jrn_found *f, struct jrn_seg *seg, const struct jrn_digest *d)
+{
+    struct mqg_slice pages = mqg_dynbuf_view(&d->pages);
+    bool good = true;
+    for (uint32_t i = 0; i < d->nrow && good; i++) {
+        const struct jrn_row *row = &d->rows[i];
+        struct jrn_page page;
+        jrn_page_init(&page, mqg_slice_of(pages.ptr + row->page_off, row->page_len), row->queue_id,
+                      row->first, row->count);
+        page.eights = row->eights;
+        good = found_page(f, seg, &page);
     }
-    jrn_walk_init(&w, bytes, &seg->use, false);
-    while (jrn_walk_next(&w, &rec))
-        found_record(f, seg, &rec, frame->offset + rec.frame_off, frame->term, &msg);
-    return MQG_OK;
+    return good;
 }
 
-/* ---- telling ------------------------------------------------------------------------------------------- */
-
-static int found_msg_order(const void *a, const void *b)
+bool jrn_found_digest(struct jrn_found *f, struct jrn_seg *seg, struct jrn_digest *d, bool filed)
 {
-    const struct found_msg *x = a, *y = b;
-    return x->qseq < y->qseq ? -1 : x->qseq > y->qseq;
-}
-
-static int found_range_order(const void *a, const void *b)
-{
-    const struct mqg_range *x = a, *y = b;
-    return x->first < y->first ? -1 : x->first > y->first;
-}
-
-static int found_count_order(const void *a, const void *b)
-{
-    const struct found_count *x = a, *y = b;
-    if (x->qseq != y->qseq)
-        return x->qseq < y->qseq ? -1 : 1;
-    return x->delivery_count < y->delivery_count ? -1 : x->delivery_count > y->delivery_count;
-}
-
-static void found_sort(struct found_queue *q)
-{
-    bool sorted = true;
-    for (uint32_t i = 1; i < q->nmsg && sorted; i++)
-        sorted = q->msgs[i - 1].qseq <= q->msgs[i].qseq;
-    if (!sorted)
-        qsort(q->msgs, q->nmsg, sizeof *q->msgs, found_msg_order);
-    if (q->ncount)
-        qsort(q->counts, q->ncount, sizeof *q->counts, found_count_order);
-}
-
-/* The last (largest) count of the qseq; *at moves forward only. */
-static struct found_count found_count_of(const struct found_queue *q, uint32_t *at, uint64_t qseq)
-{
-    struct found_count c = {0};
-    for (; *at < q->ncount && q->counts[*at].qseq <= qseq; (*at)++) {
-        const struct found_count *row = &q->counts[*at];
-        if (row->qseq != qseq)
-            continue;
-        c.delivery_count = row->delivery_count;
-        if (row->acquired_count > c.acquired_count)
-            c.acquired_count = row->acquired_count;
+    bool good = found_said(f, seg, d) && found_smalls(f, seg, d) && (filed || found_pages(f, seg, d));
+    if (!good || !filed)
+        return good;
+    jrn_index_attach(f->s, seg, d);
+    const struct jrn_index *x = atomic_load(&seg->index);
+    for (uint32_t i = 0; i < x->nrow; i++) {
+        struct jrn_row *row = &x->rows[i];
+        struct found_queue *q = found_queue(f, row->queue_id);
+        *FOUND_PUSH(q, rows, nrow, cap_row) = (struct found_row){seg, row};
+        found_seen(f, seg, &(struct jrn_span){row->queue_id, row->first, row->last, row->count, row->eights});
     }
-    return c;
+    return true;
 }
 
-static void found_tell_msg(struct jrn_found *f, struct mqg_recover *r, const struct found_queue *q,
-                           const struct found_msg *m, struct found_count count)
-{
-    struct jrn_seg *seg = f->segs[m->seg];
-    struct mqg_stored head = {.version = MQG_STORED_VERSION,
-                              .proto = m->proto,
-                              .flags = m->flags,
-                              .priority = m->priority,
-                              .key_sep = m->key_sep,
-                              .append_us = m->append_us,
-                              .ttl_ms = m->ttl_ms,
-                              .body_len = m->body_len};
-    mqg_extent_take(seg->extent, 1);
-    if (r->message && r->message(r->arg, q->id, m->qseq, seg->extent, m->off, m->len, &head,
-                                 count.delivery_count, count.acquired_count))
-        f->told++;
-    else {
-        mqg_extent_take(seg->extent, -1);
-        jrn_account_found(f->s, q->id, m->qseq, m->qseq); /* its queue is gone, and with it the message */
-    }
-}
+/* ---- metadata ------------------------------------------------------------------------------------------- */
 
-static void found_tell_queue(struct jrn_found *f, struct mqg_recover *r, struct found_queue *q)
-{
-    uint32_t gone = 0, count = 0;
-    found_sort(q);
-    for (uint32_t i = 0; q->nmsg && i < q->ngone; i++)
-        jrn_account_found(f->s, q->id, q->gone[i].first, q->gone[i].last);
-    for (uint32_t i = 0; i < q->nmsg; i++) {
-        const struct found_msg *m = &q->msgs[i];
-        if (i + 1 < q->nmsg && q->msgs[i + 1].qseq == m->qseq)
-            continue;
-        while (gone < q->ngone && q->gone[gone].last < m->qseq)
-            gone++;
-        struct found_count c = found_count_of(q, &count, m->qseq);
-        if (gone < q->ngone && q->gone[gone].first <= m->qseq)
-            continue;
-        found_tell_msg(f, r, q, m, c);
-    }
-    found_queue_fini(q);
-}
-
-/* Ranges may lie inside each other; the sweep wants them apart. */
-static void found_merge(struct found_queue *q)
-{
-    uint32_t n = 0;
-    if (q->ngone)
-        qsort(q->gone, q->ngone, sizeof *q->gone, found_range_order);
-    for (uint32_t i = 0; i < q->ngone; i++) {
-        struct mqg_range r = q->gone[i];
-        if (n && r.first <= q->gone[n - 1].last + 1 && q->gone[n - 1].last != UINT64_MAX) {
-            if (r.last > q->gone[n - 1].last)
-                q->gone[n - 1].last = r.last;
-        } else if (!n || q->gone[n - 1].last != UINT64_MAX) {
-            q->gone[n++] = r;
-        }
-    }
-    q->ngone = n;
-}
-
-void jrn_found_tell(struct jrn_found *f, struct mqg_recover *r)
+void jrn_found_tell_meta(const struct jrn_found *f, struct mqg_recover *r)
 {
     for (uint32_t i = 0; i < f->nmeta; i++) {
         const struct found_meta *m = &f->metas[i];
@@ -377,13 +245,4 @@ void jrn_found_tell(struct jrn_found *f, struct mqg_recover *r)
     }
     if (r->meta_end)
         r->meta_end(r->arg);
-    for (uint32_t i = 0; i < f->nqueue; i++) {
-        found_merge(&f->queues[i]);
-        found_tell_queue(f, r, &f->queues[i]);
-    }
-}
-
-uint64_t jrn_found_messages(const struct jrn_found *f)
-{
-    return f->told;
 }

@@ -5,6 +5,7 @@
  * back), keeper (spares, recycling, disk space), stream (partitions), load (reading bodies), scratch (transient
  * messages put aside). */
 #include "account.h"
+#include "index.h"
 #include "part.h"
 #include "scratch.h"
 
@@ -127,6 +128,7 @@ static void journal_fini(struct mqg_store **store)
     MQG_CHECK(s, JRN_MAGIC);
     jrn_readers_free(&s->readers);
     jrn_scratch_free(&s->scratch);
+    jrn_digester_free(&s->digester);
     jrn_keeper_free(&s->keeper); /* looks at the segment it was letting go */
     jrn_lists_free(s);
     jrn_part_writer_free(&s->part_writer);
@@ -182,6 +184,7 @@ static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_
     s->readers = jrn_readers_new(s);
     s->keeper = jrn_keeper_new(s);
     s->scratch = jrn_scratch_new(s);
+    s->digester = jrn_digester_new(s);
     int r = journal_mkdirs(s);
     enum mqg_err err = r == 0 ? journal_lock(s, e)
                               : mqg_error_set(e, MQG_IO, 0, "%s.path: cannot make %s: %s", section, s->path,
@@ -217,6 +220,8 @@ static enum mqg_err journal_start(struct mqg_store *s, struct mqg_error *e)
     if (r == 0)
         r = jrn_keeper_start(s->keeper);
     if (r == 0)
+        r = jrn_digester_start(s->digester);
+    if (r == 0)
         r = jrn_committer_start(s);
     if (r == 0)
         return MQG_OK;
@@ -244,7 +249,8 @@ static void journal_stats(struct mqg_store *s, struct mqg_store_stats *out)
 
 static void journal_close(struct mqg_store *s)
 {
-    jrn_keeper_stop(s->keeper); /* first: it may wait for the committer */
+    jrn_digester_stop(s->digester);
+    jrn_keeper_stop(s->keeper); /* before the committer, for which it may wait */
     atomic_store(&s->closing, true);
     jrn_committer_stop(s);
     jrn_part_writer_stop(s->part_writer, true); /* what was committed last stands in the files, too */
@@ -253,6 +259,7 @@ static void journal_close(struct mqg_store *s)
 static void journal_stop(struct mqg_store *s)
 {
     atomic_store(&s->stopping, true);
+    jrn_digester_stop(s->digester);
     jrn_keeper_stop(s->keeper);
     jrn_committer_stop(s);
     jrn_part_writer_stop(s->part_writer, false);
@@ -275,7 +282,8 @@ static void journal_dump(struct mqg_store *s, int fd)
 const struct mqg_store_ops jrn_ops = {
     .type = "journal",
     .caps = MQG_STORE_DURABLE | MQG_STORE_QUEUES | MQG_STORE_STREAMS | MQG_STORE_SEEK | MQG_STORE_TRIM |
-            MQG_STORE_POSITIONS | MQG_STORE_META | MQG_STORE_ATOMIC_GROUPS | MQG_STORE_SCRATCH,
+            MQG_STORE_POSITIONS | MQG_STORE_META | MQG_STORE_ATOMIC_GROUPS | MQG_STORE_SCRATCH |
+            MQG_STORE_INDEX,
     .open = journal_open,
     .caps_of = journal_caps_of,
     .recover = jrn_recover,
@@ -298,6 +306,8 @@ const struct mqg_store_ops jrn_ops = {
     .segments = jrn_account_segments,
     .queue_usage = jrn_account_queue,
     .stream_stats = jrn_stream_stats,
+    .index_forget = jrn_index_forget,
+    .index_read = jrn_index_read,
 };
 
 MQG_MODULE(journal) = {

@@ -60,7 +60,9 @@ struct jrn_seg {
     uint64_t kept_us;                  /* keeper: until then live_bytes is exact, do not estimate */
     uint64_t dead_us;                  /* keeper: since when nothing has been live */
     _Atomic(struct jrn_moved *) moved; /* what it held stands elsewhere (moved.h) */
-    struct mqg_extent *extent;         /* recovery's, for all messages found here; recovery only */
+    struct mqg_extent whole;           /* stands for the whole file: what recovery told, what was forgotten */
+    _Atomic(struct jrn_index *) index; /* of its messages, once its digest is written (index.h) */
+    struct jrn_seg *next_indexed;      /* under seg_lock */
     struct jrn_spans msgs, facts;      /* what stands here; under seg_lock */
 };
 
@@ -117,6 +119,8 @@ struct part_readers; /* part_read.c */
 struct jrn_readers;  /* load.c */
 struct jrn_keeper;   /* keeper.c */
 struct jrn_scratch;  /* scratch.c */
+struct jrn_index;    /* index.h */
+struct jrn_digester; /* digester.c */
 
 /* The committer's own (commit.c). */
 struct jrn_committer {
@@ -161,6 +165,7 @@ struct mqg_store {
     struct jrn_seg *segs, *segs_last; /* live, by sequence; the last is the tail */
     struct jrn_seg *spares;
     struct jrn_settled settled;
+    struct jrn_seg *indexed; /* every segment with an index, evacuated ones too */
     uint32_t nseg, nspare;
     struct jrn_spans high; /* per queue: the highest qseq that ever stood in the journal; under seg_lock */
     uint64_t next_file, next_cold;
@@ -175,6 +180,7 @@ struct mqg_store {
     struct jrn_readers *readers;
     struct jrn_keeper *keeper;
     struct jrn_scratch *scratch;
+    struct jrn_digester *digester;
 
     _Atomic uint64_t stat_commits, stat_bytes, stat_records, stat_sync_us, stat_extents;
     const char *_Atomic state;
@@ -264,6 +270,10 @@ void jrn_readers_stop(struct jrn_readers *r);
 void jrn_readers_free(struct jrn_readers **r);
 void jrn_load(struct mqg_store *s, struct mqg_load_req *req);
 void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r);
+/* Runs it on a reader thread; at once when there are none. */
+void jrn_readers_run(struct mqg_store *s, void (*run)(struct mqg_store *s, void *arg), void *arg);
+/* One reader less; wakes the keeper when the segment is of no more use. */
+void jrn_seg_unpin(struct mqg_store *s, struct jrn_seg *seg);
 
 /* ---- stream.c ------------------------------------------------------------------------------------------ */
 

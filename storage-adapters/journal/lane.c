@@ -75,8 +75,13 @@ struct mqg_extent *jrn_extent_open(struct mqg_store *s, uint32_t lane)
 
 void jrn_extent_dead(struct mqg_store *s, struct mqg_extent *x)
 {
-    struct jrn_extent *e = MQG_CONTAINER_OF(x, struct jrn_extent, x);
     struct jrn_seg *seg = x->owner;
+    if (seg && x == &seg->whole) {
+        atomic_fetch_sub_explicit(&seg->extents, 1, memory_order_relaxed);
+        jrn_seg_give(s, seg);
+        return;
+    }
+    struct jrn_extent *e = MQG_CONTAINER_OF(x, struct jrn_extent, x);
     struct jrn_extent *head = atomic_load_explicit(&e->lane->dead, memory_order_relaxed);
     do {
         e->next = head;

@@ -115,6 +115,8 @@ static struct jrn_seg *leave_candidate(struct mqg_store *s, bool *oldest)
             first = seg;
     }
     *oldest = found && found == first;
+    if (found) /* under the lock: who pins a segment for itself looks at this */
+        atomic_store(&found->state, JRN_LEAVING);
     pthread_mutex_unlock(&s->seg_lock);
     return found;
 }
@@ -160,7 +162,6 @@ static struct jrn_chunk *leave_dead(struct jrn_leave *l, bool *again)
     *again = seg != NULL;
     if (!seg)
         return NULL;
-    atomic_store(&seg->state, JRN_LEAVING);
     struct jrn_chunk *c = jrn_restate(s, seg, oldest, NULL, 0);
     if (!c) { /* not worth it, or not readable: its records keep it */
         pthread_mutex_lock(&s->seg_lock);

@@ -36,6 +36,8 @@ struct load_job {
     struct load_job *next;
     struct mqg_load_req *load;
     struct mqg_stream_read *stream;
+    void (*run)(struct mqg_store *s, void *arg); /* neither: somebody else's work */
+    void *arg;
     struct jrn_batch_ref *refs;
     struct mqg_buf *data; /* stream: filled in place */
     uint32_t *at;         /* stream: where each batch goes in data */
@@ -165,7 +167,7 @@ static void load_work(struct mqg_store *s, struct load_job *job, bool nowait)
 
 /* ---- jobs ---------------------------------------------------------------------------------------------- */
 
-static void load_unpin(struct mqg_store *s, struct jrn_seg *seg)
+void jrn_seg_unpin(struct mqg_store *s, struct jrn_seg *seg)
 {
     bool dead = atomic_load(&seg->live) == 0; /* before: without the pin the keeper may free it */
     if (atomic_fetch_sub(&seg->pins, 1) == 1 && dead)
@@ -176,7 +178,7 @@ static void load_unpin(struct mqg_store *s, struct jrn_seg *seg)
 static void load_finish(struct mqg_store *s, struct load_job *job)
 {
     for (uint32_t i = 0; i < job->n; i++)
-        load_unpin(s, job->items[i].seg);
+        jrn_seg_unpin(s, job->items[i].seg);
     mqg_count(MQG_COUNT_STORE_LOADS, job->n);
     struct mqg_load_req *load = job->load;
     struct mqg_stream_read *stream = job->stream;
@@ -195,6 +197,16 @@ static void load_finish(struct mqg_store *s, struct load_job *job)
         stream->done(stream);
 }
 
+static void load_hand(struct jrn_readers *r, struct load_job *job)
+{
+    pthread_mutex_lock(&r->lock);
+    job->next = NULL;
+    *r->last = job;
+    r->last = &job->next;
+    pthread_cond_signal(&r->some);
+    pthread_mutex_unlock(&r->lock);
+}
+
 static void load_start(struct mqg_store *s, struct load_job *job)
 {
     struct jrn_readers *r = s->readers;
@@ -205,12 +217,19 @@ static void load_start(struct mqg_store *s, struct load_job *job)
         load_finish(s, job);
         return;
     }
-    pthread_mutex_lock(&r->lock);
-    job->next = NULL;
-    *r->last = job;
-    r->last = &job->next;
-    pthread_cond_signal(&r->some);
-    pthread_mutex_unlock(&r->lock);
+    load_hand(r, job);
+}
+
+void jrn_readers_run(struct mqg_store *s, void (*run)(struct mqg_store *s, void *arg), void *arg)
+{
+    if (s->readers->running == 0) {
+        run(s, arg);
+        return;
+    }
+    struct load_job *job = mqg_xcalloc(1, sizeof *job);
+    job->run = run;
+    job->arg = arg;
+    load_hand(s->readers, job);
 }
 
 void jrn_load(struct mqg_store *s, struct mqg_load_req *req)
@@ -299,6 +318,11 @@ static void *readers_run(void *arg)
     struct load_job *job;
     pthread_setname_np(pthread_self(), "journal-reader");
     while ((job = readers_take(r)) != NULL) {
+        if (job->run) {
+            job->run(r->s, job->arg);
+            free(job);
+            continue;
+        }
         load_work(r->s, job, false);
         load_finish(r->s, job);
     }

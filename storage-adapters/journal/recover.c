@@ -13,8 +13,9 @@
  *   logged. A frame head alone is witness enough, for it says what was true before it was written. A segment begins
  *   only after its predecessor was synced, so in all but the tail (and a blank successor) anything that does not
  *   check is damage.
- * 5 The segments that count are read in order and applied (found.c), the tail last. The tail is synced before
- *   anything is told: what a killed process left in the page cache is then as durable as what was confirmed.
+ * 5 The segments that count are applied in order (apply.c): by their digests where these check, else by reading them,
+ *   and the tail last. The tail is synced before anything is told: what a killed process left in the page cache is
+ *   then as durable as what was confirmed.
  *
  * Damage: the file is copied aside (quarantine-...), every place is logged, and the start is refused. With
  * on_corruption=continue reading goes on at the next frame that checks, and new records go to a new segment.
@@ -24,7 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SCAN_NEAR = 1 << 20, SCAN_PROGRESS_US = 1000 * 1000 };
+enum { SCAN_NEAR = 1 << 20 };
 
 /* ---- 3 the tail ---------------------------------------------------------------------------------------- */
 
@@ -264,48 +265,6 @@ static enum mqg_err scan_manifest(struct scan *sc)
     return MQG_OK;
 }
 
-static void scan_progress(struct scan *sc, uint64_t bytes, bool force)
-{
-    uint64_t now = mqg_clock_mono_us();
-    sc->done_bytes += bytes;
-    if (!force && now - sc->told_us < SCAN_PROGRESS_US)
-        return;
-    sc->told_us = now;
-    if (sc->r->progress)
-        sc->r->progress(sc->r->arg, sc->done_bytes, sc->all_bytes);
-}
-
-static enum mqg_err scan_apply(struct scan *sc, struct jrn_seg *seg)
-{
-    struct jrn_frame f;
-    struct mqg_slice bytes;
-    uint64_t off = JRN_HEADER_BYTES;
-    bool damaged = false;
-    while (off < seg->end) {
-        enum mqg_err err = jrn_scan_frame(sc, seg, off, &f, &bytes);
-        if (err == MQG_OK && f.seq != seg->seq)
-            err = MQG_CORRUPT;
-        if (err == MQG_CORRUPT) { /* once per run of bad bytes; then every block until a frame checks */
-            err = damaged ? MQG_OK
-                          : jrn_scan_damage(sc, seg, off, "a frame that had been confirmed does not check");
-            damaged = true;
-            off += JRN_BLOCK;
-            if (err == MQG_OK)
-                continue;
-        }
-        damaged = false;
-        if (err == MQG_OK)
-            err = jrn_found_frame(sc->found, seg, bytes, &f, sc->e);
-        if (err != MQG_OK)
-            return err;
-        if (f.term > sc->term)
-            sc->term = f.term;
-        off += jrn_round_block(f.length);
-        scan_progress(sc, jrn_round_block(f.length), false);
-    }
-    return MQG_OK;
-}
-
 /* With damage in the tail and the order to go on: reading goes to the last frame that checks. */
 static enum mqg_err scan_stretch(struct scan *sc)
 {
@@ -322,70 +281,6 @@ static enum mqg_err scan_stretch(struct scan *sc)
         }
     }
     return MQG_OK;
-}
-
-/* ---- taking over --------------------------------------------------------------------------------------- */
-
-static void scan_taken(struct scan *sc, const struct jrn_seg *seg)
-{
-    for (size_t i = 0; i < sc->nall; i++)
-        if (sc->all[i] == seg)
-            sc->all[i] = NULL;
-}
-
-static void scan_adopt_live(struct scan *sc)
-{
-    struct mqg_store *s = sc->s;
-    for (size_t i = 0; i < sc->nlive; i++) {
-        struct jrn_seg *seg = sc->live[i];
-        seg->extent = jrn_extent_new(s, &s->lanes[s->nlanes]);
-        seg->extent->owner = seg;
-        atomic_store(&seg->extent->place, 0);
-        atomic_fetch_add(&seg->extents, 1);
-        atomic_fetch_add(&seg->live, 1);
-        atomic_store(&seg->state, JRN_CLOSED);
-        scan_taken(sc, seg);
-        jrn_seg_append(s, seg);
-    }
-    if (sc->damages == 0) {
-        s->com.tail = sc->tail;
-        atomic_store(&sc->tail->state, JRN_TAIL);
-    }
-    s->com.number = s->com.durable = sc->tail->last_number;
-    s->com.sealed = sc->sealed;
-}
-
-/* Files that do not count get a fresh use at once, so that their old frames are nobody's. */
-static enum mqg_err scan_adopt_blank(struct scan *sc)
-{
-    for (size_t i = 0; i < sc->nall; i++) {
-        struct jrn_seg *seg = sc->all[i];
-        if (!seg)
-            continue;
-        sc->all[i] = NULL;
-        if (seg->oversized || seg->makeshift || seg->bytes != sc->s->segment_bytes) {
-            jrn_seg_unlink(sc->s, &seg);
-            continue;
-        }
-        int r = jrn_seg_renew(sc->s, seg);
-        if (r < 0) {
-            enum mqg_err err = jrn_scan_io(sc, "write", seg->name, r);
-            jrn_seg_free(sc->s, &seg);
-            return err;
-        }
-        jrn_spare_give(sc->s, seg);
-    }
-    return MQG_OK;
-}
-
-static void scan_release(struct scan *sc)
-{
-    for (size_t i = 0; i < sc->nlive; i++) {
-        struct mqg_extent *x = sc->live[i]->extent;
-        sc->live[i]->extent = NULL;
-        if (atomic_fetch_sub(&x->live, 1) == 1)
-            jrn_extent_dead(sc->s, x);
-    }
 }
 
 /* From the end of the log to what is to be read; the tail is durable when this returns. */
@@ -419,28 +314,36 @@ static enum mqg_err scan_log(struct scan *sc)
 static enum mqg_err scan_tell(struct scan *sc)
 {
     struct mqg_store *s = sc->s;
-    enum mqg_err err = MQG_OK;
-    scan_progress(sc, 0, true);
-    for (size_t i = 0; i < sc->nlive && err == MQG_OK; i++)
-        err = scan_apply(sc, sc->live[i]);
+    uint64_t begun_us = mqg_clock_mono_us(), read_us;
+    jrn_scan_progress(sc, 0, true);
+    enum mqg_err err = jrn_scan_apply(sc);
     if (err == MQG_OK && sc->tail) {
-        scan_adopt_live(sc);
+        jrn_scan_adopt_live(sc);
         sc->r->unclean = !sc->clean;
-        err = scan_adopt_blank(sc);
+        err = jrn_scan_adopt_blank(sc);
     }
     if (err != MQG_OK)
         return err;
+    read_us = mqg_clock_mono_us();
     s->com.term = sc->term + 1;
-    jrn_found_tell(sc->found, sc->r);
-    err = jrn_streams_found_end(s, sc->r, s->com.term, sc->e);
-    scan_release(sc);
+    jrn_found_tell_meta(sc->found, sc->r);
+    err = jrn_found_tell(sc->found, sc->r, sc->e);
     if (err != MQG_OK)
         return err;
-    scan_progress(sc, 0, true);
+    err = jrn_streams_found_end(s, sc->r, s->com.term, sc->e);
+    jrn_scan_release(sc);
+    if (err != MQG_OK)
+        return err;
+    jrn_scan_progress(sc, 0, true);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY,
-            "store=%s what=done segments=%zu bytes=%llu messages=%llu clean=%s damages=%llu", s->section,
-            sc->nlive, (unsigned long long)sc->done_bytes, (unsigned long long)jrn_found_messages(sc->found),
-            sc->r->unclean ? "no" : "yes", (unsigned long long)sc->damages);
+            "store=%s what=done segments=%zu indexes_made=%zu bytes=%llu messages=%llu spans=%llu clean=%s "
+            "damages=%llu "
+            "read_ms=%llu tell_ms=%llu",
+            s->section, sc->nlive, sc->made, (unsigned long long)sc->done_bytes,
+            (unsigned long long)sc->found->told, (unsigned long long)sc->found->spans,
+            sc->r->unclean ? "no" : "yes", (unsigned long long)sc->damages,
+            (unsigned long long)(read_us - begun_us) / 1000,
+            (unsigned long long)(mqg_clock_mono_us() - read_us) / 1000);
     return MQG_OK;
 }
 
@@ -462,6 +365,9 @@ enum mqg_err jrn_recover(struct mqg_store *s, struct mqg_recover *r, struct mqg_
     mqg_dynbuf_fini(&sc.manifest);
     mqg_dynbuf_fini(&sc.adopted);
     mqg_dynbuf_fini(&sc.freed);
+    for (size_t i = 0; i < sc.nindex; i++)
+        free(sc.indexes[i]);
+    free(sc.indexes);
     free(sc.all);
     free(sc.live);
     free(sc.buf);

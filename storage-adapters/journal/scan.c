@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SCAN_WINDOW = 4 << 20 };
+enum { SCAN_WINDOW = 4 << 20, SCAN_GLANCE = 64 << 10 };
 
 enum mqg_err jrn_scan_io(struct scan *sc, const char *call, const char *name, int r)
 {
@@ -22,7 +22,7 @@ enum mqg_err jrn_scan_bytes(struct scan *sc, const struct jrn_seg *seg, uint64_t
 {
     *out = MQG_SLICE_NONE;
     if (sc->in != seg || off < sc->from || off + n > sc->from + sc->have) {
-        size_t want = n > SCAN_WINDOW ? n : SCAN_WINDOW;
+        size_t window = sc->glance ? SCAN_GLANCE : SCAN_WINDOW, want = n > window ? n : window;
         if (want > sc->cap) {
             sc->buf = mqg_xrealloc(sc->buf, want);
             sc->cap = want;
@@ -138,6 +138,10 @@ static void scan_name(void *arg, const char *name)
 {
     struct scan_names *list = arg;
     size_t len = strlen(name);
+    if (jrn_index_is_name(name)) {
+        *FOUND_PUSH(list->sc, indexes, nindex, cap_index) = mqg_xstrdup(name);
+        return;
+    }
     if (len < 5 || len >= 32 || strcmp(name + len - 4, ".seg") != 0)
         return;
     if (list->n == list->cap) {
@@ -236,15 +240,17 @@ enum mqg_err jrn_scan_files(struct scan *sc)
     struct scan_names list = {.sc = sc};
     int r = sc->s->fs->list(sc->s->fs->ctx, sc->s->path, scan_name, &list);
     enum mqg_err err = r < 0 ? jrn_scan_io(sc, "list", "", r) : MQG_OK;
+    sc->glance = true;
     for (size_t i = 0; i < list.n && err == MQG_OK; i++)
         err = scan_open(sc, list.names[i]);
+    sc->glance = false;
     free(list.names);
     return err;
 }
 
 /* ---- 2 sequences --------------------------------------------------------------------------------------- */
 
-enum mqg_err jrn_scan_sequences(struct scan *sc)
+static enum mqg_err scan_sequences(struct scan *sc)
 {
     for (size_t i = 0; i < sc->nall; i++) {
         struct jrn_seg *seg = sc->all[i];
@@ -263,4 +269,13 @@ enum mqg_err jrn_scan_sequences(struct scan *sc)
             sc->tail = seg;
     }
     return MQG_OK;
+}
+
+enum mqg_err jrn_scan_sequences(struct scan *sc)
+{
+    sc->glance = true;
+    enum mqg_err err = scan_sequences(sc);
+    sc->glance = false;
+    sc->in = NULL;
+    return err;
 }

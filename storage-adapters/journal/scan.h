@@ -20,8 +20,12 @@ struct scan {
     struct mqg_dynbuf manifest, adopted, freed;
     uint64_t term, all_bytes, done_bytes, told_us, damages;
     bool clean, sealed, torn;
-    bool lost; /* the manifest is damaged, and the order is to go on */
+    bool glance; /* only the beginnings of files are looked at: small reads */
+    bool lost;   /* the manifest is damaged, and the order is to go on */
     struct jrn_found *found;
+    char **indexes; /* names of digest files in the folder */
+    size_t nindex, cap_index;
+    size_t made; /* digests that had to be made */
 };
 
 /* What is left of ours in [off, end): the first head at all, and the first that says something after `number`
@@ -47,5 +51,19 @@ enum mqg_err jrn_scan_damage(struct scan *sc, const struct jrn_seg *seg, uint64_
 enum mqg_err jrn_scan_files(struct scan *sc);
 /* Gives each used segment its sequence (blank ones keep 0) and finds the tail. */
 enum mqg_err jrn_scan_sequences(struct scan *sc);
+
+/* ---- apply.c ------------------------------------------------------------------------------------------- */
+
+/* Applies all segments that count, the tail last. */
+enum mqg_err jrn_scan_apply(struct scan *sc);
+void jrn_scan_progress(struct scan *sc, uint64_t bytes, bool force);
+
+/* ---- adopt.c ------------------------------------------------------------------------------------------- */
+
+/* The segments that count become the journal's; each is kept alive until release. */
+void jrn_scan_adopt_live(struct scan *sc);
+/* Files that do not count get a fresh use, or go. */
+enum mqg_err jrn_scan_adopt_blank(struct scan *sc);
+void jrn_scan_release(struct scan *sc);
 
 #endif

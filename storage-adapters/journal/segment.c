@@ -8,7 +8,7 @@
  * again.
  *
  * Names (NNNNNNNN.seg) mean nothing: which file is which part of the log is in headers and frames. */
-#include "journal.h"
+#include "index.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +26,8 @@ struct jrn_seg *jrn_seg_new(void)
     struct jrn_seg *seg = mqg_xcalloc(1, sizeof *seg);
     seg->fd = -1;
     seg->end = JRN_HEADER_BYTES;
+    seg->whole.owner = seg;
+    seg->whole.ops = &jrn_ops;
     atomic_init(&seg->state, JRN_SPARE);
     return seg;
 }
@@ -38,6 +40,7 @@ void jrn_seg_free(struct mqg_store *s, struct jrn_seg **seg)
         s->fs->close(s->fs->ctx, (*seg)->fd);
     jrn_spans_fini(&(*seg)->msgs);
     jrn_spans_fini(&(*seg)->facts);
+    jrn_index_free(s, *seg);
     free(*seg);
     *seg = NULL;
 }
@@ -45,6 +48,7 @@ void jrn_seg_free(struct mqg_store *s, struct jrn_seg **seg)
 void jrn_seg_unlink(struct mqg_store *s, struct jrn_seg **seg)
 {
     char path[4096];
+    jrn_index_drop(s, *seg);
     jrn_path(s, (*seg)->name, path);
     int r = s->fs->unlink(s->fs->ctx, path);
     if (r < 0 && r != -ENOENT)
@@ -71,6 +75,7 @@ static int segment_head(struct mqg_store *s, struct jrn_seg *seg)
 
 int jrn_seg_renew(struct mqg_store *s, struct jrn_seg *seg)
 {
+    jrn_index_drop(s, seg);
     seg->use.nonce = mqg_random_u64();
     seg->seq = seg->first_number = seg->last_number = 0;
     seg->end = JRN_HEADER_BYTES;
@@ -145,6 +150,7 @@ int jrn_seg_create(struct mqg_store *s, uint64_t bytes, bool oversized, bool zer
 
 void jrn_seg_append(struct mqg_store *s, struct jrn_seg *seg)
 {
+    seg->whole.store = s;
     pthread_mutex_lock(&s->seg_lock);
     seg->next = NULL;
     if (s->segs_last)

@@ -49,6 +49,7 @@ void kit_set(struct kit *k, const char *setting)
 void kit_fini(struct kit *k)
 {
     free(k->msgs);
+    free(k->span);
     kit_wipe(k->path);
 }
 
@@ -109,6 +110,34 @@ static bool kit_tell_msg(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg
     return true;
 }
 
+static bool kit_tell_span(void *arg, uint64_t queue_id, uint64_t first, uint64_t last, uint64_t count,
+                          uint64_t bytes)
+{
+    struct kit *k = arg;
+    if (queue_id == k->drop_queue)
+        return false;
+    assert_true(first <= last && count > 0 && count <= last - first + 1);
+    for (size_t i = 0; i < k->nspan; i++)
+        if (k->span[i].queue_id == queue_id)
+            assert_true(k->span[i].last < first);
+    for (size_t i = 0; i < k->nmsg; i++)
+        if (k->msgs[i].queue_id == queue_id)
+            assert_true(k->msgs[i].qseq < first || k->msgs[i].qseq > last);
+    if (k->nspan == k->cap_span) {
+        k->cap_span = k->cap_span ? k->cap_span * 2 : 64;
+        k->span = mqg_xrealloc(k->span, k->cap_span * sizeof *k->span);
+    }
+    k->span[k->nspan++] = (struct kit_span){queue_id, first, last, count, bytes};
+    return true;
+}
+
+static bool kit_tell_wanted(void *arg, uint64_t queue_id)
+{
+    struct kit *k = arg;
+    (void)queue_id;
+    return k->spans;
+}
+
 static void kit_tell_stream(void *arg, uint64_t partition, const struct mqg_stream_bounds *b)
 {
     struct kit *k = arg;
@@ -121,7 +150,7 @@ static void kit_tell_stream(void *arg, uint64_t partition, const struct mqg_stre
 
 static void kit_forget(struct kit *k)
 {
-    k->nmsg = k->nmeta = k->nstream = 0;
+    k->nmsg = k->nmeta = k->nstream = k->nspan = 0;
     atomic_store(&k->failed, 0);
     atomic_store(&k->blocked, 0);
     atomic_store(&k->ready, 0);
@@ -143,8 +172,12 @@ static void kit_end(struct kit *k)
 enum mqg_err kit_try(struct kit *k)
 {
     struct mqg_store_host host = {kit_done, kit_failed, kit_pressure, kit_ready, NULL, k};
-    struct mqg_recover r = {
-        .meta = kit_tell_meta, .message = kit_tell_msg, .stream = kit_tell_stream, .arg = k};
+    struct mqg_recover r = {.meta = kit_tell_meta,
+                            .message = kit_tell_msg,
+                            .stream = kit_tell_stream,
+                            .span = kit_tell_span,
+                            .spans_wanted = kit_tell_wanted,
+                            .arg = k};
     char set[400];
     kit_forget(k);
     k->conf = mqg_conf_new();
@@ -308,6 +341,70 @@ void kit_check_body(struct kit *k, const struct kit_msg *m)
     assert_true(mqg_slice_eq(body, mqg_msg_body(want)));
     mqg_msg_unref(&want);
     mqg_msg_unref(&item.msg);
+}
+
+static void kit_index_did(struct mqg_index_req *req)
+{
+    atomic_store((_Atomic int *)req->arg, 1);
+}
+
+uint32_t kit_index_read(struct kit *k, uint64_t queue_id, uint64_t first, uint64_t last,
+                        struct mqg_index_entry *entries, uint32_t max, enum mqg_err *err)
+{
+    _Atomic int answered = 0;
+    struct mqg_index_req req = {.queue_id = queue_id,
+                                .first = first,
+                                .last = last,
+                                .entries = entries,
+                                .max = max,
+                                .done = kit_index_did,
+                                .arg = &answered};
+    jrn_ops.index_read(k->s, &req);
+    for (int i = 0; i < 200000 && !atomic_load(&answered); i++)
+        usleep(50);
+    assert_true(atomic_load(&answered));
+    for (uint32_t i = 0; i < req.n; i++)
+        assert_true(entries[i].qseq >= first && entries[i].qseq <= last &&
+                    (i == 0 || entries[i].qseq > entries[i - 1].qseq));
+    *err = req.err;
+    return req.n;
+}
+
+void kit_read_spans(struct kit *k)
+{
+    enum { MAX = 300 };
+    struct mqg_index_entry *e = mqg_xcalloc(MAX, sizeof *e);
+    for (size_t i = 0; i < k->nspan; i++) {
+        struct kit_span span = k->span[i];
+        uint64_t count = 0, bytes = 0, first = span.first;
+        for (uint32_t n = MAX; n == MAX;) {
+            enum mqg_err err;
+            n = kit_index_read(k, span.queue_id, first, span.last, e, MAX, &err);
+            assert_int_equal(err, MQG_OK);
+            for (uint32_t j = 0; j < n; j++) {
+                struct mqg_stored head = {.body_len = e[j].body_bytes};
+                kit_tell_msg(k, span.queue_id, e[j].qseq, e[j].extent, e[j].off, e[j].len, &head, 0, 0);
+                bytes += e[j].body_bytes;
+            }
+            count += n;
+            first = n ? e[n - 1].qseq + 1 : first;
+        }
+        assert_int_equal(count, span.count);
+        assert_int_equal(bytes, span.bytes);
+    }
+    k->nspan = 0;
+    free(e);
+}
+
+bool kit_indexed(struct kit *k, uint64_t arg)
+{
+    bool all = true;
+    (void)arg;
+    pthread_mutex_lock(&k->s->seg_lock);
+    for (struct jrn_seg *seg = k->s->segs; seg; seg = seg->next)
+        all = all && (atomic_load(&seg->state) != JRN_CLOSED || atomic_load(&seg->index));
+    pthread_mutex_unlock(&k->s->seg_lock);
+    return all;
 }
 
 struct mqg_store_stats kit_stats(struct kit *k)

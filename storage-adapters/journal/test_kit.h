@@ -21,11 +21,17 @@ struct kit_msg {
     uint32_t off, len, delivery_count;
 };
 
+/* A span that recovery told. */
+struct kit_span {
+    uint64_t queue_id, first, last, count, bytes;
+};
+
 struct kit {
     char path[256];
     char extra[8][96]; /* further settings: "flush=os" */
     int nextra;
-    uint64_t drop_queue; /* message() answers false for it */
+    uint64_t drop_queue; /* message() and span() answer false for it */
+    bool spans;          /* spans are wanted */
     struct mqg_store *s;
     struct mqg_conf *conf;
     struct mqg_error error;
@@ -37,6 +43,8 @@ struct kit {
     bool unclean;
     struct kit_msg *msgs;
     size_t nmsg, cap_msg;
+    struct kit_span *span;
+    size_t nspan, cap_span;
     struct {
         char key[64], value[64];
     } metas[64];
@@ -71,6 +79,12 @@ const char *kit_meta_value(const struct kit *k, const char *key); /* NULL when n
 /* Loads a recovered message and checks that its body is what kit_put wrote. */
 void kit_check_body(struct kit *k, const struct kit_msg *m);
 struct mqg_store_stats kit_stats(struct kit *k);
+/* Asks for forgotten entries and waits; the number that came. */
+uint32_t kit_index_read(struct kit *k, uint64_t queue_id, uint64_t first, uint64_t last,
+                        struct mqg_index_entry *entries, uint32_t max, enum mqg_err *err);
+/* Reads all told spans back: they become messages of the kit. */
+void kit_read_spans(struct kit *k);
+bool kit_indexed(struct kit *k, uint64_t arg); /* for kit_wait_for: every closed segment has its digest */
 /* Ask and wait for the answer. */
 enum mqg_err kit_time(struct kit *k, uint64_t partition, uint64_t time_ms, uint64_t *offset);
 enum mqg_err kit_position(struct kit *k, struct mqg_slice group, uint64_t partition, uint64_t *offset);
