@@ -22,9 +22,9 @@ struct queue_opts {
     bool has_dlk;
     uint8_t max_priority; /* 0: no priorities */
     bool single_active;
-    uint32_t delivery_limit;            /* failed attempts allowed; UINT32_MAX: no limit. Quorum default 20 */
-    uint64_t max_age_ms, segment_bytes; /* streams */
-    uint32_t partitions;                /* streams: 1 unless said otherwise; 0 for queues */
+    uint32_t delivery_limit;       /* failed attempts allowed; UINT32_MAX: no limit. Quorum default 20 */
+    struct mqg_stream_conf stream; /* streams */
+    uint32_t partitions;           /* streams: 1 unless said otherwise; 0 for queues */
 };
 
 /* Reads and checks the arguments; slices borrow from t. Refusals are RabbitMQ's: PRECONDITION_FAILED texts such as

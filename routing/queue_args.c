@@ -293,17 +293,44 @@ static enum mqg_err args_max_age(struct args_check *c, const struct mqg_value *v
 {
     if (v->type != MQG_VALUE_STRING)
         return args_refuse_type(c, v);
-    return queue_args_age(v->bytes, &c->opts->max_age_ms) ? MQG_OK : args_refuse(c, "invalid_max_age");
-}
-
-static enum mqg_err args_max_age_ms(struct args_check *c, const struct mqg_value *v)
-{
-    return args_not_negative(c, v, &c->opts->max_age_ms);
+    return queue_args_age(v->bytes, &c->opts->stream.retention_ms) ? MQG_OK
+                                                                   : args_refuse(c, "invalid_max_age");
 }
 
 static enum mqg_err args_segment_bytes(struct args_check *c, const struct mqg_value *v)
 {
-    return args_not_negative(c, v, &c->opts->segment_bytes);
+    return args_not_negative(c, v, &c->opts->stream.segment_bytes);
+}
+
+/* Ours: what a topic's configuration may say beyond the arguments of RabbitMQ. */
+static const struct args_stream {
+    const char *name;
+    size_t offset;
+} args_streams[] = {
+    {"x-mqgate-retention-ms", offsetof(struct mqg_stream_conf, retention_ms)},
+    {"x-mqgate-segment-ms", offsetof(struct mqg_stream_conf, segment_ms)},
+    {"x-mqgate-compact-lag-min-ms", offsetof(struct mqg_stream_conf, compact_lag_min_ms)},
+    {"x-mqgate-compact-lag-max-ms", offsetof(struct mqg_stream_conf, compact_lag_max_ms)},
+    {"x-mqgate-tombstone-ms", offsetof(struct mqg_stream_conf, tombstone_ms)},
+};
+
+static enum mqg_err args_stream_number(struct args_check *c, const struct mqg_value *v)
+{
+    size_t i = 0;
+    while (strcmp(args_streams[i].name, c->name) != 0)
+        i++;
+    return args_not_negative(c, v, (uint64_t *)(void *)((char *)&c->opts->stream + args_streams[i].offset));
+}
+
+static enum mqg_err args_cleanup(struct args_check *c, const struct mqg_value *v)
+{
+    uint64_t bits = 0;
+    enum mqg_err err = args_not_negative(c, v, &bits);
+    if (err == MQG_OK && bits > (MQG_CLEANUP_DELETE | MQG_CLEANUP_COMPACT))
+        err = args_refuse_number(c, "max_value_exceeded", (int64_t)bits);
+    if (err == MQG_OK)
+        c->opts->stream.cleanup = (uint32_t)bits;
+    return err;
 }
 
 static enum mqg_err args_partitions(struct args_check *c, const struct mqg_value *v)
@@ -319,8 +346,7 @@ static enum mqg_err args_partitions(struct args_check *c, const struct mqg_value
 
 static enum mqg_err args_segment_limit(struct args_check *c)
 {
-    if (c->opts->type != QUEUE_STREAM || c->opts->segment_bytes == UINT64_MAX ||
-        c->opts->segment_bytes <= ARGS_SEGMENT_MAX_BYTES)
+    if (c->opts->type != QUEUE_STREAM || c->opts->stream.segment_bytes <= ARGS_SEGMENT_MAX_BYTES)
         return MQG_OK;
     return mqg_error_set(c->e, MQG_INVALID, 406, "Exceeded max value for x-stream-max-segment-size-bytes");
 }
@@ -351,7 +377,12 @@ static const struct args_row args_rows[] = {
     {"x-queue-leader-locator", ARGS_QUORUM | ARGS_STREAM, args_leader_locator},
     {"x-delivery-limit", ARGS_QUORUM, args_delivery_limit},
     {"x-mqgate-partitions", ARGS_STREAM, args_partitions},
-    {"x-mqgate-max-age-ms", ARGS_STREAM, args_max_age_ms},
+    {"x-mqgate-cleanup", ARGS_STREAM, args_cleanup},
+    {"x-mqgate-retention-ms", ARGS_STREAM, args_stream_number},
+    {"x-mqgate-segment-ms", ARGS_STREAM, args_stream_number},
+    {"x-mqgate-compact-lag-min-ms", ARGS_STREAM, args_stream_number},
+    {"x-mqgate-compact-lag-max-ms", ARGS_STREAM, args_stream_number},
+    {"x-mqgate-tombstone-ms", ARGS_STREAM, args_stream_number},
 };
 
 static enum mqg_err args_values(struct args_check *c)
@@ -434,8 +465,6 @@ enum mqg_err queue_opts_parse(const struct mqg_queue_def *d, struct mqg_slice vh
                                .expires_ms = UINT64_MAX,
                                .max_length = UINT64_MAX,
                                .max_bytes = UINT64_MAX,
-                               .max_age_ms = UINT64_MAX,
-                               .segment_bytes = UINT64_MAX,
                                .overflow = QUEUE_DROP_HEAD};
     struct args_check c = {.def = d, .vhost = vhost, .opts = out, .e = e};
     enum mqg_err err = args_dlx_type(&c);

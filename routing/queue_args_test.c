@@ -216,7 +216,7 @@ static void test_values(void **state)
                                   {"x-max-length-bytes", INT, 100, 0},
                                   {"x-mqgate-partitions", INT, 12, 0}};
     assert_int_equal(parse(stream, DURABLE, &o, NULL), MQG_OK);
-    assert_true(o.type == QUEUE_STREAM && o.max_age_ms == 172800000 && o.max_bytes == 100 &&
+    assert_true(o.type == QUEUE_STREAM && o.stream.retention_ms == 172800000 && o.max_bytes == 100 &&
                 o.partitions == 12);
     const struct arg limited[4] = {
         QUORUM, {"x-delivery-limit", INT, 3, 0}, {"x-overflow", STR, 0, "reject-publish"}};

@@ -65,7 +65,8 @@ struct mqg_stream *stream_new(struct mqg_queue *q)
     s->magic = STREAM_MAGIC;
     s->queue = q;
     s->storage = q->storage;
-    s->config = (struct mqg_stream_config){o->max_age_ms, o->max_bytes, o->segment_bytes};
+    s->conf = o->stream;
+    s->conf.retention_bytes = o->max_bytes == UINT64_MAX ? 0 : o->max_bytes;
     s->npartitions = o->partitions;
     pthread_mutex_lock(&registry_lock);
     for (uint32_t i = 0; i < s->npartitions; i++)
@@ -78,6 +79,7 @@ static void partition_fini(struct mqg_partition *p)
 {
     mqg_map_del(&registry, registry_key(&p->id));
     partition_waits_fini(p);
+    free(p->producers);
     pthread_mutex_destroy(&p->lock);
     p->magic = 0;
 }
@@ -111,20 +113,10 @@ void stream_end(struct mqg_stream *s)
     }
 }
 
-static uint64_t conf_value(uint64_t v)
-{
-    return v == UINT64_MAX ? 0 : v; /* the adapter's own choice */
-}
-
 /* How the store is to keep it. */
 static void stream_conf_op(const struct mqg_partition *p)
 {
-    const struct mqg_stream_config *c = &p->stream->config;
-    struct mqg_stream_conf conf = {.cleanup = MQG_CLEANUP_DELETE,
-                                   .retention_ms = conf_value(c->max_age_ms),
-                                   .retention_bytes = conf_value(c->max_bytes),
-                                   .segment_bytes = conf_value(c->segment_bytes)};
-    struct mqg_store_op op = {.kind = MQG_OP_STREAM_CONF, .stream_conf = {p->id, &conf}};
+    struct mqg_store_op op = {.kind = MQG_OP_STREAM_CONF, .stream_conf = {p->id, &p->stream->conf}};
     mqg_lane_add(p->stream->storage, &op, true);
 }
 
@@ -166,6 +158,27 @@ void mqg_routing_recover_stream(uint64_t partition, const struct mqg_stream_boun
     mqg_queue_unref(&q);
 }
 
+void mqg_routing_recover_producer(uint64_t partition, const struct mqg_producer_state *state)
+{
+    struct mqg_partition *p = stream_partition_find(partition);
+    if (p == NULL)
+        return;
+    struct mqg_queue *q = p->stream->queue;
+    if (p->nproducers == p->cap_producers) {
+        p->cap_producers = p->cap_producers ? p->cap_producers * 2 : 4;
+        p->producers = mqg_xrealloc(p->producers, p->cap_producers * sizeof(*p->producers));
+    }
+    p->producers[p->nproducers++] = *state;
+    mqg_queue_unref(&q);
+}
+
+void mqg_partition_producers(struct mqg_partition *p,
+                             bool (*visit)(void *arg, const struct mqg_producer_state *state), void *arg)
+{
+    for (uint32_t i = 0; i < p->nproducers && visit(arg, &p->producers[i]); i++)
+        continue;
+}
+
 void queue_stream_recovered(struct mqg_queue *q)
 {
     struct mqg_stream *s = q->stream;
@@ -192,9 +205,9 @@ uint32_t mqg_stream_partitions(const struct mqg_stream *s)
 {
     return s->npartitions;
 }
-struct mqg_stream_config mqg_stream_config(const struct mqg_stream *s)
+struct mqg_stream_conf mqg_stream_conf(const struct mqg_stream *s)
 {
-    return s->config;
+    return s->conf;
 }
 struct mqg_storage *mqg_stream_storage(const struct mqg_stream *s)
 {
@@ -323,14 +336,29 @@ enum mqg_err mqg_stream_open(struct mqg_session *session, struct mqg_slice name,
     return MQG_OK;
 }
 
-static void declare_arg(struct mqg_arena *a, struct mqg_table *t, const char *name, uint64_t value)
+static void declare_args(struct mqg_arena *a, struct mqg_table *t, const struct mqg_stream_conf *c)
 {
-    if (value != UINT64_MAX)
-        mqg_table_set_int(a, t, name, value > INT64_MAX ? INT64_MAX : (int64_t)value);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } rows[] = {
+        {"x-max-length-bytes", c->retention_bytes},
+        {"x-stream-max-segment-size-bytes", c->segment_bytes},
+        {"x-mqgate-cleanup", c->cleanup},
+        {"x-mqgate-retention-ms", c->retention_ms},
+        {"x-mqgate-segment-ms", c->segment_ms},
+        {"x-mqgate-compact-lag-min-ms", c->compact_lag_min_ms},
+        {"x-mqgate-compact-lag-max-ms", c->compact_lag_max_ms},
+        {"x-mqgate-tombstone-ms", c->tombstone_ms},
+    };
+    for (size_t i = 0; i < MQG_COUNTOF(rows); i++)
+        if (rows[i].value != 0)
+            mqg_table_set_int(a, t, rows[i].name,
+                              rows[i].value > INT64_MAX ? INT64_MAX : (int64_t)rows[i].value);
 }
 
 enum mqg_err mqg_stream_declare(struct mqg_session *s, struct mqg_slice name, uint32_t partitions,
-                                const struct mqg_stream_config *c, uint64_t *ticket, struct mqg_error *e)
+                                const struct mqg_stream_conf *c, uint64_t *ticket, struct mqg_error *e)
 {
     struct mqg_queue_def def = {.name = name, .durable = true, .owner_conn = s->conn_id};
     struct mqg_queue_ok ok;
@@ -339,9 +367,7 @@ enum mqg_err mqg_stream_declare(struct mqg_session *s, struct mqg_slice name, ui
     mqg_table_set_str(&a, &def.args, "x-queue-type", MQG_SLICE_LIT("stream"));
     if (partitions != 1)
         mqg_table_set_int(&a, &def.args, "x-mqgate-partitions", partitions);
-    declare_arg(&a, &def.args, "x-mqgate-max-age-ms", c->max_age_ms);
-    declare_arg(&a, &def.args, "x-max-length-bytes", c->max_bytes);
-    declare_arg(&a, &def.args, "x-stream-max-segment-size-bytes", c->segment_bytes);
+    declare_args(&a, &def.args, c);
     enum mqg_err err = mqg_queue_declare(s, &def, false, &ok, ticket, e);
     mqg_arena_fini(&a);
     return err;

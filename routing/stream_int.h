@@ -36,6 +36,9 @@ struct mqg_partition {
     uint64_t next_offset;
     uint64_t asked; /* lowest offset that the store was asked to tell of; MQG_STREAM_NONE: nothing is asked */
     bool recovered; /* the store told of it */
+    /* what it told of producers; not changed once workers run */
+    struct mqg_producer_state *producers;
+    uint32_t nproducers, cap_producers;
     _Atomic bool ended;
 };
 
@@ -44,7 +47,7 @@ struct mqg_stream {
     uint32_t npartitions;
     struct mqg_queue *queue; /* it holds us: no reference */
     struct mqg_storage *storage;
-    struct mqg_stream_config config;
+    struct mqg_stream_conf conf;
     _Atomic uint32_t next_partition; /* for records without a key */
     struct mqg_partition partitions[];
 };

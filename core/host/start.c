@@ -94,6 +94,14 @@ static void recover_heed_stop(void)
     _exit(exit_code);
 }
 
+static void recover_producer(void *arg, uint64_t partition, uint64_t producer_id, int16_t epoch,
+                             int32_t base_seq, int32_t last_seq, uint64_t offset)
+{
+    (void)arg;
+    struct mqg_producer_state state = {producer_id, epoch, base_seq, last_seq, offset};
+    mqg_routing_recover_producer(partition, &state);
+}
+
 static void recover_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
 {
     (void)arg;
@@ -117,6 +125,7 @@ static enum mqg_err start_recover(struct mqg_error *e)
                             .span = recover_span,
                             .spans_wanted = recover_spans_wanted,
                             .stream = recover_stream,
+                            .producer = recover_producer,
                             .progress = recover_progress};
     node_state_set("recovering");
     enum mqg_err err = mqg_stores_recover(&r, e);

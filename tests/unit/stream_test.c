@@ -250,7 +250,7 @@ static void declare(void *arg)
     struct mqg_session *s = session_new();
     struct mqg_error e;
     uint64_t ticket;
-    struct mqg_stream_config c = {UINT64_MAX, 1u << 30, UINT64_MAX};
+    struct mqg_stream_conf c = {.retention_bytes = 1u << 30, .segment_ms = 5};
     enum mqg_err err = mqg_stream_declare(s, MQG_SLICE_LIT("s"), PARTITIONS, &c, &ticket, &e);
     MQG_ASSERT(err == MQG_OK);
     err = mqg_stream_declare(s, MQG_SLICE_LIT("s"), PARTITIONS, &c, &ticket, &e);
@@ -259,6 +259,8 @@ static void declare(void *arg)
     MQG_ASSERT(err == MQG_MISMATCH);
     err = mqg_stream_open(s, MQG_SLICE_LIT("s"), &stream, &e);
     MQG_ASSERT(err == MQG_OK && mqg_stream_partitions(stream) == PARTITIONS);
+    c = mqg_stream_conf(stream);
+    MQG_ASSERT(c.retention_bytes == 1u << 30 && c.segment_ms == 5 && c.retention_ms == 0 && c.cleanup == 0);
     MQG_ASSERT(mqg_stream_partition(stream, PARTITIONS) == NULL);
     mqg_session_unref(&s);
 }
@@ -272,7 +274,7 @@ static void not_a_stream(void *arg)
     struct mqg_queue_ok ok;
     struct mqg_stream *none;
     struct mqg_queue_def d = {.name = MQG_SLICE_LIT("q")};
-    struct mqg_stream_config c = {UINT64_MAX, UINT64_MAX, UINT64_MAX};
+    struct mqg_stream_conf c = {.cleanup = MQG_CLEANUP_COMPACT};
     enum mqg_err err = mqg_queue_declare(s, &d, false, &ok, &ticket, &e);
     MQG_ASSERT(err == MQG_OK);
     err = mqg_stream_open(s, d.name, &none, &e);

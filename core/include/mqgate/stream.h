@@ -16,7 +16,8 @@
  *
  * For the Kafka wire protocol: produce = mqg_partition_append (verbatim, many partitions, one ticket per turn), fetch =
  * mqg_partition_read + mqg_partition_wait with a timer of the handler's, list offsets = mqg_partition_time, seek and bounds, delete
- * records = mqg_partition_trim, groups = mqg_group_*, leader epochs = mqg_stream_epoch. A handler whose producers need an
+ * records = mqg_partition_trim, groups = mqg_group_*, leader epochs = mqg_stream_epoch (those of the past stand in the heads of
+ * the batches and rise with the offsets, so the end of one is found by halving). A handler whose producers need an
  * order of their own (sequence numbers checked against what was appended) keeps that state under a mutex of its own around
  * check and append: this one is innermost. */
 #ifndef MQGATE_STREAM_H
@@ -34,18 +35,12 @@ struct mqg_partition;
 
 /* ---- streams ----------------------------------------------------------------------------------------------------------- */
 
-/* UINT64_MAX: without a limit, or the store's own choice. Retention takes whole batches at the front, never the newest. */
-struct mqg_stream_config {
-    uint64_t max_age_ms;    /* x-max-age, retention.ms */
-    uint64_t max_bytes;     /* x-max-length-bytes, retention.bytes: per partition */
-    uint64_t segment_bytes; /* x-stream-max-segment-size-bytes, segment.bytes */
-};
-
 /* Declares the stream `name` as queue.declare with x-queue-type=stream does (which it is): rights, refusals, bindings, records
  * in the metadata. An existing stream with the same configuration is OK, another one MISMATCH, a queue of that name MISMATCH.
+ * What c leaves 0 is the store's choice; retention takes whole files at the front, never what is newest. retention_bytes is x-max-length-bytes, per partition.
  * partitions: 1 to MQG_STREAM_PARTITIONS_MAX. */
 MQG_API enum mqg_err mqg_stream_declare(struct mqg_session *s, struct mqg_slice name, uint32_t partitions,
-                                        const struct mqg_stream_config *c, uint64_t *ticket,
+                                        const struct mqg_stream_conf *c, uint64_t *ticket,
                                         struct mqg_error *e) MQG_MUST_CHECK;
 /* Finds and takes a reference; NOT_FOUND as queues, MISMATCH when the name is a queue's. Rights are the caller's to check. */
 MQG_API enum mqg_err mqg_stream_open(struct mqg_session *s, struct mqg_slice name, struct mqg_stream **out,
@@ -60,7 +55,7 @@ MQG_API struct mqg_slice mqg_stream_name(const struct mqg_stream *s);
 MQG_API uint32_t mqg_stream_partitions(const struct mqg_stream *s);
 /* Borrowed from the stream; NULL beyond the last. */
 MQG_API struct mqg_partition *mqg_stream_partition(const struct mqg_stream *s, uint32_t index);
-MQG_API struct mqg_stream_config mqg_stream_config(const struct mqg_stream *s);
+MQG_API struct mqg_stream_conf mqg_stream_conf(const struct mqg_stream *s);
 MQG_API struct mqg_storage *mqg_stream_storage(const struct mqg_stream *s);
 /* The leader epoch of this start: higher than any before. Stands in every batch appended since. */
 MQG_API int32_t mqg_stream_epoch(void);
@@ -156,6 +151,18 @@ struct mqg_partition_wait {
 MQG_API void mqg_partition_wait(struct mqg_partition *p, struct mqg_partition_wait *w, uint64_t offset);
 MQG_API void mqg_partition_unwait(struct mqg_partition_wait *w); /* also when it does not wait */
 
+/* What the store kept of idempotent producers, as it was when the node started: the last word per producer. For a handler that
+ * builds its own state from it, once. Return false to stop. (any) */
+struct mqg_producer_state {
+    uint64_t producer_id;
+    int16_t epoch;
+    int32_t base_sequence, last_sequence;
+    uint64_t offset; /* of the batch that had them */
+};
+MQG_API void mqg_partition_producers(struct mqg_partition *p,
+                                     bool (*visit)(void *arg, const struct mqg_producer_state *state),
+                                     void *arg);
+
 /* Records before start_offset go (as far as the high watermark). The ticket to wait for. */
 MQG_API uint64_t mqg_partition_trim(struct mqg_partition *p, uint64_t start_offset);
 
@@ -181,6 +188,8 @@ MQG_API bool mqg_group_position(struct mqg_partition *p, struct mqg_group_positi
 
 /* Recovery tells a partition's bounds, after the metadata. Main thread. */
 MQG_API void mqg_routing_recover_stream(uint64_t partition, const struct mqg_stream_bounds *b);
+/* After it, in any order. */
+MQG_API void mqg_routing_recover_producer(uint64_t partition, const struct mqg_producer_state *state);
 /* struct mqg_store_host.stream_ready (any). */
 MQG_API void mqg_routing_stream_ready(uint64_t partition);
 
