@@ -393,13 +393,14 @@ enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint6
                        struct mqg_error *e)
 {
     struct queue_work w;
+    uint64_t held = q->stream ? stream_messages(q->stream) : 0;
     queue_lock(q, &w);
     enum mqg_err err = queue_end_check(q, if_unused, if_empty, e);
     if (err != MQG_OK) {
         queue_unlock(&w);
         return err;
     }
-    *messages = q->stream ? stream_messages(q->stream) : q->ready;
+    *messages = q->stream ? held : q->ready;
     q->ended = true;
     queue_span_doom_all(&w);
     queue_disarm(q);

@@ -512,3 +512,24 @@ def test_throughput_of_a_long_stream(amqp, stream):
                 s.ch.basic_ack(s.tags[-1], multiple=True)
     for s in sinks:
         assert s.bodies == [b"%d" % i for i in range(n)]
+
+
+# -- retention ----------------------------------------------------------------------------------------
+def test_retention_by_bytes(broker, amqp, stream):
+    """Old records go in whole files; the newest stay, and offsets go on."""
+    if broker.is_rabbitmq:
+        pytest.skip("RabbitMQ looks at its segments when one ends")
+    ch, q = stream(**{"x-max-length-bytes": 100_000, "x-stream-max-segment-size-bytes": 20_000})
+    put(ch, q, *[b"%d " % n + bytes(5_000) for n in range(100)])
+
+    def count():
+        return ch.queue_declare(q, passive=True).method.message_count
+    pump(ch, lambda: count() < 60, 15, lambda: f"{count()} messages")
+    sink = reader(amqp, q, "first")
+    sink.wait(count())
+    offsets = [props.headers["x-stream-offset"] for _, props, _ in sink.got]
+    assert offsets == list(range(offsets[0], 100)) and 0 < offsets[0] <= 90
+    assert [int(body.split(b" ")[0]) for body in sink.bodies] == offsets
+    late = reader(amqp, q, 0)
+    late.wait(1)
+    assert late.got[0][1].headers["x-stream-offset"] == offsets[0]
