@@ -126,7 +126,7 @@ def test_client_individual_settles_one(stomp, unique, version):
         c.send("SEND", {"destination": queue}, body)
     got = [c.expect("MESSAGE") for _ in range(3)]
     ack(c, "ACK", got[1], receipt="done")
-    c.expect("RECEIPT")
+    c.receipt()
     c.close()
     again = stomp(version).subscribe(queue, ack="client")
     back = [again.expect("MESSAGE") for _ in range(2)]
@@ -142,7 +142,7 @@ def test_client_settles_all_up_to_one(stomp, unique, version):
         c.send("SEND", {"destination": queue}, body)
     got = [c.expect("MESSAGE") for _ in range(3)]
     ack(c, "ACK", got[1], receipt="done")
-    c.expect("RECEIPT")
+    c.receipt()
     c.close()
     again = stomp(version).subscribe(queue)
     assert again.expect("MESSAGE").body == b"3"
@@ -175,7 +175,7 @@ def test_nack_without_requeue_drops(stomp, unique):
     c = stomp().subscribe(queue, ack="client-individual")
     c.send("SEND", {"destination": queue}, b"x")
     ack(c, "NACK", c.expect("MESSAGE"), requeue="false", receipt="n")
-    c.expect("RECEIPT")
+    c.receipt()
     c.idle()
 
 
@@ -203,7 +203,7 @@ def test_unsubscribe_ends_deliveries(stomp, unique):
     queue = f"/queue/{unique('q')}"
     c = stomp().subscribe(queue, "1")
     c.send("UNSUBSCRIBE", {"id": "1", "receipt": "u"})
-    c.expect("RECEIPT")
+    c.receipt()
     c.put(queue, b"kept")
     c.idle()
     assert c.subscribe(queue, "1").expect("MESSAGE").body == b"kept"
@@ -218,7 +218,7 @@ def test_commit_sends_all_and_abort_none(stomp, unique):
         for n in range(3):
             c.send("SEND", {"destination": queue, "transaction": tx}, f"{tx}{n}".encode())
     c.send("ABORT", {"transaction": "a", "receipt": "r"})
-    c.expect("RECEIPT")
+    c.receipt()
     c.idle()
     c.send("COMMIT", {"transaction": "b"})
     assert [c.expect("MESSAGE").body for _ in range(3)] == [b"b0", b"b1", b"b2"]
@@ -234,11 +234,11 @@ def test_an_ack_counts_when_it_is_committed(stomp, unique):
     c.send("BEGIN", {"transaction": "t"})
     ack(c, "ACK", first, transaction="t")
     c.send("COMMIT", {"transaction": "t", "receipt": "done"})
-    c.expect("RECEIPT")
+    c.receipt()
     c.send("BEGIN", {"transaction": "t"})
     ack(c, "ACK", second, transaction="t")
     c.send("ABORT", {"transaction": "t", "receipt": "done"})
-    c.expect("RECEIPT")
+    c.receipt()
     c.close()
     again = stomp().subscribe(queue)
     assert again.expect("MESSAGE").body == b"2"

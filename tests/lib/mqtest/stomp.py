@@ -56,6 +56,7 @@ class Stomp:
     def __init__(self, port, host="127.0.0.1", version="1.2", sock=None):
         self.sock = sock or socket.create_connection((host, port), timeout=self.timeout_s)
         self.version, self.data, self.beats = version, b"", 0
+        self.early = []  # MESSAGEs that came before a RECEIPT that was waited for
 
     def close(self):
         self.sock.close()
@@ -92,7 +93,7 @@ class Stomp:
         names = {"destination": destination, "id": sub, "receipt": f"sub-{sub}"}
         names.update({name.replace("_", "-"): value for name, value in headers.items()})
         self.send("SUBSCRIBE", {name: value for name, value in names.items() if value is not None})
-        self.expect("RECEIPT")
+        assert self.receipt()["receipt-id"] == f"sub-{sub}"
         return self
 
     def put(self, destination, body=b"x", **headers):
@@ -100,8 +101,17 @@ class Stomp:
         names = {"destination": destination, "receipt": "put"}
         names.update({name.replace("_", "-"): value for name, value in headers.items()})
         self.send("SEND", names, body)
-        assert self.expect("RECEIPT")["receipt-id"] == "put"
+        assert self.receipt()["receipt-id"] == "put"
         return self
+
+    def receipt(self):
+        """The next RECEIPT; MESSAGEs that come before it are kept for later."""
+        early = []
+        while (frame := self.next()).command == "MESSAGE":
+            early.append(frame)
+        assert frame.command == "RECEIPT", frame
+        self.early = early + self.early
+        return frame
 
     # -- in -----------------------------------------------------------------------------------
     def _fill(self, deadline):
@@ -130,6 +140,8 @@ class Stomp:
 
     def next(self, timeout_s=None):
         deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+        if self.early:
+            return self.early.pop(0)
         while True:
             frame = self._parse()
             if frame:
