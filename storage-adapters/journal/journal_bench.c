@@ -6,16 +6,20 @@
  * is not in it. With --window 1 the latency of one commit is seen, beside the disk's bare fdatasync of 4 KiB
  * in an already written file.
  *
- * With --keep 1 nothing is settled: the backlog stays. A later start prints what it took to recover it.
+ * With --keep 1 nothing is settled: the backlog stays, over --queues Q queues. --kill 1 ends the process without a word when
+ * all is durable. A later start prints what it took to recover it; --recover N does nothing but start N times (without a clean
+ * stop) and prints the medians, the peak of memory, and beside them the time that `cat` takes over the same bytes.
  *
- * usage: journal_bench [--keep 1] [--path DIR] [--messages N] [--turn B] [--window W] [--body BYTES] [--flush
- * sync|os] */
+ * usage: journal_bench [--keep 1] [--kill 1] [--recover N] [--spans 0|1] [--queues Q] [--path DIR] [--messages N] [--turn B]
+ * [--window W] [--body BYTES] [--flush sync|os] */
 #include "journal.h"
 
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,7 +29,8 @@ extern const struct mqg_module mqg_module;
 
 struct bench {
     const char *path, *flush;
-    uint64_t messages, turn, window, body, keep, recovered;
+    uint64_t messages, turn, window, body, keep, kill, recover, spans, queues, recovered, told, nspan;
+    double open_ms;
     struct mqg_store *s;
     struct mqg_conf *conf;
     _Atomic uint64_t done;
@@ -60,7 +65,25 @@ static bool bench_recovered(void *arg, uint64_t queue_id, uint64_t qseq, struct 
     (void)queue_id, (void)qseq, (void)extent, (void)off, (void)len, (void)head, (void)delivery_count,
         (void)acquired_count;
     b->recovered++;
+    b->told++;
     return true;
+}
+
+static bool bench_span(void *arg, uint64_t queue_id, uint64_t first, uint64_t last, uint64_t count,
+                       uint64_t body_bytes)
+{
+    struct bench *b = arg;
+    (void)queue_id, (void)first, (void)last, (void)body_bytes;
+    b->recovered += count;
+    b->nspan++;
+    return true;
+}
+
+static bool bench_wanted(void *arg, uint64_t queue_id)
+{
+    const struct bench *b = arg;
+    (void)queue_id;
+    return b->spans != 0;
 }
 
 static uint64_t bench_clock(clockid_t id)
@@ -89,7 +112,9 @@ static void bench_set(struct bench *b, const char *key, const char *value)
 static void bench_open(struct bench *b)
 {
     struct mqg_store_host host = {bench_done, bench_failed, bench_pressure, NULL, NULL, b};
-    struct mqg_recover r = {.message = bench_recovered, .arg = b};
+    struct mqg_recover r = {
+        .message = bench_recovered, .span = bench_span, .spans_wanted = bench_wanted, .arg = b};
+    b->recovered = b->told = b->nspan = 0;
     uint64_t begin = bench_clock(CLOCK_MONOTONIC);
     struct mqg_error e;
     b->conf = mqg_conf_new();
@@ -102,8 +127,10 @@ static void bench_open(struct bench *b)
         fprintf(stderr, "%s\n", e.text);
         exit(1);
     }
-    printf("recovered=%llu ms=%.0f\n", (unsigned long long)b->recovered,
-           (double)(bench_clock(CLOCK_MONOTONIC) - begin) / 1e6);
+    b->open_ms = (double)(bench_clock(CLOCK_MONOTONIC) - begin) / 1e6;
+    printf("recovered=%llu one_by_one=%llu spans=%llu ms=%.0f\n", (unsigned long long)b->recovered,
+           (unsigned long long)b->told, (unsigned long long)b->nspan, b->open_ms);
+    fflush(stdout);
 }
 
 static struct mqg_msg *bench_msg(const struct bench *b, struct mqg_extent *x)
@@ -132,7 +159,7 @@ static struct mqg_extent *bench_turn(struct bench *b, uint64_t ticket, uint64_t 
     size_t n = 0;
     mqg_extent_take(x, (int64_t)b->turn);
     for (uint64_t i = 0; i < b->turn; i++) {
-        dests[i] = (struct mqg_dest){1, first + i};
+        dests[i] = (struct mqg_dest){1 + (first + i) % b->queues, first + i};
         ops[n++] = (struct mqg_store_op){.kind = MQG_OP_MSG, .msg = {bench_msg(b, x), &dests[i], 1}};
     }
     if (settle && !b->keep)
@@ -244,13 +271,91 @@ static void bench_arguments(struct bench *b, int argc, char **argv)
             b->window = strtoull(value, NULL, 10);
         else if (strcmp(key, "--keep") == 0)
             b->keep = strtoull(value, NULL, 10);
+        else if (strcmp(key, "--kill") == 0)
+            b->kill = strtoull(value, NULL, 10);
+        else if (strcmp(key, "--recover") == 0)
+            b->recover = strtoull(value, NULL, 10);
+        else if (strcmp(key, "--spans") == 0)
+            b->spans = strtoull(value, NULL, 10);
+        else if (strcmp(key, "--queues") == 0)
+            b->queues = strtoull(value, NULL, 10);
         else if (strcmp(key, "--body") == 0)
             b->body = strtoull(value, NULL, 10);
         else
             exit(2);
     }
-    if (b->turn == 0 || b->turn > 4000)
+    if (b->turn == 0 || b->turn > 4000 || b->queues == 0)
         exit(2);
+}
+
+static void bench_close(struct bench *b, bool clean)
+{
+    if (clean)
+        jrn_ops.close(b->s);
+    jrn_ops.stop(b->s);
+    jrn_ops.fini(&b->s);
+    mqg_conf_free(&b->conf);
+}
+
+/* One start in a process of its own: what it took, and the most memory it had. */
+static double bench_start(struct bench *b, long *peak_kib)
+{
+    int pipes[2];
+    double ms = 0;
+    struct rusage used;
+    if (pipe(pipes) < 0)
+        exit(1);
+    pid_t pid = fork();
+    if (pid == 0) {
+        bench_open(b);
+        ssize_t n = write(pipes[1], &b->open_ms, sizeof b->open_ms);
+        _exit(n == (ssize_t)sizeof b->open_ms ? 0 : 1); /* as killed: nothing is closed */
+    }
+    if (pid < 0 || read(pipes[0], &ms, sizeof ms) != (ssize_t)sizeof ms || wait4(pid, NULL, 0, &used) < 0)
+        exit(1);
+    close(pipes[0]);
+    close(pipes[1]);
+    *peak_kib = used.ru_maxrss;
+    return ms;
+}
+
+static double bench_cat(const struct bench *b)
+{
+    char command[1024];
+    snprintf(command, sizeof command, "cat %s/*.seg > /dev/null", b->path);
+    uint64_t begin = bench_clock(CLOCK_MONOTONIC);
+    if (system(command) != 0)
+        exit(1);
+    return (double)(bench_clock(CLOCK_MONOTONIC) - begin) / 1e6;
+}
+
+static double bench_median(double *at, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        for (uint64_t j = i + 1; j < n; j++)
+            if (at[j] < at[i]) {
+                double x = at[i];
+                at[i] = at[j];
+                at[j] = x;
+            }
+    return at[n / 2];
+}
+
+static int bench_recover(struct bench *b)
+{
+    enum { MAX = 101 };
+    double ms[MAX], cat[MAX];
+    long peak = 0, most = 0;
+    uint64_t n = b->recover < MAX ? b->recover : MAX;
+    for (uint64_t i = 0; i < n; i++) {
+        ms[i] = bench_start(b, &peak);
+        cat[i] = bench_cat(b);
+        most = peak > most ? peak : most;
+    }
+    double first = ms[0];
+    printf("starts=%llu first_ms=%.0f median_ms=%.0f peak_rss_mib=%ld cat_median_ms=%.0f\n",
+           (unsigned long long)n, first, bench_median(ms, n), most / 1024, bench_median(cat, n));
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -260,10 +365,14 @@ int main(int argc, char **argv)
                       .messages = 2000000,
                       .turn = 100,
                       .window = 1000,
+                      .spans = 1,
+                      .queues = 1,
                       .body = 100};
     clockid_t committer;
     bench_arguments(&b, argc, argv);
-    mqg_log_level_set(MQG_LOG_WARN);
+    mqg_log_level_set(b.recover ? MQG_LOG_INFO : MQG_LOG_WARN);
+    if (b.recover)
+        return bench_recover(&b);
     bench_open(&b);
     double bare_us = bench_bare_sync(&b);
     pthread_getcpuclockid(b.s->com.thread, &committer);
@@ -272,9 +381,8 @@ int main(int argc, char **argv)
     double seconds = (double)(bench_clock(CLOCK_MONOTONIC) - begin) / 1e9;
     double committer_ns = (double)(bench_clock(committer) - cpu);
     bench_print(&b, seconds, committer_ns, bare_us);
-    jrn_ops.close(b.s);
-    jrn_ops.stop(b.s);
-    jrn_ops.fini(&b.s);
-    mqg_conf_free(&b.conf);
+    if (b.kill)
+        _exit(0);
+    bench_close(&b, true);
     return 0;
 }

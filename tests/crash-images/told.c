@@ -76,6 +76,22 @@ static bool told_msg(void *arg, uint64_t queue_id, uint64_t qseq, struct mqg_ext
     return true;
 }
 
+static bool told_span(void *arg, uint64_t queue_id, uint64_t first, uint64_t last, uint64_t count,
+                      uint64_t body_bytes)
+{
+    struct told *t = arg;
+    (void)body_bytes;
+    *TOLD_PUSH(t, spans, nspan, cap_span) = (struct told_span){queue_id, first, last, count};
+    return true;
+}
+
+/* Every second queue of every second start. */
+static bool told_wanted(void *arg, uint64_t queue_id)
+{
+    struct told *t = arg;
+    return (queue_id ^ t->disk->rng) % 2 == 0;
+}
+
 static void told_stream(void *arg, uint64_t partition, const struct mqg_stream_bounds *b)
 {
     struct told *t = arg;
@@ -104,7 +120,12 @@ static struct mqg_conf *told_conf(bool go_on)
 enum mqg_err told_open(struct told *t, struct disk *disk, uint64_t segment_bytes)
 {
     struct mqg_store_host host = {told_done, told_failed, told_pressure, told_ready, NULL, t};
-    struct mqg_recover r = {.meta = told_meta, .message = told_msg, .stream = told_stream, .arg = t};
+    struct mqg_recover r = {.meta = told_meta,
+                            .message = told_msg,
+                            .stream = told_stream,
+                            .span = told_span,
+                            .spans_wanted = told_wanted,
+                            .arg = t};
     *t = (struct told){.disk = disk, .go_on = t->go_on};
     mqg_journal_fs(&disk->fs);
     enum mqg_err err = jrn_ops.open(&t->s, &host, told_conf(t->go_on), "store.journal", CI_LANES, &t->error);
@@ -132,6 +153,7 @@ void told_end(struct told *t, bool clean)
         jrn_ops.fini(&t->s);
     }
     free(t->msgs);
+    free(t->spans);
     free(t->metas);
     free(t->parts);
     memset(t, 0, sizeof *t);
@@ -205,12 +227,43 @@ uint64_t told_hash(struct mqg_slice key, struct mqg_slice body)
     return XXH3_64bits_withSeed(body.ptr, body.len, XXH3_64bits(key.ptr, key.len));
 }
 
-void told_load(struct told *t)
+static void told_has_index(struct mqg_index_req *req)
+{
+    told_answer(req->arg);
+}
+
+/* Reads a span back: its entries become messages. */
+static void told_read_span(struct told *t, const struct told_span *span)
+{
+    enum { MAX = 64 };
+    struct mqg_index_entry e[MAX];
+    struct mqg_stored head = {.body_len = 0};
+    uint64_t count = 0, first = span->first;
+    for (uint32_t n = MAX; n == MAX;) {
+        struct told_answer answer = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+        struct mqg_index_req req = {.queue_id = span->queue_id,
+                                    .first = first,
+                                    .last = span->last,
+                                    .entries = e,
+                                    .max = MAX,
+                                    .done = told_has_index,
+                                    .arg = &answer};
+        jrn_ops.index_read(t->s, &req);
+        told_await(&answer);
+        MQG_ASSERT(req.err == MQG_OK);
+        n = req.n;
+        for (uint32_t i = 0; i < n; i++)
+            (void)told_msg(t, span->queue_id, e[i].qseq, e[i].extent, e[i].off, e[i].len, &head, 0, 0);
+        count += n;
+        first = n ? e[n - 1].qseq + 1 : first;
+    }
+    MQG_ASSERT(count == span->count);
+}
+
+static void told_load_messages(struct told *t)
 {
     struct told_answer answer = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
     struct mqg_load_req req = {.n = (uint32_t)t->nmsg, .done = told_loaded, .arg = &answer};
-    if (t->nmsg == 0)
-        return;
     req.items = mqg_xcalloc(t->nmsg, sizeof *req.items);
     for (size_t i = 0; i < t->nmsg; i++)
         req.items[i] = (struct mqg_load){
@@ -225,6 +278,15 @@ void told_load(struct told *t)
         mqg_msg_unref(&m);
     }
     free(req.items);
+}
+
+void told_load(struct told *t)
+{
+    for (size_t i = 0; i < t->nspan; i++)
+        told_read_span(t, &t->spans[i]);
+    t->nspan = 0;
+    if (t->nmsg)
+        told_load_messages(t);
 }
 
 enum mqg_err told_read(struct told *t, uint64_t partition, uint64_t offset, struct mqg_stream_read *out)

@@ -28,6 +28,10 @@ struct told_part {
     struct mqg_stream_bounds b;
 };
 
+struct told_span {
+    uint64_t queue_id, first, last, count;
+};
+
 struct told {
     struct disk *disk;
     struct mqg_store *s;
@@ -37,6 +41,8 @@ struct told {
     _Atomic bool failed;
     struct told_msg *msgs;
     size_t nmsg, cap_msg;
+    struct told_span *spans;
+    size_t nspan, cap_span;
     struct told_meta *metas;
     size_t nmeta, cap_meta;
     struct told_part *parts;
@@ -46,7 +52,7 @@ struct told {
 /* Opens, recovers and starts a store on the disk; everything is undone when that fails (but for error). t is zero but
  * for go_on. */
 enum mqg_err told_open(struct told *t, struct disk *disk, uint64_t segment_bytes);
-/* Reads every message that was told. */
+/* Reads every message that was told, those of spans too. */
 void told_load(struct told *t);
 /* Stops as a crash does, or (clean) as an operator does. Frees what was told, too. */
 void told_end(struct told *t, bool clean);
