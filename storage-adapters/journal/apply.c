@@ -81,7 +81,7 @@ static enum mqg_err apply_digest(struct scan *sc, struct jrn_seg *seg, struct jr
 
 static enum mqg_err apply_slowly(struct scan *sc, struct jrn_seg *seg)
 {
-    struct jrn_collect *c = jrn_collect_new();
+    struct jrn_collect *c = jrn_collect_new(sc->s->row_min);
     struct jrn_digest d;
     jrn_digest_init(&d);
     enum mqg_err err = apply_frames(sc, seg, c);

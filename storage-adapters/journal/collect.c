@@ -49,7 +49,7 @@ struct jrn_collect {
     struct collect_word *items;
     struct mqg_dynbuf words, raw;
     uint32_t nqueue, cap_queue, n, cap, npiece, cap_piece, nitem, cap_item, runs;
-    uint32_t last_queue;
+    uint32_t last_queue, row_min;
     uint64_t term;
     bool full; /* a buffer had no room */
 };
@@ -61,9 +61,10 @@ struct jrn_collect {
          : (void)0,                                                                          \
      &(c)->list[(c)->count++])
 
-struct jrn_collect *jrn_collect_new(void)
+struct jrn_collect *jrn_collect_new(uint32_t row_min)
 {
     struct jrn_collect *c = mqg_xcalloc(1, sizeof *c);
+    c->row_min = row_min;
     mqg_dynbuf_init(&c->words, JRN_CHUNK_MAX);
     mqg_dynbuf_init(&c->raw, JRN_CHUNK_MAX);
     return c;
@@ -374,10 +375,10 @@ static int collect_piece_order(const void *a, const void *b)
 }
 
 /* Do the pieces overlap, or could small ones be joined? */
-static bool collect_untidy(const struct collect_piece *p, uint32_t n)
+static bool collect_untidy(const struct collect_piece *p, uint32_t n, uint32_t row_min)
 {
     for (uint32_t i = 1; i < n; i++) {
-        bool small = p[i - 1].count < JRN_ROW_MIN || p[i].count < JRN_ROW_MIN;
+        bool small = p[i - 1].count < row_min || p[i].count < row_min;
         if (p[i].first <= p[i - 1].last || (small && p[i].last - p[i - 1].first < JRN_ROW_SPAN))
             return true;
     }
@@ -425,7 +426,7 @@ static void collect_order_pieces(struct jrn_collect *c)
     for (uint32_t i = 0, k; c->runs > 1 && !c->full && i < n; i += k) {
         for (k = 1; i + k < n && c->pieces[i + k].queue_id == c->pieces[i].queue_id; k++) {
         }
-        if (collect_untidy(c->pieces + i, k))
+        if (collect_untidy(c->pieces + i, k, c->row_min))
             collect_recut(c, i, k);
     }
     if (c->npiece > n)
@@ -500,7 +501,7 @@ enum mqg_err jrn_collect_end(struct jrn_collect *c, struct jrn_digest *d)
         struct mqg_slice bytes = mqg_slice_of(mqg_dynbuf_view(&c->raw).ptr + p->at, p->len);
         if (c->full || p->count == 0)
             continue;
-        if (p->count >= JRN_ROW_MIN)
+        if (p->count >= c->row_min)
             collect_row(c, d, p, bytes);
         else
             collect_small(c, d, p, bytes);

@@ -6,7 +6,8 @@
 
 struct jrn_collect;
 
-struct jrn_collect *jrn_collect_new(void);
+/* row_min: fewer entries of a queue are no row. */
+struct jrn_collect *jrn_collect_new(uint32_t row_min);
 void jrn_collect_free(struct jrn_collect **c);
 /* Takes the records of a frame that was checked, all or none. UNSUPPORTED, CORRUPT: *e says which record of `name`. */
 enum mqg_err jrn_collect_frame(struct jrn_collect *c, const char *name, struct mqg_slice bytes,

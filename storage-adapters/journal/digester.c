@@ -12,7 +12,6 @@
 #include <time.h>
 
 enum {
-    DIGESTER_WAIT_US = 500 * 1000,
     DIGESTER_TURN_MS = 250,
     DIGESTER_AGAIN_US = 60 * 1000 * 1000, /* after one that could not be made */
 };
@@ -34,7 +33,7 @@ static struct jrn_seg *digester_pick(struct mqg_store *s)
     pthread_mutex_lock(&s->seg_lock);
     for (struct jrn_seg *seg = s->segs; seg && !found; seg = seg->next)
         if (atomic_load(&seg->state) == JRN_CLOSED && !atomic_load(&seg->index) &&
-            now >= seg->closed_us + DIGESTER_WAIT_US)
+            now >= seg->closed_us + s->digest_wait_us)
             found = seg;
     if (found)
         atomic_fetch_add(&found->pins, 1);

@@ -84,10 +84,10 @@ static bool index_frame(void *arg, uint64_t off, struct mqg_slice bytes)
     return m->err == MQG_OK;
 }
 
-enum mqg_err jrn_index_make(struct mqg_store *s, struct jrn_seg *seg, struct jrn_digest *d,
-                            bool *written, struct mqg_error *e)
+enum mqg_err jrn_index_make(struct mqg_store *s, struct jrn_seg *seg, struct jrn_digest *d, bool *written,
+                            struct mqg_error *e)
 {
-    struct index_make m = {jrn_collect_new(), seg, e, MQG_OK};
+    struct index_make m = {jrn_collect_new(s->row_min), seg, e, MQG_OK};
     *written = false;
     jrn_digest_init(d);
     d->use = seg->use;

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { JOURNAL_OPEN_FILES = 256 };
+enum { JOURNAL_OPEN_FILES = 256, JOURNAL_DIGEST_WAIT_US = 500 * 1000 };
 
 static const struct mqg_conf_row journal_conf[] = {
     {"store.*", "path", MQG_CONF_STR, "/var/lib/mqgate", 0, 0, NULL,
@@ -166,6 +166,8 @@ static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_
     s->nlanes = nlanes;
     s->lock_fd = -1;
     s->next_file = 1;
+    s->digest_wait_us = JOURNAL_DIGEST_WAIT_US;
+    s->row_min = JRN_ROW_MIN;
     /* One lane more for what nobody submitted: recovery's extents. */
     s->lanes = aligned_alloc(64, (nlanes + 1) * sizeof *s->lanes);
     MQG_ASSERT(s->lanes != NULL);

@@ -145,7 +145,7 @@ static void tell_run_item(struct tell *t, const struct found_item *m)
         return;
     }
     t->few[t->nfew++] = *m;
-    if (t->nfew == JRN_ROW_MIN)
+    if (t->nfew >= t->f->s->row_min || t->nfew == JRN_ROW_MIN)
         tell_begin_span(t);
 }
 

@@ -131,6 +131,8 @@ enum mqg_err told_open(struct told *t, struct disk *disk, uint64_t segment_bytes
     enum mqg_err err = jrn_ops.open(&t->s, &host, told_conf(t->go_on), "store.journal", CI_LANES, &t->error);
     if (err != MQG_OK)
         return err;
+    t->s->row_min = 2;
+    t->s->digest_wait_us = 0;
     t->s->segment_bytes = segment_bytes; /* smaller than anybody may set it: hours of segments in a second */
     err = jrn_ops.recover(t->s, &r, &t->error);
     disk_mark(disk, CI_TOLD);
@@ -280,10 +282,20 @@ static void told_load_messages(struct told *t)
     free(req.items);
 }
 
+static int told_order(const void *a, const void *b)
+{
+    const struct told_msg *x = a, *y = b;
+    if (x->queue_id != y->queue_id)
+        return x->queue_id < y->queue_id ? -1 : 1;
+    return x->qseq < y->qseq ? -1 : x->qseq > y->qseq;
+}
+
 void told_load(struct told *t)
 {
     for (size_t i = 0; i < t->nspan; i++)
         told_read_span(t, &t->spans[i]);
+    if (t->nspan) /* to where they belong */
+        qsort(t->msgs, t->nmsg, sizeof *t->msgs, told_order);
     t->nspan = 0;
     if (t->nmsg)
         told_load_messages(t);
