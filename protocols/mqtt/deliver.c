@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #define OUT_SESSION_IDS 49151u /* 1..49151 by qseq; above: shared subscriptions */
+#define OUT_LOOK_MS     1u
 #define OUT_SMALL_BYTES 8192u
 #define OUT_HEAD_BYTES  60000u
 
@@ -196,12 +197,28 @@ static uint16_t out_packet_id(struct mqtt_conn *c, const struct mqtt_feed *f, ui
     return 0;
 }
 
+/* Exactly once waits for the disk: what a crash takes away comes again from its publisher, under another number. */
+static bool out_is_durable(const struct mqg_msg *m)
+{
+    return !m->extent || atomic_load_explicit(&m->extent->place, memory_order_acquire) != MQG_PLACE_NONE;
+}
+
+void mqtt_durable_look(struct mqg_timer *t)
+{
+    mqtt_feeds_kick(MQG_CONTAINER_OF(t, struct mqtt_conn, timer), true);
+}
+
 static enum out_verdict out_in_flight(struct mqtt_conn *c, struct mqtt_feed *f, const struct mqg_delivery *d,
                                       struct out_publish *o)
 {
     struct mqtt_session *s = c->session;
     if (f->kind == MQTT_FEED_SESSION && d->redelivered && out_is_released(s, d->qseq))
         return OUT_DONE; /* the client has it: PUBREL was sent instead */
+    if (o->qos == 2 && s->durable && !out_is_durable(d->msg)) {
+        if (c->timer.due_ms == 0)
+            mqg_timer_in(&c->timer, OUT_LOOK_MS);
+        return OUT_WAIT;
+    }
     o->packet_id = c->out_quota < c->send_max ? out_packet_id(c, f, d->qseq) : 0;
     if (o->packet_id == 0)
         return OUT_WAIT;

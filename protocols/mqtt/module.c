@@ -158,6 +158,7 @@ static void mqtt_reload(const struct mqg_conf *conf)
 static void mqtt_unload(void)
 {
     mqtt_session_fini();
+    mqtt_share_fini();
     mqtt_retained_fini();
 }
 

@@ -203,7 +203,7 @@ struct mqtt_conn {
     uint16_t keep_alive_s;
     uint32_t expiry_s, send_max, packet_max;
     struct mqtt_will *will;
-    struct mqg_timer timer; /* waiting for the vhost's retained messages */
+    struct mqg_timer timer; /* waiting for the vhost's retained messages; then for messages to be durable */
 
     /* in */
     struct mqg_pub pub;
@@ -316,6 +316,7 @@ enum mqg_err mqtt_feed_open(struct mqtt_conn *c, enum mqtt_feed_kind kind, struc
 struct mqtt_feed *mqtt_feed_find(struct mqtt_conn *c, enum mqtt_feed_kind kind, const struct mqtt_sub *share);
 void mqtt_feed_close(struct mqtt_feed *f);
 void mqtt_feeds_kick(struct mqtt_conn *c, bool waiting_only);
+void mqtt_durable_look(struct mqg_timer *t); /* the connection's timer, while messages wait for the disk */
 enum mqg_err mqtt_puback(struct mqtt_conn *c, struct mqtt_ack ack, struct mqg_error *e);
 enum mqg_err mqtt_pubrec(struct mqtt_conn *c, struct mqtt_ack ack, struct mqg_error *e);
 enum mqg_err mqtt_pubcomp(struct mqtt_conn *c, struct mqtt_ack ack, struct mqg_error *e);
@@ -328,6 +329,7 @@ struct mqtt_share *mqtt_share_ref(struct mqg_vhost *v, struct mqg_slice group, s
 void mqtt_share_unref(struct mqtt_share **s); /* with the last member its queue goes */
 enum mqg_err mqtt_share_queue(struct mqtt_share *s, struct mqg_queue **out, uint64_t *ticket,
                               struct mqg_error *e) MQG_MUST_CHECK;
+void mqtt_share_fini(void);
 
 /* retained.c */
 /* Are the vhost's retained messages in memory? The first call starts bringing them there. (worker) */

@@ -113,3 +113,9 @@ enum mqg_err mqtt_share_queue(struct mqtt_share *s, struct mqg_queue **out, uint
     mqg_session_unref(&own);
     return err;
 }
+
+void mqtt_share_fini(void)
+{
+    mqg_map_fini(&shares);
+    mqg_map_init(&shares, MQG_MAP_BORROW);
+}

@@ -1,0 +1,132 @@
+"""Unmodified clients: mosquitto_pub and mosquitto_sub, paho; and MQTT across to AMQP and back, with properties."""
+import subprocess
+
+import paho.mqtt.client as paho
+import pika
+import pytest
+from mqtest.broker import wait_until
+
+VERSIONS = {"mqttv31": paho.MQTTv31, "mqttv311": paho.MQTTv311, "mqttv5": paho.MQTTv5}
+
+
+@pytest.mark.parametrize("words", VERSIONS)
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_mosquitto_clients(node, unique, words, qos):
+    def command(tool, *more):
+        return ["stdbuf", "-oL", tool, "-h", "127.0.0.1", "-p", str(node.ports["mqtt"]), "-V", words, "-q", str(qos), *more]
+    sub = subprocess.Popen(command("mosquitto_sub", "-t", unique + "/+", "-C", "2", "-W", "20", "-d"), text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    seen = []
+    for line in sub.stdout:
+        seen.append(line.strip())
+        if line.startswith("Subscribed"):
+            for name in "ab":
+                subprocess.run(command("mosquitto_pub", "-t", f"{unique}/{name}", "-m", f"hello {name}"), check=True,
+                               timeout=20)
+    assert sub.wait(20) == 0
+    assert {"hello a", "hello b"} <= set(seen)
+
+
+@pytest.mark.parametrize("transport,listener", [("tcp", "mqtt"), ("websockets", "mqtt_ws")])
+@pytest.mark.parametrize("protocol", VERSIONS.values(), ids=VERSIONS)
+def test_paho(node, unique, protocol, transport, listener):
+    got, granted = [], []
+    c = paho.Client(client_id=unique[-20:], protocol=protocol, transport=transport)
+    if transport == "websockets":
+        c.ws_set_options(path="/ws")
+    c.on_message = lambda client, data, m: got.append((m.topic, m.payload, m.qos))
+    c.on_subscribe = lambda *args: granted.append(args)
+    c.connect("127.0.0.1", node.ports[listener])
+    c.loop_start()
+    try:
+        wait_until(c.is_connected, 10, "connected")
+        c.subscribe([(f"{unique}/{q}", q) for q in range(3)])
+        wait_until(lambda: granted, 10, "SUBACK")
+        for qos in range(3):
+            for i in range(20):
+                c.publish(f"{unique}/{qos}", b"%d" % i, qos)
+        wait_until(lambda: len(got) == 60, 20, "60 messages")
+    finally:
+        c.disconnect()
+        c.loop_stop()
+    for qos in range(3):
+        mine = [(payload, q) for topic, payload, q in got if topic == f"{unique}/{qos}"]
+        assert mine == [(b"%d" % i, qos) for i in range(20)]
+
+
+@pytest.fixture
+def channel(node):
+    connection = pika.BlockingConnection(pika.URLParameters(node.url))
+    yield connection.channel()
+    connection.close()
+
+
+def amqp_get(channel, queue):
+    return wait_until(lambda: (lambda got: got if got[0] else None)(channel.basic_get(queue, auto_ack=True)), 10,
+                      "a message")
+
+
+def test_mqtt_to_amqp(client, channel, unique):
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_bind(queue, "amq.topic", f"{unique}.*.v1/2")
+    c = client(5)
+    c.publish(f"{unique}/sensor/v1.2", b"\x00\xff", qos=1, p={
+        "content_type": "application/x", "correlation": b"id-7", "response_topic": "answers/here", "message_expiry": 60,
+        "payload_format": 0, "user": [("a", "1"), ("b", "zwei"), ("mqgate-message-id", "m-1"),
+                                      ("raw;base64", "AP8="), ("mqgate-priority", "5")]})
+    method, properties, body = amqp_get(channel, queue)
+    assert body == b"\x00\xff" and method.routing_key.replace("/", "?") == f"{unique}/sensor/v1.2".replace("/", "?")
+    assert properties.content_type == "application/x" and properties.correlation_id == "id-7"
+    assert properties.reply_to == "answers/here" and properties.delivery_mode == 2
+    assert properties.message_id == "m-1" and properties.priority == 5
+    assert properties.headers["a"] == "1" and properties.headers["b"] == "zwei"
+    assert bytes(properties.headers["raw"]) == b"\x00\xff"
+    assert 0 < int(properties.expiration) <= 60000
+
+
+def test_amqp_to_mqtt(client, channel, unique):
+    c = client(5)
+    c.subscribe(f"{unique}/+/v1.2", qos=2)
+    channel.basic_publish("amq.topic", f"{unique}.sensor.v1/2", b"\x00\xff", pika.BasicProperties(
+        content_type="application/x", content_encoding="gzip", correlation_id="id-7", reply_to="answers",
+        message_id="m-1", type="event", app_id="app", priority=3, timestamp=1700000000, delivery_mode=2,
+        expiration="30000", headers={"n": 7, "yes": True, "text": "zwei", "raw": b"\x00\xff", "many": ["x", "y"],
+                                     "deep": {"k": [1]}, "nothing": None}))
+    m = c.message()
+    assert m.topic == f"{unique}/sensor/v1.2" and m.payload == b"\x00\xff" and m.qos == 1
+    assert m.props["content_type"] == "application/x" and m.props["correlation"] == b"id-7"
+    assert m.props["response_topic"] == "answers" and 0 < m.props["message_expiry"] <= 30
+    user = m.props["user"]
+    for pair in [("mqgate-content-encoding", "gzip"), ("mqgate-message-id", "m-1"), ("mqgate-type", "event"),
+                 ("mqgate-app-id", "app"), ("mqgate-priority", "3"), ("mqgate-timestamp", "1700000000"), ("n", "7"),
+                 ("yes", "true"), ("text", "zwei"), ("many", "x"), ("many", "y"), ("deep", '{"k":[1]}'), ("nothing", "")]:
+        assert pair in user, (pair, user)
+
+
+def test_amqp_keys_that_mqtt_cannot_carry(client, channel, unique):
+    c = client(4)
+    c.subscribe("#", qos=0)
+    channel.basic_publish("amq.topic", f"{unique}.#.+", b"x")
+    while True:
+        m = c.message()
+        if m.topic.startswith(unique):
+            break
+    assert m.topic == f"{unique}/%23/%2B"
+
+
+def test_amqp_to_mqtt_and_back(client, channel, unique):
+    """What MQTT 5 sends on comes to AMQP with the same properties."""
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_bind(queue, "amq.topic", f"{unique}.back")
+    c = client(5)
+    c.subscribe(f"{unique}/there", qos=1)
+    sent = pika.BasicProperties(content_type="t", correlation_id="c", message_id="m", app_id="a", type="y", priority=4,
+                                timestamp=1700000000, delivery_mode=2, headers={"k": "v"})
+    channel.basic_publish("amq.topic", f"{unique}.there", b"b", sent)
+    m = c.message()
+    p = {k: v for k, v in m.props.items() if k != "subid"}
+    c.publish(f"{unique}/back", m.payload, qos=1, p=p)
+    _, got, _ = amqp_get(channel, queue)
+    for name in ("content_type", "correlation_id", "message_id", "app_id", "type", "priority", "timestamp",
+                 "delivery_mode", "headers"):
+        assert getattr(got, name) == getattr(sent, name), name
