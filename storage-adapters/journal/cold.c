@@ -131,8 +131,10 @@ void jrn_cold_undo(struct mqg_store *s, struct jrn_cold *cold, const struct jrn_
 
 void jrn_cold_promise(struct jrn_cold *cold, const struct jrn_part *parts, uint32_t nparts)
 {
-    for (uint32_t i = 0; i < nparts; i++)
+    for (uint32_t i = 0; i < nparts; i++) {
         parts[i].seg->promised = true;
+        parts[i].seg->promised_end = parts[i].end;
+    }
     cold->sure_end = cold->end;
     cold->sure_number = cold->number;
 }

@@ -358,11 +358,17 @@ uint64_t jrn_evac_excess(struct mqg_store *s)
     return disk > 2 * live ? disk - 2 * live : 0;
 }
 
+/* Does the segment end where it says? A cold one does not while what was put into it last is not adopted yet. */
+static bool evac_is_whole(const struct jrn_seg *seg)
+{
+    return atomic_load(&seg->end) >= seg->promised_end;
+}
+
 /* Batches of streams are not moved: their own files free the segment. */
 static bool evac_may(const struct jrn_seg *seg)
 {
     int64_t live = atomic_load(&seg->live), extents = atomic_load(&seg->extents);
-    return atomic_load(&seg->state) == JRN_CLOSED && live > 0 && seg->looked_us != 0 &&
+    return atomic_load(&seg->state) == JRN_CLOSED && live > 0 && seg->looked_us != 0 && evac_is_whole(seg) &&
            (jrn_seg_is_cold(seg) || live <= extents);
 }
 

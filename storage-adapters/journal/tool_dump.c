@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { DUMP_BODY = 1024, DUMP_DESTS = 64, DUMP_RANGES = 64 };
+enum { DUMP_BODY = 1024, DUMP_DESTS = 64, DUMP_RANGES = 64, DUMP_ROWS = 256 };
 
 struct dump {
     struct tool *t;
@@ -155,6 +155,24 @@ static void dump_trim(struct tool *t, struct mqg_slice main)
     tool_number(t, "start", trim.b);
 }
 
+/* MANIFEST, ADOPT: which segments count, and where each ends. FREE: which do not. */
+static void dump_segments(struct tool *t, const struct jrn_rec *rec)
+{
+    struct jrn_manifest_row row;
+    struct jrn_triple gone;
+    struct mqg_dynbuf text;
+    mqg_dynbuf_init(&text, 1 << 20);
+    bool frees = rec->type == JRN_REC_FREE;
+    for (size_t i = 0; i < DUMP_ROWS && frees && jrn_rec_free(rec->main, i, &gone); i++)
+        mqg_dynbuf_printf(&text, "%s%llu/%016llx", i ? "," : "", (unsigned long long)gone.a,
+                          (unsigned long long)gone.b);
+    for (size_t i = 0; i < DUMP_ROWS && !frees && jrn_rec_manifest(rec->main, i, &row); i++)
+        mqg_dynbuf_printf(&text, "%s%llu/%016llx/%llu", i ? "," : "", (unsigned long long)row.seq,
+                          (unsigned long long)row.nonce, (unsigned long long)row.end);
+    tool_text(t, "segments", mqg_dynbuf_view(&text));
+    mqg_dynbuf_fini(&text);
+}
+
 static void dump_inside(struct tool *t, const struct jrn_rec *rec)
 {
     switch (rec->type) {
@@ -163,6 +181,9 @@ static void dump_inside(struct tool *t, const struct jrn_rec *rec)
     case JRN_REC_SETTLE:
     case JRN_REC_QSTATE: dump_ranges(t, rec->main); break;
     case JRN_REC_COUNT: dump_count(t, rec->main); break;
+    case JRN_REC_MANIFEST:
+    case JRN_REC_ADOPT:
+    case JRN_REC_FREE: dump_segments(t, rec); break;
     case JRN_REC_META: dump_meta(t, rec->main); break;
     case JRN_REC_BATCH: dump_batch(t, rec->main); break;
     case JRN_REC_STREAM: dump_stream(t, rec->main); break;
