@@ -83,6 +83,14 @@ def _w3():
                   (Target("final", "cpu_ratio", 20, QUORUM), Target("final", "disk_ratio", 1.5)))
 
 
+def _streams():
+    stream = ("--queue-arg", "x-queue-type=stream")
+    entries = _rabbit("RabbitMQ stream", PAGE_CACHE, *stream) + (Entry("mqgate", OURS, FSYNC, stream),)
+    for name, size, lag in (("100 B", 100, 20000), ("10 KiB", 10240, 2000)):
+        load = ("--size", str(size), "--confirm", "1000", "--lag", str(lag), *SAFE, *ACKED)
+        yield Row("WS", f"stream {name}, confirms, window 1000", "message", load, entries)
+
+
 def _w12():
     for rate in (10000, 50000):
         load = ("--size", "100", "--confirm", "10000", "--rate", str(rate), "--latency", *SAFE, *ACKED)
@@ -95,4 +103,4 @@ def _w8():
               (Target("final", "rss_kib", 8), Target("final", "rate", 10000)), is_idle=True)
 
 
-AMQP = (*_w1(), *_w2(), *_w3(), *_w8(), *_w12())
+AMQP = (*_w1(), *_w2(), *_w3(), *_streams(), *_w8(), *_w12())
