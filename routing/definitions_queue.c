@@ -81,7 +81,7 @@ struct queue_entry *queue_create(struct definitions_edit *d, const struct mqg_qu
     struct mqg_storage *storage = def->durable ? mqg_storage_default() : NULL;
     if (id == 0)
         id = definitions_queue_id(d);
-    for (uint32_t i = 1; i < opts->partitions; i++) /* a stream's partitions have ids behind its own */
+    for (uint32_t i = 1; !d->recovering && i < opts->partitions; i++) /* a stream's have ids behind its own */
         (void)definitions_queue_id(d);
     q->queue = queue_new(d->vhost, id, def, opts, storage);
     if (!d->recovering)

@@ -22,6 +22,8 @@ enum {
     SUB_READ_BYTES = 256 << 10 /* asked of the store at once */
 };
 
+#define SUB_PLAIN_MAX_BYTES (256u << 20) /* what a compressed batch may become */
+
 enum reader_state { READER_IDLE, READER_READING, READER_WAITING, READER_BROKEN };
 
 struct stream_reader {
@@ -36,6 +38,7 @@ struct stream_reader {
     size_t at; /* in data: the next batch */
     bool in_batch;
     struct mqg_record_iter records;
+    struct mqg_dynbuf plain; /* of a compressed batch */
     struct mqg_partition_read read;
     struct mqg_partition_time time;
     struct mqg_partition_wait wait;
@@ -232,6 +235,18 @@ static void reader_skip(const struct stream_reader *r, const struct mqg_batch *b
     mqg_count(MQG_COUNT_CONVERSION_DROPPED, b->count);
 }
 
+static void reader_enter(struct stream_reader *r, const struct mqg_batch *b)
+{
+    struct mqg_slice plain;
+    enum mqg_err err = mqg_batch_plain(b, &r->plain, &plain);
+    if (err != MQG_OK) {
+        reader_skip(r, b, err == MQG_UNSUPPORTED ? "no such codec" : "it cannot be decompressed");
+        return;
+    }
+    mqg_record_iter_init(&r->records, b, plain);
+    r->in_batch = true;
+}
+
 /* Enters the next batch of the buffer; false at its end. */
 static bool reader_batch(struct stream_reader *r)
 {
@@ -251,12 +266,8 @@ static bool reader_batch(struct stream_reader *r)
     r->whole_batch = false;
     if (!mqg_batch_sum_ok(rest, &b))
         reader_skip(r, &b, "its sum is wrong");
-    else if (b.attributes & MQG_BATCH_CODEC)
-        reader_skip(r, &b, "a compressed batch");
-    else {
-        mqg_record_iter_init(&r->records, &b, b.records);
-        r->in_batch = true;
-    }
+    else
+        reader_enter(r, &b);
     return true;
 }
 
@@ -310,7 +321,11 @@ static void reader_fill(struct stream_reader *r, uint32_t max)
 
 static uint32_t sub_credit(const struct mqg_sub *s)
 {
-    if (s->paused || s->over || s->def.prefetch <= s->unacked)
+    if (s->paused || s->over)
+        return 0;
+    if (s->def.prefetch == 0)
+        return SUB_OUT_MAX;
+    if (s->def.prefetch <= s->unacked)
         return 0;
     uint32_t left = s->def.prefetch - s->unacked;
     return left < SUB_OUT_MAX ? left : SUB_OUT_MAX;
@@ -393,6 +408,7 @@ void stream_sub_start(struct mqg_sub *s)
     r->sub = s;
     r->partition = &s->queue->stream->partitions[0];
     r->wait.fire = reader_waited;
+    mqg_dynbuf_init(&r->plain, SUB_PLAIN_MAX_BYTES);
     if (start.by_time) {
         r->from_ms = start.time_ms;
         r->time.time_ms = start.time_ms;
@@ -417,6 +433,7 @@ void stream_sub_stop(struct mqg_sub *s)
     for (uint32_t i = r->out_at; i < r->out_n; i++)
         mqg_msg_unref(&r->out[i].msg);
     reader_data_drop(r);
+    mqg_dynbuf_fini(&r->plain);
     r->sub = NULL;
     if (r->state != READER_READING)
         free(r);

@@ -111,6 +111,30 @@ void mqg_batch_patch(uint8_t *head, uint64_t base_offset, int32_t leader_epoch)
     mqg_put_be32(head + AT_EPOCH, (uint32_t)leader_epoch);
 }
 
+/* ---- codecs ------------------------------------------------------------------------------------------------------------- */
+
+static enum mqg_err (*batch_codecs[MQG_BATCH_CODEC + 1])(struct mqg_slice in, struct mqg_dynbuf *out);
+
+void mqg_record_codec(unsigned codec, enum mqg_err (*plain)(struct mqg_slice in, struct mqg_dynbuf *out))
+{
+    MQG_ASSERT(codec > 0 && codec <= MQG_BATCH_CODEC);
+    batch_codecs[codec] = plain;
+}
+
+enum mqg_err mqg_batch_plain(const struct mqg_batch *b, struct mqg_dynbuf *out, struct mqg_slice *plain)
+{
+    unsigned codec = b->attributes & MQG_BATCH_CODEC;
+    *plain = b->records;
+    if (codec == 0)
+        return MQG_OK;
+    if (batch_codecs[codec] == NULL)
+        return MQG_UNSUPPORTED;
+    mqg_dynbuf_reset(out);
+    enum mqg_err err = batch_codecs[codec](b->records, out);
+    *plain = mqg_dynbuf_view(out);
+    return err == MQG_OK && b->count > plain->len / RECORD_BYTES_MIN ? MQG_MALFORMED : err;
+}
+
 /* ---- records ---------------------------------------------------------------------------------------------------------- */
 
 void mqg_record_iter_init(struct mqg_record_iter *it, const struct mqg_batch *b, struct mqg_slice plain)

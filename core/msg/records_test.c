@@ -193,6 +193,36 @@ static void test_patch(void **state)
     free(copy);
 }
 
+/* Each byte twice: stands for any codec. */
+static enum mqg_err double_plain(struct mqg_slice in, struct mqg_dynbuf *out)
+{
+    for (size_t i = 0; i < in.len; i++)
+        if (!mqg_dynbuf_put(out, (uint8_t[]){in.ptr[i], in.ptr[i]}, 2))
+            return MQG_TOO_LARGE;
+    return MQG_OK;
+}
+
+static void test_codecs(void **state)
+{
+    (void)state;
+    struct mqg_batch b = {.attributes = 4, .records = MQG_SLICE_LIT("abcdefgh"), .count = 2};
+    struct mqg_dynbuf out;
+    struct mqg_slice plain;
+    mqg_dynbuf_init(&out, 16);
+    assert_int_equal(mqg_batch_plain(&b, &out, &plain), MQG_UNSUPPORTED);
+    mqg_record_codec(4, double_plain);
+    assert_int_equal(mqg_batch_plain(&b, &out, &plain), MQG_OK);
+    assert_true(mqg_slice_eq(plain, MQG_SLICE_LIT("aabbccddeeffgghh")));
+    b.count = 3; /* more records than bytes for them */
+    assert_int_equal(mqg_batch_plain(&b, &out, &plain), MQG_MALFORMED);
+    b.records = MQG_SLICE_LIT("abcdefghi"); /* over the maximum */
+    assert_int_equal(mqg_batch_plain(&b, &out, &plain), MQG_TOO_LARGE);
+    b.attributes = 0;
+    assert_int_equal(mqg_batch_plain(&b, &out, &plain), MQG_OK);
+    assert_true(mqg_slice_eq(plain, b.records));
+    mqg_dynbuf_fini(&out);
+}
+
 static void test_partitions_as_kafka_chooses(void **state)
 {
     (void)state;
@@ -215,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_heads_that_lie),
         cmocka_unit_test(test_over_the_maximum),
         cmocka_unit_test(test_patch),
+        cmocka_unit_test(test_codecs),
         cmocka_unit_test(test_partitions_as_kafka_chooses),
     };
     return cmocka_run_group_tests_name("records", tests, NULL, NULL);

@@ -92,6 +92,8 @@ static void props_from_view(const struct mqg_view *v, struct amqp_props *p, char
     p->timestamp_s = v->timestamp_us / 1000000;
     p->priority = v->priority;
     p->delivery_mode = v->delivery_mode;
+    if ((v->has & MQG_PROP_EXPIRATION) == 0)
+        return;
     int n = snprintf(expiration, 24, "%llu", (unsigned long long)v->expiration_ms);
     p->expiration = mqg_slice_of(expiration, (size_t)n);
 }

@@ -54,6 +54,14 @@ MQG_API bool mqg_batch_sum_ok(struct mqg_slice in, const struct mqg_batch *b);
 /* Writes base offset and leader epoch into the first MQG_BATCH_PATCH_BYTES of a batch. */
 MQG_API void mqg_batch_patch(uint8_t *head, uint64_t base_offset, int32_t leader_epoch);
 
+/* A codec's way to plain bytes: appends to `out`, whose maximum bounds what a small input may become. Registered once, at load,
+ * by the module that has the library. */
+MQG_API void mqg_record_codec(unsigned codec,
+                              enum mqg_err (*plain)(struct mqg_slice in, struct mqg_dynbuf *out));
+/* The records of b, in `out` where they were compressed; UNSUPPORTED: nobody here knows the codec. */
+MQG_API enum mqg_err mqg_batch_plain(const struct mqg_batch *b, struct mqg_dynbuf *out,
+                                     struct mqg_slice *plain) MQG_MUST_CHECK;
+
 /* ---- records --------------------------------------------------------------------------------------------------------- */
 
 struct mqg_record {
