@@ -14,7 +14,7 @@ from mqtest import cache
 from mqtest.broker import wait_until
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
-PATTERNS = ["work_queue", "publish_subscribe", "routing", "topics", "rpc", "confirms", "errors", "properties"]
+PATTERNS = ["work_queue", "publish_subscribe", "routing", "topics", "rpc", "confirms", "stream", "errors", "properties"]
 RUN_S = 60
 _runs = {}
 

@@ -112,9 +112,7 @@ public class Patterns {
         }
     }
 
-    static void properties(Connection conn) throws Exception {
-        Channel ch = conn.createChannel();
-        String q = ch.queueDeclare().getQueue();
+    static Map<String, Object> typedHeaders() {
         Map<String, Object> headers = new LinkedHashMap<>();
         headers.put("n", 5);
         headers.put("big", 1L << 40);
@@ -126,6 +124,38 @@ public class Patterns {
         headers.put("when", new Date(1700000000000L));
         headers.put("list", List.of(1, 2));
         headers.put("decimal", new java.math.BigDecimal("3.14"));
+        return headers;
+    }
+
+    static void stream(Connection conn) throws Exception {
+        Channel ch = conn.createChannel();
+        String q = name("stream");
+        ch.confirmSelect();
+        ch.queueDeclare(q, true, false, false, Map.of("x-queue-type", "stream"));
+        AMQP.BasicProperties props = new AMQP.BasicProperties.Builder().headers(typedHeaders()).build();
+        for (int n = 0; n < 20; n++) ch.basicPublish("", q, props, bytes("" + n));
+        ch.waitForConfirmsOrDie(10_000);
+        ch.basicQos(5);
+        java.util.concurrent.BlockingQueue<Delivery> got = new java.util.concurrent.LinkedBlockingQueue<>();
+        ch.basicConsume(q, false, Map.of("x-stream-offset", new Date(System.currentTimeMillis() - 60_000)),
+                (consumer, delivery) -> {
+                    got.add(delivery);
+                    ch.basicAck(delivery.getEnvelope().getDeliveryTag(), false);
+                }, consumer -> { });
+        for (long n = 0; n < 20; n++) {
+            Delivery delivery = got.poll(10, TimeUnit.SECONDS);
+            Map<String, Object> headers = typedHeaders();
+            headers.put("x-stream-offset", n);
+            check(delivery.getProperties().getHeaders(), headers);
+            check(new String(delivery.getBody()), "" + n);
+        }
+        ch.queueDelete(q);
+    }
+
+    static void properties(Connection conn) throws Exception {
+        Channel ch = conn.createChannel();
+        String q = ch.queueDeclare().getQueue();
+        Map<String, Object> headers = typedHeaders();
         ch.basicPublish("", q, new AMQP.BasicProperties.Builder().headers(headers).messageId("m").priority(3).build(),
                 new byte[300_000]);
         GetResponse got = null;
@@ -147,6 +177,7 @@ public class Patterns {
                 List.of("kern", "kern.a.b")));
         patterns.put("rpc", Patterns::rpc);
         patterns.put("confirms", Patterns::confirms);
+        patterns.put("stream", Patterns::stream);
         patterns.put("errors", Patterns::errors);
         patterns.put("properties", Patterns::properties);
         try (Connection conn = factory.newConnection()) {

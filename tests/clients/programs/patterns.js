@@ -84,6 +84,28 @@ const patterns = {
     assert.strictEqual((await returned).fields.replyCode, 312);
     await ch.deleteQueue(q);
   },
+  async stream(conn) {
+    const ch = await conn.createConfirmChannel();
+    const q = name('stream');
+    const headers = { text: 'ü', n: 5, big: 1099511627776, yes: true };
+    await ch.assertQueue(q, { durable: true, arguments: { 'x-queue-type': 'stream' } });
+    for (let n = 0; n < 20; n++) ch.sendToQueue(q, Buffer.from(String(n)), { headers });
+    await ch.waitForConfirms();
+    await ch.prefetch(5);
+    for (const first of [0, 15]) {
+      const reader = await conn.createChannel();
+      await reader.prefetch(5);
+      const got = [];
+      await new Promise((resolve) => reader.consume(q, (msg) => {
+        assert.deepStrictEqual(msg.properties.headers, { ...headers, 'x-stream-offset': first + got.length });
+        reader.ack(msg);
+        if (got.push(msg.content.toString()) === 20 - first) resolve();
+      }, { arguments: { 'x-stream-offset': first } }));
+      assert.deepStrictEqual(got, [...Array(20).keys()].slice(first).map(String));
+      await reader.close();
+    }
+    await ch.deleteQueue(q);
+  },
   async errors(conn) {
     const ch = await conn.createChannel();
     const closed = new Promise((resolve) => ch.once('error', resolve));

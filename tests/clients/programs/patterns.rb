@@ -78,6 +78,27 @@ PATTERNS = {
     check returned.pop, 312
     q.delete
   end,
+  stream: lambda do |conn|
+    ch = conn.create_channel
+    ch.confirm_select
+    q = ch.queue(name("stream"), durable: true, arguments: { "x-queue-type" => "stream" })
+    headers = { "text" => "plain", "n" => 5, "yes" => true }
+    20.times { |n| q.publish(n.to_s, headers: headers) }
+    check ch.wait_for_confirms, true
+    [["first", 0], [15, 15]].each do |offset, first|
+      reader = conn.create_channel
+      reader.prefetch(5)
+      got = Queue.new
+      reader.queue(q.name, durable: true, arguments: { "x-queue-type" => "stream" })
+            .subscribe(manual_ack: true, arguments: { "x-stream-offset" => offset }) do |info, props, body|
+        got << [props.headers, body]
+        reader.ack(info.delivery_tag)
+      end
+      (first...20).each { |n| check got.pop, [headers.merge("x-stream-offset" => n), n.to_s] }
+      reader.close
+    end
+    q.delete
+  end,
   errors: lambda do |conn|
     begin
       conn.create_channel.queue(name("none"), passive: true)

@@ -102,6 +102,27 @@ def confirms(conn):
         queue.delete()
 
 
+def stream(conn):
+    channel = conn.channel()
+    arguments = {"x-queue-type": "stream"}
+    channel.queue_declare(name("stream"), durable=True, auto_delete=False, arguments=arguments)
+    for n in range(20):
+        channel.basic_publish_confirm(amqp.Message(str(n), application_headers={"n": n}), "", name("stream"))
+    channel.basic_qos(0, 5, False)
+    got = []
+
+    def on_message(message):
+        got.append((message.headers["n"], message.headers["x-stream-offset"], message.body))
+        channel.basic_ack(message.delivery_tag)
+
+    tag = channel.basic_consume(name("stream"), callback=on_message, arguments={"x-stream-offset": 5})
+    while len(got) < 15:
+        conn.drain_events(timeout=10)
+    assert got == [(n, n, str(n)) for n in range(5, 20)], got
+    channel.basic_cancel(tag)
+    channel.queue_delete(name("stream"))
+
+
 def errors(conn):
     channel = conn.channel()
     try:
@@ -129,6 +150,6 @@ def properties(conn):
 
 if __name__ == "__main__":
     with Connection(URL, heartbeat=10) as connection:
-        for pattern in (work_queue, publish_subscribe, routing, topics, rpc, confirms, errors, properties):
+        for pattern in (work_queue, publish_subscribe, routing, topics, rpc, confirms, stream, errors, properties):
             pattern(connection)
             print(f"ok {pattern.__name__}", flush=True)
