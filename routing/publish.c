@@ -324,7 +324,7 @@ static uint64_t publish_slot(struct publisher *p, struct queue_slot *slot)
     slot->put_head = slot->put_tail = PUT_NONE;
     struct queue_work w;
     queue_lock(q, &w);
-    bool limited = q->opts.max_length != UINT64_MAX || q->opts.max_bytes != UINT64_MAX;
+    bool limited = q->opts->max_length != UINT64_MAX || q->opts->max_bytes != UINT64_MAX;
     bool was_empty = q->ready == 0;
     uint64_t taken = 0;
     while (at != PUT_NONE) {

@@ -13,24 +13,46 @@
 
 #define QUEUE_REAP_SLICE 4096
 
+static struct fifo queue_no_fifo; /* read only */
+static struct queue_opts queue_plain;
+static bool queue_plain_known;
+
 /* ---- birth ------------------------------------------------------------------------------------------------------- */
 
 static struct mqg_slice queue_arg(const struct mqg_queue *q, const char *name)
 {
-    const struct mqg_value *v = mqg_table_get(q->args, mqg_slice_str(name));
+    const struct mqg_value *v = mqg_table_get(&q->def.args, mqg_slice_str(name));
     return v && v->type == MQG_VALUE_STRING ? v->bytes : MQG_SLICE_NONE;
+}
+
+/* Queues without arguments are the many, and share theirs. Under the topology mutex. */
+static const struct queue_opts *queue_opts_keep(const struct mqg_queue *q, const struct queue_opts *opts)
+{
+    if (!q->args) {
+        if (!queue_plain_known)
+            queue_plain = *opts;
+        queue_plain_known = true;
+        return &queue_plain;
+    }
+    struct queue_opts *own = mqg_xmalloc(sizeof(*own));
+    *own = *opts;
+    own->dlx = queue_arg(q, "x-dead-letter-exchange");
+    own->dlk = queue_arg(q, "x-dead-letter-routing-key");
+    return own;
 }
 
 static void queue_copy_def(struct mqg_queue *q, const struct mqg_queue_def *d, const struct queue_opts *opts)
 {
-    q->name = mqg_slice_dup(d->name);
-    q->args = args_new(&d->args);
+    char *name = (char *)&q->slots[mqg_worker_count()];
     q->def = *d;
-    q->def.name = mqg_slice_of(q->name, d->name.len);
-    q->def.args = *q->args;
-    q->opts = *opts;
-    q->opts.dlx = queue_arg(q, "x-dead-letter-exchange");
-    q->opts.dlk = queue_arg(q, "x-dead-letter-routing-key");
+    memcpy(name, d->name.ptr, d->name.len);
+    q->def.name = mqg_slice_of(name, d->name.len);
+    q->def.args = (struct mqg_table){.n = 0};
+    if (d->args.n > 0) {
+        q->args = args_new(&d->args);
+        q->def.args = *q->args;
+    }
+    q->opts = queue_opts_keep(q, opts);
 }
 
 struct queue_slot *queue_slot_make(struct mqg_queue *q, uint32_t worker)
@@ -44,7 +66,8 @@ struct queue_slot *queue_slot_make(struct mqg_queue *q, uint32_t worker)
 struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_queue_def *d,
                             const struct queue_opts *opts, struct mqg_storage *storage)
 {
-    struct mqg_queue *q = mqg_xcalloc(1, sizeof(*q) + mqg_worker_count() * sizeof(q->slots[0]));
+    size_t slots = mqg_worker_count() * sizeof(struct queue_slot *);
+    struct mqg_queue *q = mqg_xcalloc(1, sizeof(*q) + slots + d->name.len);
     q->magic = QUEUE_MAGIC;
     atomic_init(&q->refs, 1);
     q->id = id;
@@ -57,11 +80,10 @@ struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_q
     pthread_mutex_init(&q->lock, NULL);
     q->next_qseq = publish_qseq_base();
     q->nfifos = opts->max_priority ? opts->max_priority + 1u : 1u;
-    q->fifos = mqg_xcalloc(q->nfifos, sizeof(*q->fifos));
+    q->fifos = q->nfifos == 1 ? &queue_no_fifo : mqg_xcalloc(q->nfifos, sizeof(*q->fifos));
     TAILQ_INIT(&q->subs);
     TAILQ_INIT(&q->groups);
     q->gets_tail = &q->gets;
-    queue_timer_init(q);
     if (opts->type == QUEUE_STREAM)
         q->stream = stream_new(q);
     if (opts->expires_ms != UINT64_MAX) {
@@ -86,24 +108,33 @@ static void queue_let_go(struct fifo *f)
     fifo_fini(f);
 }
 
+static void queue_far_free(struct queue_far *far)
+{
+    while (far && far->doomed) {
+        struct doomed *d = far->doomed;
+        far->doomed = d->next;
+        free(d);
+    }
+    free(far);
+}
+
 static void queue_free(struct mqg_queue *q)
 {
     MQG_ASSERT(q->nsubs == 0 && q->gets == NULL);
-    for (uint32_t i = 0; i < q->nfifos; i++)
+    for (uint32_t i = 0; i < q->nfifos && q->fifos != &queue_no_fifo; i++)
         queue_let_go(&q->fifos[i]);
     if (q->stream)
         stream_free(&q->stream);
-    free(q->fifos);
+    if (q->fifos != &queue_no_fifo)
+        free(q->fifos);
     for (uint32_t i = 0; i < mqg_worker_count(); i++)
         free(q->slots[i]);
-    while (q->doomed) {
-        struct doomed *d = q->doomed;
-        q->doomed = d->next;
-        free(d);
-    }
+    queue_far_free(q->far);
+    free(q->clock);
+    if (q->opts != &queue_plain)
+        free((void *)(uintptr_t)q->opts);
     pthread_mutex_destroy(&q->lock);
     free(q->args);
-    free(q->name);
     q->magic = 0;
     free(q);
 }
@@ -197,6 +228,20 @@ void queue_schedule(struct queue_work *w, struct mqg_sub *s)
 
 /* ---- entries ------------------------------------------------------------------------------------------------------- */
 
+struct fifo *queue_fifo(struct mqg_queue *q, uint32_t prio)
+{
+    if (MQG_UNLIKELY(q->fifos == &queue_no_fifo))
+        q->fifos = mqg_xcalloc(1, sizeof(*q->fifos));
+    return &q->fifos[prio];
+}
+
+struct queue_far *queue_far(struct mqg_queue *q)
+{
+    if (!q->far)
+        q->far = mqg_xcalloc(1, sizeof(*q->far));
+    return q->far;
+}
+
 struct entry *queue_entry(struct mqg_queue *q, uint64_t handle)
 {
     uint32_t prio = queue_handle_prio(handle);
@@ -207,7 +252,7 @@ struct entry *queue_entry(struct mqg_queue *q, uint64_t handle)
 
 static uint32_t queue_due(const struct mqg_queue *q, const struct mqg_msg *m, uint64_t now_ms)
 {
-    uint64_t ttl = q->opts.ttl_ms;
+    uint64_t ttl = q->opts->ttl_ms;
     if ((m->st.flags & MQG_MSG_HAS_TTL) && m->st.ttl_ms < ttl)
         ttl = m->st.ttl_ms;
     if (ttl == UINT64_MAX)
@@ -219,18 +264,18 @@ static uint32_t queue_due(const struct mqg_queue *q, const struct mqg_msg *m, ui
 /* Over the limit if one more message of that size were ready? */
 static bool queue_full(const struct mqg_queue *q, uint64_t more, uint64_t more_bytes)
 {
-    return q->ready + more > q->opts.max_length || q->ready_bytes + more_bytes > q->opts.max_bytes;
+    return q->ready + more > q->opts->max_length || q->ready_bytes + more_bytes > q->opts->max_bytes;
 }
 
 static bool queue_rejects(const struct mqg_queue *q, const struct mqg_msg *m)
 {
-    return q->opts.overflow != QUEUE_DROP_HEAD && queue_full(q, 1, m->st.body_len);
+    return q->opts->overflow != QUEUE_DROP_HEAD && queue_full(q, 1, m->st.body_len);
 }
 
 /* reject-publish-dlx: the refused message itself goes to the dead letter exchange. */
 static void queue_reject_dlx(struct queue_work *w, struct mqg_msg *m)
 {
-    if (w->queue->opts.overflow != QUEUE_REJECT_PUBLISH_DLX || !w->queue->opts.has_dlx)
+    if (w->queue->opts->overflow != QUEUE_REJECT_PUBLISH_DLX || !w->queue->opts->has_dlx)
         return;
     struct dead *d = mqg_xcalloc(1, sizeof(*d));
     d->msg = mqg_msg_ref(m);
@@ -250,7 +295,7 @@ bool queue_append(struct queue_work *w, struct mqg_msg *m, struct mqg_dest *dest
     if (q->nfifos > 1)
         prio = m->st.priority < q->nfifos ? m->st.priority : q->nfifos - 1;
     uint64_t pos, qseq = q->next_qseq++;
-    struct entry *e = fifo_append(&q->fifos[prio], qseq, &pos);
+    struct entry *e = fifo_append(queue_fifo(q, prio), qseq, &pos);
     e->msg = m;
     e->body_bytes = m->st.body_len;
     e->due = queue_due(q, m, w->pub->worker->now.mono_ms);
@@ -297,7 +342,7 @@ void queue_drop(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry 
 void queue_die(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e, const char *reason)
 {
     struct mqg_queue *q = w->queue;
-    if (!q->opts.has_dlx || (e->flags & ENTRY_BROKEN)) {
+    if (!q->opts->has_dlx || (e->flags & ENTRY_BROKEN)) {
         queue_drop(w, prio, pos, e);
         return;
     }
@@ -437,7 +482,7 @@ const struct mqg_table *queue_args(const struct mqg_queue *q)
 }
 const struct queue_opts *queue_opts(const struct mqg_queue *q)
 {
-    return &q->opts;
+    return q->opts;
 }
 struct mqg_vhost *queue_vhost(const struct mqg_queue *q)
 {
@@ -482,7 +527,7 @@ static struct mqg_slice queue_type_word(const struct mqg_queue *q)
     static const struct mqg_slice words[] = {[QUEUE_CLASSIC] = MQG_SLICE_INIT("classic"),
                                              [QUEUE_QUORUM] = MQG_SLICE_INIT("quorum"),
                                              [QUEUE_STREAM] = MQG_SLICE_INIT("stream")};
-    return words[q->opts.type];
+    return words[q->opts->type];
 }
 
 void queue_info(struct mqg_queue *q, struct mqg_queue_info *out)

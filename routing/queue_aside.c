@@ -93,12 +93,12 @@ static void aside_arrived(struct mqg_task *task)
     struct mqg_queue *q = a->queue;
     struct queue_work w;
     queue_lock(q, &w);
-    q->aside_busy = false;
+    q->far->aside_busy = false;
     for (uint32_t i = 0; i < a->req.n; i++) {
         if (a->items[i].extent)
             aside_page_out(q, a->handles[i], &a->items[i]);
         else
-            q->aside_again_ms = w.pub->worker->now.mono_ms + ASIDE_AGAIN_MS;
+            q->far->aside_again_ms = w.pub->worker->now.mono_ms + ASIDE_AGAIN_MS;
     }
     queue_put_aside(&w);
     queue_unlock(&w);
@@ -134,8 +134,8 @@ static void aside_collect(struct mqg_queue *q, struct aside *a)
     const struct fifo *f = &q->fifos[0];
     uint64_t pos = aside_begin(f), bytes = 0;
     struct entry *e;
-    if (q->aside_scan > pos)
-        pos = q->aside_scan;
+    if (q->far->aside_scan > pos)
+        pos = q->far->aside_scan;
     for (; a->req.n < ASIDE_ITEMS && bytes < ASIDE_BYTES && (e = fifo_next_live(f, &pos)) != NULL; pos++) {
         if (e->state != ENTRY_READY || (e->flags & (ENTRY_STORED | ENTRY_PAGED)))
             continue;
@@ -143,21 +143,22 @@ static void aside_collect(struct mqg_queue *q, struct aside *a)
         a->items[a->req.n++] = (struct mqg_scratch_item){.msg = mqg_msg_ref(e->msg)};
         bytes += e->msg->total_len;
     }
-    q->aside_scan = pos;
+    q->far->aside_scan = pos;
 }
 
 void queue_put_aside(struct queue_work *w)
 {
     struct mqg_queue *q = w->queue;
-    if (MQG_LIKELY(!aside_wanted()) || q->nfifos != 1 || q->in_memory == 0 || q->aside_busy || q->ended)
+    if (MQG_LIKELY(!aside_wanted()) || q->nfifos != 1 || q->in_memory == 0 || q->ended)
         return;
+    struct queue_far *far = queue_far(q);
     struct mqg_storage *s = queue_load_storage(q);
     uint64_t now_ms = w->pub->worker->now.mono_ms;
-    if (!s || !(s->caps & MQG_STORE_SCRATCH) || now_ms < q->aside_again_ms)
+    if (far->aside_busy || !s || !(s->caps & MQG_STORE_SCRATCH) || now_ms < far->aside_again_ms)
         return;
-    if (q->aside_again_ms) { /* what was refused is behind the cursor */
-        q->aside_again_ms = 0;
-        q->aside_scan = 0;
+    if (far->aside_again_ms) { /* what was refused is behind the cursor */
+        far->aside_again_ms = 0;
+        far->aside_scan = 0;
     }
     struct aside *a = mqg_xcalloc(1, sizeof(*a));
     aside_collect(q, a);
@@ -171,7 +172,7 @@ void queue_put_aside(struct queue_work *w)
     a->req.items = a->items;
     a->req.lane = a->worker->index;
     a->req.done = aside_done;
-    q->aside_busy = true;
+    far->aside_busy = true;
     w->aside = &a->req; /* asked for when the lock is given back */
 }
 

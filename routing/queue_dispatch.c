@@ -277,7 +277,7 @@ static enum mqg_err queue_sub_check(struct mqg_queue *q, const struct mqg_sub_de
     if (q->ended)
         return mqg_error_set(e, MQG_NOT_FOUND, 404, "no queue '%.*s' in vhost '%.*s'",
                              MQG_SLICE_FMT(q->def.name), MQG_SLICE_FMT(vhost));
-    if (q->exclusive || (d->exclusive && (q->nsubs > 0 || q->opts.single_active)))
+    if (q->exclusive || (d->exclusive && (q->nsubs > 0 || q->opts->single_active)))
         return mqg_error_set(e, MQG_IN_USE, 403, "queue '%.*s' in vhost '%.*s' in exclusive use",
                              MQG_SLICE_FMT(q->def.name), MQG_SLICE_FMT(vhost));
     return MQG_OK;
@@ -321,7 +321,7 @@ enum mqg_err mqg_subscribe(struct mqg_queue *q, const struct mqg_sub_def *d, con
     q->nsubs++;
     if (d->exclusive)
         q->exclusive = s;
-    if (q->opts.single_active && !q->single)
+    if (q->opts->single_active && !q->single)
         q->single = s;
     sub_make_available(q, s);
     queue_dispatch(&w);

@@ -39,10 +39,10 @@ void queue_expire(struct queue_work *w)
 void queue_overflow(struct queue_work *w)
 {
     struct mqg_queue *q = w->queue;
-    if (q->opts.overflow != QUEUE_DROP_HEAD)
+    if (q->opts->overflow != QUEUE_DROP_HEAD)
         return;
     uint32_t prio = q->nfifos - 1; /* the head of the queue: its highest priority */
-    while (q->ready > q->opts.max_length || q->ready_bytes > q->opts.max_bytes) {
+    while (q->ready > q->opts->max_length || q->ready_bytes > q->opts->max_bytes) {
         uint64_t pos;
         bool waits;
         struct entry *e = queue_head(w, prio, &pos, &waits);
@@ -69,20 +69,29 @@ static uint64_t queue_next_due(struct mqg_queue *q)
         struct entry *e = fifo_head(&q->fifos[prio], &pos);
         if (e && e->due && q->born_ms + e->due < due)
             due = q->born_ms + e->due;
-        if (!e && q->fifos[prio].spans && !q->span_read && q->opts.ttl_ms != UINT64_MAX)
+        if (!e && q->fifos[prio].spans && !(q->far && q->far->span_read) && q->opts->ttl_ms != UINT64_MAX)
             due = q->born_ms; /* who looks finds that it must be read */
     }
-    if (q->opts.expires_ms != UINT64_MAX && q->nsubs == 0 && q->last_used_ms + q->opts.expires_ms < due)
-        due = q->last_used_ms + q->opts.expires_ms;
+    if (q->opts->expires_ms != UINT64_MAX && q->nsubs == 0 && q->last_used_ms + q->opts->expires_ms < due)
+        due = q->last_used_ms + q->opts->expires_ms;
     return due;
 }
 
+static void queue_timer_set(struct mqg_task *task);
+static void queue_timer_fire(struct mqg_timer *t);
+
 static void queue_timer_post(struct mqg_queue *q)
 {
-    if (atomic_exchange(&q->timer_posted, true))
+    if (!q->clock) {
+        q->clock = mqg_xcalloc(1, sizeof(*q->clock));
+        q->clock->queue = q;
+        q->clock->task.run = queue_timer_set;
+        mqg_timer_init(&q->clock->timer, queue_timer_fire);
+    }
+    if (atomic_exchange(&q->clock->posted, true))
         return;
     mqg_queue_ref(q); /* the task's */
-    mqg_worker_post(mqg_worker_at(q->home), &q->timer_task);
+    mqg_worker_post(mqg_worker_at(q->home), &q->clock->task);
 }
 
 void queue_arm(struct mqg_queue *q)
@@ -102,9 +111,9 @@ void queue_disarm(struct mqg_queue *q)
 
 void queue_timer_drop(struct mqg_queue *q)
 {
-    if (q->timer.due_ms == 0)
+    if (!q->clock || q->clock->timer.due_ms == 0)
         return;
-    q->timer.due_ms = 0;
+    q->clock->timer.due_ms = 0;
     mqg_queue_unref(&q);
 }
 
@@ -112,16 +121,17 @@ void queue_timer_drop(struct mqg_queue *q)
  * reference, as does the posted task. */
 static void queue_timer_set(struct mqg_task *task)
 {
-    struct mqg_queue *q = MQG_CONTAINER_OF(task, struct mqg_queue, timer_task);
-    atomic_store(&q->timer_posted, false);
+    struct queue_clock *c = MQG_CONTAINER_OF(task, struct queue_clock, task);
+    struct mqg_queue *q = c->queue;
+    atomic_store(&c->posted, false);
     pthread_mutex_lock(&q->lock);
     uint64_t due = q->ended ? 0 : q->armed_ms;
     pthread_mutex_unlock(&q->lock);
-    bool was_armed = q->timer.due_ms != 0;
+    bool was_armed = c->timer.due_ms != 0;
     if (due == 0)
-        mqg_timer_cancel(&q->timer);
+        mqg_timer_cancel(&c->timer);
     else
-        mqg_timer_at(&q->timer, due);
+        mqg_timer_at(&c->timer, due);
     bool is_armed = due != 0;
     for (int give = 1 + was_armed - is_armed; give > 0; give--) {
         struct mqg_queue *ref = q;
@@ -131,14 +141,14 @@ static void queue_timer_set(struct mqg_task *task)
 
 static void queue_timer_fire(struct mqg_timer *t)
 {
-    struct mqg_queue *q = MQG_CONTAINER_OF(t, struct mqg_queue, timer);
+    struct mqg_queue *q = MQG_CONTAINER_OF(t, struct queue_clock, timer)->queue;
     struct queue_work w;
     queue_lock(q, &w);
     q->armed_ms = 0;
     queue_expire(&w);
     uint64_t now_ms = w.pub->worker->now.mono_ms;
-    if (q->opts.expires_ms != UINT64_MAX && q->nsubs == 0 && !q->ended &&
-        q->last_used_ms + q->opts.expires_ms <= now_ms) {
+    if (q->opts->expires_ms != UINT64_MAX && q->nsubs == 0 && !q->ended &&
+        q->last_used_ms + q->opts->expires_ms <= now_ms) {
         w.over = true;
         w.over_why = "x-expires";
     } else {
@@ -146,10 +156,4 @@ static void queue_timer_fire(struct mqg_timer *t)
     }
     queue_unlock(&w);
     mqg_queue_unref(&q);
-}
-
-void queue_timer_init(struct mqg_queue *q)
-{
-    mqg_timer_init(&q->timer, queue_timer_fire);
-    q->timer_task.run = queue_timer_set;
 }

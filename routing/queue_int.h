@@ -56,15 +56,34 @@ struct sub_group {
 
 TAILQ_HEAD(sub_groups, sub_group);
 
+/* What only a queue needs that was long, or kept messages while memory was short. Under the queue's lock. */
+struct queue_far {
+    uint64_t page_scan;          /* bodies before it were looked at for paging out */
+    uint64_t span_cursor;        /* entries before it were looked at for a span */
+    struct span_read *span_read; /* of the first span, under way */
+    struct fifo_span span_left;  /* of a span that was purged meanwhile */
+    struct doomed *doomed;
+    uint64_t aside_scan, aside_again_ms;
+    bool aside_busy; /* a request is under way */
+};
+
+/* The timer of a queue that ever had to do something in time. */
+struct queue_clock {
+    struct mqg_queue *queue;
+    struct mqg_timer timer;
+    struct mqg_task task;
+    _Atomic bool posted;
+};
+
 struct mqg_queue {
     uint32_t magic;
     _Atomic uint32_t refs;
     uint64_t id;
     struct mqg_vhost *vhost;
     struct mqg_queue_def def; /* name: `name`; args: *args */
-    struct queue_opts opts;   /* its slices point into *args */
-    struct mqg_table *args;   /* own copy, one block */
-    char *name;
+    const struct queue_opts
+        *opts;              /* own, or those of all queues without arguments; its slices point into *args */
+    struct mqg_table *args; /* own copy, one block */
     struct mqg_storage *storage; /* NULL: nothing is stored */
     struct mqg_stream *stream;   /* NULL: a queue */
     uint64_t born_ms;
@@ -74,7 +93,7 @@ struct mqg_queue {
     /* under the lock */
     bool ended;
     uint64_t next_qseq;
-    struct fifo *fifos; /* 1, or max_priority + 1 */
+    struct fifo *fifos; /* 1, or max_priority + 1; nobody's before the first message */
     uint32_t nfifos;
     uint64_t ready, unacked, ready_bytes, unacked_bytes, in_memory;
     uint64_t published, delivered, acked;
@@ -84,19 +103,10 @@ struct mqg_queue {
     uint32_t nsubs;
     uint32_t loads;                    /* read-aheads under way */
     struct mqg_get *gets, **gets_tail; /* waiting for a body */
-    uint64_t page_scan;
-    uint64_t span_cursor;        /* entries before it were looked at for a span */
-    struct span_read *span_read; /* of the first span, under way */
-    struct fifo_span span_left;  /* of a span that was purged meanwhile */
-    struct doomed *doomed;
-    uint64_t aside_scan, aside_again_ms;
-    bool aside_busy; /* a request is under way */
+    struct queue_far *far;             /* NULL: it never was long */
     uint64_t last_used_ms;
-    uint64_t armed_ms; /* what the home worker's timer stands at; 0: not armed */
-    /* the home worker's */
-    struct mqg_timer timer;
-    struct mqg_task timer_task;
-    _Atomic bool timer_posted;
+    uint64_t armed_ms;          /* what the home worker's timer stands at; 0: not armed */
+    struct queue_clock *clock;  /* NULL: it never was armed */
     struct queue_slot *slots[]; /* one per worker, made by it when it first needs it */
 };
 
@@ -161,6 +171,8 @@ static inline uint64_t queue_handle_pos(uint64_t handle)
 }
 
 /* queue.c, all under the lock */
+struct fifo *queue_fifo(struct mqg_queue *q, uint32_t prio); /* for the first message too */
+struct queue_far *queue_far(struct mqg_queue *q);            /* made when it is first asked for */
 struct entry *queue_entry(struct mqg_queue *q, uint64_t handle);
 /* Takes an entry out for good: accounting, settle record, message reference. */
 void queue_drop(struct queue_work *w, uint32_t prio, uint64_t pos, struct entry *e);
@@ -181,7 +193,6 @@ void queue_expire(struct queue_work *w);   /* under the lock: heads whose time i
 void queue_overflow(struct queue_work *w); /* under the lock: drop-head */
 void queue_arm(struct mqg_queue *q);       /* under the lock: sees to it that the timer fires in time */
 void queue_disarm(struct mqg_queue *q);    /* under the lock, once it has ended */
-void queue_timer_init(struct mqg_queue *q);
 
 /* queue_page.c, under the lock */
 bool queue_load_ahead(struct queue_work *w, uint32_t prio, uint64_t pos);

@@ -132,10 +132,11 @@ void queue_page_out(struct mqg_queue *q)
         keep = queue_span_kept() / 4;
     if (q->nfifos != 1 || q->in_memory < 2 * keep)
         return;
+    struct queue_far *far = queue_far(q);
     struct fifo *f = &q->fifos[0];
     uint64_t pos = f->scan + keep;
-    if (q->page_scan > pos)
-        pos = q->page_scan;
+    if (far->page_scan > pos)
+        pos = far->page_scan;
     struct entry *e;
     for (uint32_t n = 0; n < QUEUE_PAGE_SLICE && (e = fifo_next_live(f, &pos)) != NULL; n++, pos++) {
         if (e->state != ENTRY_READY || (e->flags & (ENTRY_STORED | ENTRY_PAGED)) != ENTRY_STORED)
@@ -150,5 +151,5 @@ void queue_page_out(struct mqg_queue *q)
         e->flags |= ENTRY_PAGED;
         q->in_memory--;
     }
-    q->page_scan = pos;
+    far->page_scan = pos;
 }

@@ -8,7 +8,7 @@
 uint32_t queue_due_again(const struct mqg_queue *q, uint8_t flags, uint64_t ttl_ms, uint64_t append_us,
                          uint64_t now_us)
 {
-    uint64_t ttl = q->opts.ttl_ms;
+    uint64_t ttl = q->opts->ttl_ms;
     if ((flags & MQG_MSG_HAS_TTL) && ttl_ms < ttl)
         ttl = ttl_ms;
     if (ttl == UINT64_MAX)
@@ -25,7 +25,7 @@ void queue_recover(struct mqg_queue *q, uint64_t qseq, struct mqg_extent *extent
     if (q->nfifos > 1)
         prio = head->priority < q->nfifos ? head->priority : q->nfifos - 1;
     uint64_t pos;
-    struct entry *e = fifo_append(&q->fifos[prio], qseq, &pos);
+    struct entry *e = fifo_append(queue_fifo(q, prio), qseq, &pos);
     e->extent = extent;
     e->off = off;
     e->len = len;
@@ -47,7 +47,7 @@ bool queue_recover_spans(const struct mqg_queue *q)
 void queue_recover_span(struct mqg_queue *q, uint64_t first, uint64_t last, uint64_t count, uint64_t bytes)
 {
     struct fifo_span s = {.first = first, .last = last, .count = count, .bytes = bytes};
-    fifo_span_append(&q->fifos[0], &s);
+    fifo_span_append(queue_fifo(q, 0), &s);
     q->ready += count;
     q->ready_bytes += bytes;
     if (last >= q->next_qseq)

@@ -36,7 +36,7 @@ static void queue_requeue(struct queue_work *w, uint32_t prio, uint64_t pos, str
         e->flags |= ENTRY_REDELIVERED;
     if (how == MQG_SETTLE_REQUEUE && e->deliveries < UINT16_MAX)
         e->deliveries++;
-    if (e->deliveries > q->opts.delivery_limit) {
+    if (e->deliveries > q->opts->delivery_limit) {
         queue_die(w, prio, pos, e, "delivery_limit");
         return;
     }

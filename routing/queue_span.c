@@ -150,11 +150,11 @@ static void span_doomed_arrived(struct mqg_task *task)
     struct queue_work w;
     span_settle(publisher_self(), q, r);
     queue_lock(q, &w);
-    struct doomed *d = q->doomed;
+    struct doomed *d = q->far->doomed;
     if (!span_advance(&d->span, r)) {
         if (d->span.count > 0)
             span_report(q, r, d->span.count);
-        q->doomed = d->next;
+        q->far->doomed = d->next;
         free(d);
     }
     span_doom_next(&w);
@@ -165,13 +165,14 @@ static void span_doomed_arrived(struct mqg_task *task)
 
 static void span_doom_next(struct queue_work *w)
 {
-    if (w->queue->doomed)
-        span_read_new(w, &w->queue->doomed->span, span_doomed_arrived);
+    const struct doomed *d = w->queue->far->doomed;
+    if (d)
+        span_read_new(w, &d->span, span_doomed_arrived);
 }
 
 static void span_doom(struct queue_work *w, const struct fifo_span *s)
 {
-    struct doomed *d = mqg_xmalloc(sizeof(*d)), **last = &w->queue->doomed;
+    struct doomed *d = mqg_xmalloc(sizeof(*d)), **last = &queue_far(w->queue)->doomed;
     bool first = *last == NULL;
     *d = (struct doomed){NULL, *s};
     while (*last)
@@ -184,14 +185,16 @@ static void span_doom(struct queue_work *w, const struct fifo_span *s)
 void queue_span_doom_all(struct queue_work *w)
 {
     struct mqg_queue *q = w->queue;
+    struct queue_far *far = q->far;
     struct fifo *f = &q->fifos[0];
     struct fifo_span *s;
-    if (q->span_read && !q->span_read->doomed) { /* its answer is on the way: the span goes when it is here */
-        q->span_read->doomed = true;
+    if (far && far->span_read &&
+        !far->span_read->doomed) { /* its answer is on the way: the span goes when it is here */
+        far->span_read->doomed = true;
         s = fifo_span_first(f);
         q->ready -= s->count;
         q->ready_bytes -= s->bytes;
-        q->span_left = *s;
+        far->span_left = *s;
         fifo_span_drop(f);
     }
     while ((s = fifo_span_first(f)) != NULL) {
@@ -243,10 +246,10 @@ static void span_doom_left(struct queue_work *w, const struct span_read *r)
 {
     struct mqg_queue *q = w->queue;
     span_settle(w->pub, q, r);
-    if (span_advance(&q->span_left, r))
-        span_doom(w, &q->span_left);
-    else if (q->span_left.count > 0)
-        span_report(q, r, q->span_left.count);
+    if (span_advance(&q->far->span_left, r))
+        span_doom(w, &q->far->span_left);
+    else if (q->far->span_left.count > 0)
+        span_report(q, r, q->far->span_left.count);
 }
 
 static void span_arrived(struct mqg_task *task)
@@ -255,7 +258,7 @@ static void span_arrived(struct mqg_task *task)
     struct mqg_queue *q = r->queue;
     struct queue_work w;
     queue_lock(q, &w);
-    q->span_read = NULL;
+    q->far->span_read = NULL;
     if (r->doomed)
         span_doom_left(&w, r);
     else
@@ -273,8 +276,9 @@ static void span_arrived(struct mqg_task *task)
 static void span_ask(struct queue_work *w, const struct fifo_span *s)
 {
     struct mqg_queue *q = w->queue;
-    if (!q->span_read) /* else everybody looks again when that one has come */
-        q->span_read = span_read_new(w, s, span_arrived);
+    struct queue_far *far = queue_far(q);
+    if (!far->span_read) /* else everybody looks again when that one has come */
+        far->span_read = span_read_new(w, s, span_arrived);
 }
 
 struct entry *queue_head(struct queue_work *w, uint32_t prio, uint64_t *pos, bool *waits)
@@ -392,10 +396,11 @@ static void batch_forget(struct fifo *f, const struct span_batch *b, size_t n)
 }
 
 /* Behind the kept head and all spans there are: what was read back stays, and no span comes before the one being read. */
-static uint64_t span_begin(const struct mqg_queue *q)
+static uint64_t span_begin(struct mqg_queue *q)
 {
     const struct fifo *f = &q->fifos[0];
-    uint64_t head = f->scan + span_head_kept(), pos = head > q->span_cursor ? head : q->span_cursor;
+    uint64_t cursor = queue_far(q)->span_cursor, head = f->scan + span_head_kept(),
+             pos = head > cursor ? head : cursor;
     uint64_t end = f->spans ? f->spans->span[f->spans->n - 1].end : 0;
     return end > pos ? end : pos;
 }
@@ -418,5 +423,5 @@ void queue_span_forget(struct mqg_queue *q)
             break;
         }
     }
-    q->span_cursor = pos;
+    q->far->span_cursor = pos;
 }

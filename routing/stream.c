@@ -60,7 +60,7 @@ static void partition_init(struct mqg_partition *p, struct mqg_stream *s, uint32
 
 struct mqg_stream *stream_new(struct mqg_queue *q)
 {
-    const struct queue_opts *o = &q->opts;
+    const struct queue_opts *o = q->opts;
     struct mqg_stream *s = mqg_xcalloc(1, sizeof(*s) + o->partitions * sizeof(s->partitions[0]));
     s->magic = STREAM_MAGIC;
     s->queue = q;
