@@ -35,7 +35,7 @@ def test_a_wrong_password_is_refused(stomp):
 
 
 @each_version
-def test_a_message_goes_through_a_queue(stomp, unique, version):
+def test_a_message_goes_through_a_queue(stomp, unique, version, on_rabbitmq):
     c = stomp(version)
     queue = f"/queue/{unique('q')}"
     c.subscribe(queue, "s1")
@@ -43,15 +43,18 @@ def test_a_message_goes_through_a_queue(stomp, unique, version):
     got = c.expect("MESSAGE")
     assert (got.body, got["destination"], got["subscription"]) == (b"hello", queue, "s1")
     assert (got["content-type"], got["colour"], got["content-length"]) == ("text/plain", "blue", "5")
-    assert got["message-id"] and "receipt" not in got
+    assert got["message-id"]
+    assert "receipt" not in got or on_rabbitmq  # there it is a header like any other
     c.idle()
 
 
 @each_version
-def test_headers_are_escaped_as_the_version_says(stomp, unique, version):
+def test_headers_are_escaped_as_the_version_says(stomp, unique, version, on_rabbitmq):
     c = stomp(version)
     queue = f"/queue/{unique('q')}"
     value = {"1.0": "a:b", "1.1": "a:b\nc\\d", "1.2": "a:b\nc\\d\re"}[version]
+    if on_rabbitmq and version == "1.0":
+        pytest.skip("RabbitMQ escapes in 1.0, too")
     c.subscribe(queue).put(queue, b"x", odd=value)
     assert c.expect("MESSAGE")["odd"] == value
 
