@@ -215,7 +215,10 @@ def test_over_tls(own_gateway, tmp_path):
                f"Sec-WebSocket-Key: {base64.b64encode(b'0123456789abcdef').decode()}\r\n"
                "Sec-WebSocket-Version: 13\r\n\r\n")
     tls.sendall(request.encode())
-    assert tls.recv(4096).startswith(b"HTTP/1.1 101")
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        answer += tls.recv(1)
+    assert answer.startswith(b"HTTP/1.1 101")
     sock = WebSocket.__new__(WebSocket)
     sock.sock, sock.opcode, sock.data, sock.kinds, sock.closed = tls, 1, b"", [], None
     with Stomp(0, sock=sock).connect() as c:
