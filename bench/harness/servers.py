@@ -16,6 +16,7 @@ RABBIT_BIN = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 START_S = 60
 STOP_S = 30
 OPEN_FILES = 65536
+LISTENERS = ("amqp", "mqtt", "mqtt_ws", "stomp", "stomp_ws", "kafka", "rest")
 NO_BUSY_WAIT = "+sbwt none +sbwtdcpu none +sbwtdio none"
 
 
@@ -34,12 +35,13 @@ def allow_open_files():
 
 
 class Server:
-    """One process tree with an AMQP port."""
+    """One process tree with a port of the protocol that is measured."""
 
     kind = ""
     label = ""
 
-    def __init__(self, folder, cores):
+    def __init__(self, folder, cores, protocol="amqp"):
+        self.protocol = protocol
         self.folder = Path(folder)
         self.folder.mkdir(parents=True)
         self.cores = cores
@@ -111,18 +113,19 @@ class Mqgate(Server):
         hint = "./run --build-only builds it, MQGATE_BUILD names another folder"
         return "" if binary.exists() else f"{binary} is not there: {hint}"
 
-    def __init__(self, folder, cores, settings=()):
-        super().__init__(folder, cores)
+    def __init__(self, folder, cores, settings=(), protocol="amqp"):
+        super().__init__(folder, cores, protocol)
         self.settings = settings
 
     def _command(self):
-        values = ["listeners.amqp=127.0.0.1:0", "listeners.http=off", f"modules.path={self.build_folder()}/modules",
+        values = [*(f"listeners.{name}={'127.0.0.1:0' if name == self.protocol else 'off'}" for name in LISTENERS),
+                  "listeners.http=off", f"modules.path={self.build_folder()}/modules",
                   f"store.journal.path={self.folder}/journal", f"node.workers={len(self.cores)}", *self.settings]
         command = [str(self.build_folder() / "mqgate"), "--config", str(ROOT / "conf/mqgate.conf")]
         return command + [word for value in values for word in ("--set", value)]
 
     def _is_ready(self, log):
-        found = re.search(r"event=ready .*?\bamqp=127\.0\.0\.1:(\d+)", log)
+        found = re.search(rf"event=ready .*?\b{self.protocol}=127\.0\.0\.1:(\d+)", log)
         self.port = int(found[1]) if found else 0
         return bool(found)
 
@@ -151,11 +154,16 @@ class RabbitMQ(Server):
     def why_missing():
         return "" if RABBIT_BIN.exists() else f"{RABBIT_BIN} is not there: install the package rabbitmq-server"
 
-    def __init__(self, folder, cores, epmd):
-        super().__init__(folder, cores)
+    def __init__(self, folder, cores, epmd, protocol="amqp"):
+        super().__init__(folder, cores, protocol)
         self.epmd = epmd
-        self.port, self.node_port = proc.free_ports(2)
-        (self.folder / "enabled_plugins").write_text("[].\n")
+        self.amqp_port, self.node_port, self.port = proc.free_ports(3)
+        if protocol == "amqp":
+            self.port = self.amqp_port
+            (self.folder / "enabled_plugins").write_text("[].\n")
+        else:
+            (self.folder / "enabled_plugins").write_text(f"[rabbitmq_{protocol}].\n")
+            (self.folder / "rabbitmq.conf").write_text(f"{protocol}.listeners.tcp.1 = 127.0.0.1:{self.port}\n")
         (self.folder / "env.conf").write_text("")
 
     def _command(self):
@@ -166,7 +174,7 @@ class RabbitMQ(Server):
         return dict(
             os.environ, HOME=folder, ERL_EPMD_PORT=str(self.epmd.port), ERL_EPMD_ADDRESS="127.0.0.1",
             RABBITMQ_NODENAME=f"bench{self.node_port}@localhost", RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",
-            RABBITMQ_NODE_PORT=str(self.port), RABBITMQ_DIST_PORT=str(self.node_port),
+            RABBITMQ_NODE_PORT=str(self.amqp_port), RABBITMQ_DIST_PORT=str(self.node_port),
             RABBITMQ_MNESIA_BASE=folder + "/mnesia", RABBITMQ_LOG_BASE=folder + "/log",
             RABBITMQ_ENABLED_PLUGINS_FILE=folder + "/enabled_plugins", RABBITMQ_CONF_ENV_FILE=folder + "/env.conf",
             RABBITMQ_CONFIG_FILE=folder + "/rabbitmq", RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=self.flags)

@@ -22,7 +22,7 @@ class LoadError(Exception):
 
 
 class Load:
-    """One amqpload process, led through ready, timed part, end."""
+    """One process of the generator, led through ready, timed part, end."""
 
     def __init__(self, binary, server, core, options):
         command = [str(binary), "--port", str(server.port), "--wait", *options]
@@ -32,7 +32,7 @@ class Load:
 
     def read(self):
         line = self._process.stdout.readline()
-        answer = json.loads(line) if line else {"error": f"amqpload ended with {self._process.wait()}"}
+        answer = json.loads(line) if line else {"error": f"the generator ended with {self._process.wait()}"}
         if "error" in answer:
             raise LoadError(answer["error"])
         return answer
@@ -52,15 +52,17 @@ class Load:
         self._process.stdout.close()
 
 
-def build_generator(folder):
-    """The build's amqpload, else one compiled now: also where the build's is older than its source."""
-    built = Mqgate.build_folder() / "bench/amqpload"
+def build_generator(folder, protocol="amqp"):
+    """The build's generator for a protocol, else one compiled now: also where the build's is older than its source."""
+    name = f"{protocol}load"
+    built = Mqgate.build_folder() / "bench" / name
     here = Path(__file__).resolve().parents[1]
-    newest = max(path.stat().st_mtime for path in here.glob("*.[ch]"))
-    if built.exists() and built.stat().st_mtime >= newest:
+    patterns = ["amqpload.c", "load_*.[ch]"] if protocol == "amqp" else [f"{name}.c"]
+    parts = sorted(path for pattern in patterns for path in here.glob(pattern))
+    if built.exists() and built.stat().st_mtime >= max(path.stat().st_mtime for path in parts):
         return built
-    target = Path(folder) / "amqpload"
-    sources = sorted(str(path) for path in here.glob("*.c"))
+    target = Path(folder) / name
+    sources = [str(path) for path in parts if path.suffix == ".c"]
     compiler = os.environ.get("CC", "cc").split()[-1]
     subprocess.run([compiler, "-std=gnu17", "-O2", "-D_GNU_SOURCE", "-o", str(target), *sources], check=True)
     return target
@@ -72,6 +74,7 @@ class Column:
     def __init__(self, name, options, folder, kinds, binary, epmd, observe=nullcontext):
         self.name = name
         self.options = options
+        self.protocol = getattr(options, "protocol", "amqp")
         self.folder = Path(folder) / name
         self.folder.mkdir()
         self.binary = binary
@@ -90,10 +93,10 @@ class Column:
         self._made += 1
         folder = self.folder / f"{kind}{self._made}"
         if kind == "mqgate":
-            server = Mqgate(folder, self.server_cores, self.options.set)
+            server = Mqgate(folder, self.server_cores, self.options.set, self.protocol)
         else:
             make = {"rabbitmq": RabbitMQ, "rabbitmq_nowait": RabbitMQNoBusyWait}[kind]
-            server = make(folder, self.server_cores, self.epmd)
+            server = make(folder, self.server_cores, self.epmd, self.protocol)
         try:
             server.start()
         except ServerError:
@@ -217,6 +220,7 @@ class Session:
 
     def __init__(self, options, rows, say):
         self.options = options
+        self.protocol = getattr(options, "protocol", "amqp")
         self.rows = rows
         self.say = say
         self.about = []
@@ -255,7 +259,7 @@ class Session:
             try:
                 self.about.append(f"data on {disk.file_system(folder)}")
                 kinds = self._kinds(epmd, folder)
-                binary = build_generator(folder)
+                binary = build_generator(folder, self.protocol)
                 for name in self.options.columns:
                     self._run_column(Column(name, self.options, folder, kinds, binary, epmd))
             finally:

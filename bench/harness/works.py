@@ -103,4 +103,20 @@ def _w8():
               (Target("final", "rss_kib", 8), Target("final", "rate", 10000)), is_idle=True)
 
 
+def _stomp():
+    """The queue is made by the generator as the protocol makes it: durable, of RabbitMQ's default type."""
+    transient = _rabbit(CLASSIC, NOTHING) + (Entry("mqgate", OURS, NOTHING),)
+    durable = _rabbit(CLASSIC, PAGE_CACHE) + (Entry("mqgate", OURS, FSYNC),)
+    ratio = (Target("now", "cpu_ratio", 10, CLASSIC),)
+    for name, size, lag in (("100 B", "100", "20000"), ("10 KiB", "10240", "2000")):
+        load = ("--size", size, "--lag", lag)
+        yield Row("S1", f"transient {name}, ack:auto", "message", load, transient, ratio)
+        yield Row("S1", f"transient {name}, ack:client, prefetch 1000", "message", load + ACKED, transient, ratio)
+    for window in ("100", "1000"):
+        yield Row("S2", f"persistent 100 B, receipts, window {window}", "message",
+                  ("--size", "100", "--lag", "20000", "--persistent", "--confirm", window, *ACKED), durable, ratio)
+
+
+STOMP = tuple(_stomp())
 AMQP = (*_w1(), *_w2(), *_w3(), *_streams(), *_w8(), *_w12())
+PROTOCOLS = {"amqp": AMQP, "stomp": STOMP}
