@@ -130,6 +130,8 @@ void exchange_drop(struct definitions_edit *d, struct exchange_entry *x);
 /* id 0: a new one. */
 struct queue_entry *queue_create(struct definitions_edit *d, const struct mqg_queue_def *def,
                                  const struct queue_opts *opts, uint64_t id);
+/* Its arguments have changed: the record says the new ones. */
+void queue_record_again(struct definitions_edit *d, const struct mqg_queue *q);
 /* Conditions, then queue_end, then queue_entry_remove. GONE when it was ended before. */
 enum mqg_err queue_entry_drop(struct definitions_edit *d, struct queue_entry *q, bool if_unused,
                               bool if_empty, uint64_t *messages, struct mqg_error *e) MQG_MUST_CHECK;

@@ -74,6 +74,11 @@ static void queue_record(struct definitions_edit *d, const struct mqg_queue *q, 
     definitions_record(d, &r, remove);
 }
 
+void queue_record_again(struct definitions_edit *d, const struct mqg_queue *q)
+{
+    queue_record(d, q, false);
+}
+
 struct queue_entry *queue_create(struct definitions_edit *d, const struct mqg_queue_def *def,
                                  const struct queue_opts *opts, uint64_t id)
 {
@@ -81,8 +86,6 @@ struct queue_entry *queue_create(struct definitions_edit *d, const struct mqg_qu
     struct mqg_storage *storage = def->durable ? mqg_storage_default() : NULL;
     if (id == 0)
         id = definitions_queue_id(d);
-    for (uint32_t i = 1; !d->recovering && i < opts->partitions; i++) /* a stream's have ids behind its own */
-        (void)definitions_queue_id(d);
     q->queue = queue_new(d->vhost, id, def, opts, storage);
     if (!d->recovering)
         queue_stream_store(q->queue, false);

@@ -103,7 +103,7 @@ static void recover_queue(struct definitions_edit *d, const struct meta_record *
         recover_report(key, "the queue's id is taken");
         return;
     }
-    definitions_queue_id_used(r->number + (opts.partitions > 0 ? opts.partitions - 1 : 0));
+    definitions_queue_id_used(r->number);
     queue_create(d, &r->queue, &opts, r->number);
 }
 

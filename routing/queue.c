@@ -478,7 +478,8 @@ uint64_t mqg_queue_id(const struct mqg_queue *q)
 }
 const struct mqg_table *queue_args(const struct mqg_queue *q)
 {
-    return &q->def.args;
+    const struct mqg_table *args = q->args;
+    return args ? args : &q->def.args;
 }
 const struct queue_opts *queue_opts(const struct mqg_queue *q)
 {
@@ -549,7 +550,7 @@ void queue_info(struct mqg_queue *q, struct mqg_queue_info *out)
         .published = q->published,
         .delivered = q->delivered,
         .acked = q->acked,
-        .args = &q->def.args,
+        .args = queue_args(q),
         .state = q->ended ? "stopped" : "running",
         .single_active_tag = q->single ? q->single->def.tag : MQG_SLICE_NONE,
         .owner_conn = q->def.owner_conn,

@@ -82,8 +82,9 @@ struct mqg_queue {
     struct mqg_vhost *vhost;
     struct mqg_queue_def def; /* name: `name`; args: *args */
     const struct queue_opts
-        *opts;              /* own, or those of all queues without arguments; its slices point into *args */
-    struct mqg_table *args; /* own copy, one block */
+        *opts; /* own, or those of all queues without arguments; its slices point into def.args */
+    struct mqg_table
+        *_Atomic args;           /* own copy, one block; a stream's may be replaced (def.args is the first) */
     struct mqg_storage *storage; /* NULL: nothing is stored */
     struct mqg_stream *stream;   /* NULL: a queue */
     uint64_t born_ms;

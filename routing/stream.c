@@ -13,6 +13,9 @@
 #include <mqgate/map.h>
 #include <mqgate/obs.h>
 
+/* A queue's id and a partition's number make an id that is never used again. */
+enum { PARTITION_ID_BITS = 16 };
+
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct mqg_map registry = {
     .keys = MQG_MAP_BORROW}; /* partition id (8 bytes) -> struct mqg_partition */
@@ -49,7 +52,7 @@ static void partition_init(struct mqg_partition *p, struct mqg_stream *s, uint32
 {
     p->magic = PARTITION_MAGIC;
     p->index = index;
-    p->id = s->queue->id + index;
+    p->id = s->queue->id << PARTITION_ID_BITS | index;
     p->stream = s;
     p->asked = MQG_STREAM_NONE;
     pthread_mutex_init(&p->lock, NULL);
@@ -58,20 +61,36 @@ static void partition_init(struct mqg_partition *p, struct mqg_stream *s, uint32
     MQG_ASSERT(old == NULL); /* ids are never used again */
 }
 
+/* Makes partitions up to n. Others see them when the number says so. */
+static void stream_grow(struct mqg_stream *s, uint32_t n)
+{
+    uint32_t have = atomic_load_explicit(&s->npartitions, memory_order_relaxed);
+    pthread_mutex_lock(&registry_lock);
+    for (uint32_t i = have; i < n; i++) {
+        uint32_t chunk = stream_chunk_of(i);
+        if (s->chunks[chunk] == NULL)
+            s->chunks[chunk] = mqg_xcalloc(chunk == 0 ? 1 : stream_chunk_base(chunk), sizeof(**s->chunks));
+        partition_init(stream_at(s, i), s, i);
+    }
+    pthread_mutex_unlock(&registry_lock);
+}
+
+static struct mqg_stream_conf stream_conf_of(const struct queue_opts *o)
+{
+    struct mqg_stream_conf conf = o->stream;
+    conf.retention_bytes = o->max_bytes == UINT64_MAX ? 0 : o->max_bytes;
+    return conf;
+}
+
 struct mqg_stream *stream_new(struct mqg_queue *q)
 {
-    const struct queue_opts *o = q->opts;
-    struct mqg_stream *s = mqg_xcalloc(1, sizeof(*s) + o->partitions * sizeof(s->partitions[0]));
+    struct mqg_stream *s = mqg_xcalloc(1, sizeof(*s));
     s->magic = STREAM_MAGIC;
     s->queue = q;
     s->storage = q->storage;
-    s->conf = o->stream;
-    s->conf.retention_bytes = o->max_bytes == UINT64_MAX ? 0 : o->max_bytes;
-    s->npartitions = o->partitions;
-    pthread_mutex_lock(&registry_lock);
-    for (uint32_t i = 0; i < s->npartitions; i++)
-        partition_init(&s->partitions[i], s, i);
-    pthread_mutex_unlock(&registry_lock);
+    s->conf = stream_conf_of(q->opts);
+    stream_grow(s, q->opts->partitions);
+    atomic_store_explicit(&s->npartitions, q->opts->partitions, memory_order_release);
     return s;
 }
 
@@ -91,12 +110,14 @@ void stream_free(struct mqg_stream **stream)
     MQG_CHECK(s, STREAM_MAGIC);
     pthread_mutex_lock(&registry_lock);
     for (uint32_t i = 0; i < s->npartitions; i++)
-        partition_fini(&s->partitions[i]);
+        partition_fini(stream_at(s, i));
     if (registry.count == 0) {
         mqg_map_fini(&registry);
         mqg_map_init(&registry, MQG_MAP_BORROW);
     }
     pthread_mutex_unlock(&registry_lock);
+    for (uint32_t i = 0; i < STREAM_CHUNKS; i++)
+        free(s->chunks[i]);
     s->magic = 0;
     free(s);
 }
@@ -105,7 +126,7 @@ void stream_free(struct mqg_stream **stream)
 void stream_end(struct mqg_stream *s)
 {
     for (uint32_t i = 0; i < s->npartitions; i++) {
-        struct mqg_partition *p = &s->partitions[i];
+        struct mqg_partition *p = stream_at(s, i);
         pthread_mutex_lock(&p->lock);
         atomic_store_explicit(&p->ended, true, memory_order_release);
         pthread_mutex_unlock(&p->lock);
@@ -131,7 +152,24 @@ static void stream_op(const struct mqg_partition *p, enum mqg_store_op_kind kind
 void queue_stream_store(struct mqg_queue *q, bool remove)
 {
     for (uint32_t i = 0; q->stream != NULL && i < q->stream->npartitions; i++)
-        stream_op(&q->stream->partitions[i], remove ? MQG_OP_STREAM_DELETE : MQG_OP_STREAM_NEW);
+        stream_op(stream_at(q->stream, i), remove ? MQG_OP_STREAM_DELETE : MQG_OP_STREAM_NEW);
+}
+
+void stream_change(struct mqg_stream *s, const struct queue_opts *opts)
+{
+    uint32_t have = mqg_stream_partitions(s);
+    pthread_mutex_lock(&s->queue->lock);
+    s->conf = stream_conf_of(opts);
+    pthread_mutex_unlock(&s->queue->lock);
+    stream_grow(s, opts->partitions);
+    for (uint32_t i = 0; i < have; i++)
+        stream_conf_op(stream_at(s, i));
+    for (uint32_t i = have; i < opts->partitions; i++)
+        stream_op(stream_at(s, i), MQG_OP_STREAM_NEW);
+    if (opts->partitions == have)
+        return;
+    (void)mqg_lane_submit(s->storage); /* no append may reach the store before its partition */
+    atomic_store_explicit(&s->npartitions, opts->partitions, memory_order_release);
 }
 
 /* ---- recovery ----------------------------------------------------------------------------------------------------------- */
@@ -183,8 +221,8 @@ void queue_stream_recovered(struct mqg_queue *q)
 {
     struct mqg_stream *s = q->stream;
     for (uint32_t i = 0; s != NULL && i < s->npartitions; i++)
-        if (!s->partitions[i].recovered)
-            stream_op(&s->partitions[i], MQG_OP_STREAM_NEW);
+        if (!stream_at(s, i)->recovered)
+            stream_op(stream_at(s, i), MQG_OP_STREAM_NEW);
 }
 
 /* ---- facts -------------------------------------------------------------------------------------------------------------- */
@@ -203,11 +241,14 @@ struct mqg_slice mqg_stream_name(const struct mqg_stream *s)
 }
 uint32_t mqg_stream_partitions(const struct mqg_stream *s)
 {
-    return s->npartitions;
+    return atomic_load_explicit(&((struct mqg_stream *)(uintptr_t)s)->npartitions, memory_order_acquire);
 }
 struct mqg_stream_conf mqg_stream_conf(const struct mqg_stream *s)
 {
-    return s->conf;
+    pthread_mutex_lock(&s->queue->lock);
+    struct mqg_stream_conf conf = s->conf;
+    pthread_mutex_unlock(&s->queue->lock);
+    return conf;
 }
 struct mqg_storage *mqg_stream_storage(const struct mqg_stream *s)
 {
@@ -228,7 +269,7 @@ uint64_t mqg_partition_id(const struct mqg_partition *p)
 
 struct mqg_partition *mqg_stream_partition(const struct mqg_stream *s, uint32_t index)
 {
-    return index < s->npartitions ? (struct mqg_partition *)(uintptr_t)&s->partitions[index] : NULL;
+    return index < mqg_stream_partitions(s) ? stream_at(s, index) : NULL;
 }
 
 struct mqg_stream *mqg_stream_ref(struct mqg_stream *s)
@@ -260,7 +301,7 @@ uint64_t stream_messages(struct mqg_stream *s)
     uint64_t n = 0;
     struct mqg_stream_bounds b;
     for (uint32_t i = 0; i < s->npartitions; i++)
-        if (mqg_partition_bounds(&s->partitions[i], &b) == MQG_OK)
+        if (mqg_partition_bounds(stream_at(s, i), &b) == MQG_OK)
             n += b.high_watermark - b.log_start;
     return n;
 }
@@ -334,41 +375,4 @@ enum mqg_err mqg_stream_open(struct mqg_session *session, struct mqg_slice name,
     }
     *out = q->stream;
     return MQG_OK;
-}
-
-static void declare_args(struct mqg_arena *a, struct mqg_table *t, const struct mqg_stream_conf *c)
-{
-    const struct {
-        const char *name;
-        uint64_t value;
-    } rows[] = {
-        {"x-max-length-bytes", c->retention_bytes},
-        {"x-stream-max-segment-size-bytes", c->segment_bytes},
-        {"x-mqgate-cleanup", c->cleanup},
-        {"x-mqgate-retention-ms", c->retention_ms},
-        {"x-mqgate-segment-ms", c->segment_ms},
-        {"x-mqgate-compact-lag-min-ms", c->compact_lag_min_ms},
-        {"x-mqgate-compact-lag-max-ms", c->compact_lag_max_ms},
-        {"x-mqgate-tombstone-ms", c->tombstone_ms},
-    };
-    for (size_t i = 0; i < MQG_COUNTOF(rows); i++)
-        if (rows[i].value != 0)
-            mqg_table_set_int(a, t, rows[i].name,
-                              rows[i].value > INT64_MAX ? INT64_MAX : (int64_t)rows[i].value);
-}
-
-enum mqg_err mqg_stream_declare(struct mqg_session *s, struct mqg_slice name, uint32_t partitions,
-                                const struct mqg_stream_conf *c, uint64_t *ticket, struct mqg_error *e)
-{
-    struct mqg_queue_def def = {.name = name, .durable = true, .owner_conn = s->conn_id};
-    struct mqg_queue_ok ok;
-    struct mqg_arena a;
-    mqg_arena_init(&a, 0);
-    mqg_table_set_str(&a, &def.args, "x-queue-type", MQG_SLICE_LIT("stream"));
-    if (partitions != 1)
-        mqg_table_set_int(&a, &def.args, "x-mqgate-partitions", partitions);
-    declare_args(&a, &def.args, c);
-    enum mqg_err err = mqg_queue_declare(s, &def, false, &ok, ticket, e);
-    mqg_arena_fini(&a);
-    return err;
 }

@@ -14,6 +14,8 @@
 #define STREAM_MAGIC    0x5354524du
 #define PARTITION_MAGIC 0x50415254u
 
+#define STREAM_CHUNKS 15u /* 16,384 partitions */
+
 #define STREAM_BATCH_MAX_BYTES ((size_t)MQG_MSG_BODY_MAX + (16u << 20)) /* one body with its headers */
 
 /* A worker's part in waiting for a partition. The list is the worker's own; others only look whether it is armed. */
@@ -44,13 +46,30 @@ struct mqg_partition {
 
 struct mqg_stream {
     uint32_t magic;
-    uint32_t npartitions;
-    struct mqg_queue *queue; /* it holds us: no reference */
+    _Atomic uint32_t npartitions; /* grows */
+    struct mqg_queue *queue;      /* it holds us: no reference */
     struct mqg_storage *storage;
-    struct mqg_stream_conf conf;
+    struct mqg_stream_conf conf;     /* under the queue's mutex */
     _Atomic uint32_t next_partition; /* for records without a key */
-    struct mqg_partition partitions[];
+    struct mqg_partition
+        *chunks[STREAM_CHUNKS]; /* of 1, 1, 2, 4, 8... partitions: none moves when more come */
 };
+
+static inline uint32_t stream_chunk_of(uint32_t index)
+{
+    return index == 0 ? 0 : 32u - (uint32_t)__builtin_clz(index);
+}
+
+static inline uint32_t stream_chunk_base(uint32_t chunk)
+{
+    return chunk == 0 ? 0 : 1u << (chunk - 1);
+}
+
+static inline struct mqg_partition *stream_at(const struct mqg_stream *s, uint32_t index)
+{
+    uint32_t chunk = stream_chunk_of(index);
+    return &s->chunks[chunk][index - stream_chunk_base(chunk)];
+}
 
 /* ---- stream.c: called by queue.c and the definitions */
 struct mqg_stream *stream_new(struct mqg_queue *q);
@@ -58,6 +77,8 @@ void stream_free(struct mqg_stream **s);
 /* Deleted: appends and reads answer GONE, waiters are told. */
 void stream_end(struct mqg_stream *s);
 uint64_t stream_messages(struct mqg_stream *s);
+/* More partitions (or as many), another configuration. Under the topology mutex; adds to the lane. */
+void stream_change(struct mqg_stream *s, const struct queue_opts *opts);
 /* By id, with a reference to its queue; NULL: none (any). */
 struct mqg_partition *stream_partition_find(uint64_t id);
 

@@ -80,23 +80,23 @@ struct chain {
     uint32_t head, tail;
 };
 
-static uint32_t partition_of(struct publisher *p, struct mqg_stream *s, const struct mqg_msg *m)
+static uint32_t partition_of(struct publisher *p, struct mqg_stream *s, uint32_t n, const struct mqg_msg *m)
 {
     struct mqg_slice key;
     mqg_arena_reset(&p->arena);
     if (mqg_record_key(m, &p->arena, &key))
-        return mqg_record_partition(key, s->npartitions);
-    return atomic_fetch_add_explicit(&s->next_partition, 1, memory_order_relaxed) % s->npartitions;
+        return mqg_record_partition(key, n);
+    return atomic_fetch_add_explicit(&s->next_partition, 1, memory_order_relaxed) % n;
 }
 
-static uint64_t stream_deal(struct publisher *p, struct mqg_stream *s, uint32_t at)
+static uint64_t stream_deal(struct publisher *p, struct mqg_stream *s, uint32_t partitions, uint32_t at)
 {
-    struct chain *chains = mqg_xmalloc(s->npartitions * sizeof(*chains));
-    for (uint32_t i = 0; i < s->npartitions; i++)
+    struct chain *chains = mqg_xmalloc(partitions * sizeof(*chains));
+    for (uint32_t i = 0; i < partitions; i++)
         chains[i].head = PUT_NONE;
     while (at != PUT_NONE) {
         uint32_t next = p->puts[at].next;
-        struct chain *c = &chains[partition_of(p, s, p->items[p->puts[at].item].msg)];
+        struct chain *c = &chains[partition_of(p, s, partitions, p->items[p->puts[at].item].msg)];
         p->puts[at].next = PUT_NONE;
         if (c->head == PUT_NONE)
             c->head = at;
@@ -106,9 +106,9 @@ static uint64_t stream_deal(struct publisher *p, struct mqg_stream *s, uint32_t 
         at = next;
     }
     uint64_t taken = 0;
-    for (uint32_t i = 0; i < s->npartitions; i++)
+    for (uint32_t i = 0; i < partitions; i++)
         if (chains[i].head != PUT_NONE)
-            taken += partition_put(p, &s->partitions[i], chains[i].head);
+            taken += partition_put(p, stream_at(s, i), chains[i].head);
     free(chains);
     return taken;
 }
@@ -119,7 +119,8 @@ uint64_t stream_put(struct publisher *p, struct queue_slot *slot)
     struct mqg_stream *s = q->stream;
     uint32_t at = slot->put_head;
     slot->put_head = slot->put_tail = PUT_NONE;
-    uint64_t taken = s->npartitions == 1 ? partition_put(p, &s->partitions[0], at) : stream_deal(p, s, at);
+    uint32_t n = mqg_stream_partitions(s);
+    uint64_t taken = n == 1 ? partition_put(p, stream_at(s, 0), at) : stream_deal(p, s, n, at);
     mqg_queue_unref(&q);
     return taken;
 }

@@ -406,7 +406,7 @@ void stream_sub_start(struct mqg_sub *s)
     MQG_ASSERT(good); /* checked before */
     s->reader = r;
     r->sub = s;
-    r->partition = &s->queue->stream->partitions[0];
+    r->partition = stream_at(s->queue->stream, 0);
     r->wait.fire = reader_waited;
     mqg_dynbuf_init(&r->plain, SUB_PLAIN_MAX_BYTES);
     if (start.by_time) {

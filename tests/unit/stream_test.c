@@ -401,7 +401,37 @@ static void keyed_check(void *arg)
     }
 }
 
-static void delete (void *arg)
+static void alter(void *arg)
+{
+    (void)arg;
+    struct mqg_session *s = session_new();
+    struct mqg_error e;
+    uint64_t ticket;
+    struct mqg_stream_conf c = {.retention_ms = 7000, .cleanup = MQG_CLEANUP_DELETE};
+    struct mqg_partition *first = mqg_stream_partition(stream, 0);
+    enum mqg_err err = mqg_stream_alter(s, MQG_SLICE_LIT("s"), 2, NULL, &ticket, &e);
+    MQG_ASSERT(err == MQG_INVALID);
+    err = mqg_stream_alter(s, MQG_SLICE_LIT("q"), 5, NULL, &ticket, &e);
+    MQG_ASSERT(err == MQG_MISMATCH);
+    err = mqg_stream_alter(s, MQG_SLICE_LIT("nowhere"), 5, NULL, &ticket, &e);
+    MQG_ASSERT(err == MQG_NOT_FOUND);
+    err = mqg_stream_alter(s, MQG_SLICE_LIT("s"), 100, &c, &ticket, &e);
+    MQG_ASSERT(err == MQG_OK && mqg_stream_partitions(stream) == 100);
+    MQG_ASSERT(mqg_stream_partition(stream, 0) == first && mqg_stream_partition(stream, 100) == NULL);
+    c = mqg_stream_conf(stream);
+    MQG_ASSERT(c.retention_ms == 7000 && c.retention_bytes == 0 && c.segment_ms == 0);
+    for (uint32_t i = 0; i < 100; i++) {
+        struct mqg_stream_bounds b;
+        struct mqg_partition *p = mqg_stream_partition(stream, i);
+        err = mqg_partition_bounds(p, &b);
+        MQG_ASSERT(err == MQG_OK && mqg_partition_stream(p) == stream);
+        MQG_ASSERT(mqg_partition_id(p) == mqg_partition_id(first) + i);
+        MQG_ASSERT(i < PARTITIONS || b.log_end == 0);
+    }
+    mqg_session_unref(&s);
+}
+
+static void delete_stream(void *arg)
 {
     (void)arg;
     struct mqg_session *s = session_new();
@@ -516,7 +546,8 @@ static void test_streams(void **state)
             followers[w][p].next = UINT32_MAX; /* waits for what never comes */
             on(w, wait_far, &followers[w][p]);
         }
-    on(2, delete, NULL);
+    on(3, alter, NULL);
+    on(2, delete_stream, NULL);
     wait_all_ended(0);
     on(0, let_go, NULL);
     node_stop(conf);

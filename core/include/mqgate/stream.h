@@ -42,6 +42,11 @@ struct mqg_partition;
 MQG_API enum mqg_err mqg_stream_declare(struct mqg_session *s, struct mqg_slice name, uint32_t partitions,
                                         const struct mqg_stream_conf *c, uint64_t *ticket,
                                         struct mqg_error *e) MQG_MUST_CHECK;
+/* More partitions (0: as many as there are; fewer: INVALID), another configuration (NULL: as it is; what c leaves 0 becomes the
+ * store's choice). NOT_FOUND, MISMATCH. The reference on a partition taken before stays good. */
+MQG_API enum mqg_err mqg_stream_alter(struct mqg_session *s, struct mqg_slice name, uint32_t partitions,
+                                      const struct mqg_stream_conf *c, uint64_t *ticket,
+                                      struct mqg_error *e) MQG_MUST_CHECK;
 /* Finds and takes a reference; NOT_FOUND as queues, MISMATCH when the name is a queue's. Rights are the caller's to check. */
 MQG_API enum mqg_err mqg_stream_open(struct mqg_session *s, struct mqg_slice name, struct mqg_stream **out,
                                      struct mqg_error *e) MQG_MUST_CHECK;
