@@ -134,6 +134,33 @@ class Mqgate(Server):
         return f"{version.stdout.strip()}, node.workers={len(self.cores)} {' '.join(self.settings)}"
 
 
+class Mosquitto(Server):
+    """Debian's, without limits that the load would meet. It keeps sessions in memory."""
+
+    kind = label = "mosquitto"
+    binary = Path("/usr/sbin/mosquitto")
+
+    @classmethod
+    def why_missing(cls):
+        return "" if cls.binary.exists() else f"{cls.binary} is not there: install the package mosquitto"
+
+    def __init__(self, folder, cores):
+        super().__init__(folder, cores)
+        [self.port] = proc.free_ports(1)
+        (self.folder / "conf").write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n"
+                                          "max_inflight_messages 0\nmax_queued_messages 0\n")
+
+    def _command(self):
+        return [str(self.binary), "-c", str(self.folder / "conf")]
+
+    def _is_ready(self, log):
+        return re.search(r"mosquitto version \S+ running", log) is not None
+
+    def about(self):
+        version = re.search(r"mosquitto version (\S+)", self.log.read_text(errors="replace"))
+        return f"Mosquitto {version[1]}, sessions in memory"
+
+
 class Epmd:
     """Erlang's port mapper, one for all our nodes and none of anybody else's."""
 

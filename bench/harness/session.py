@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from . import disk, proc
-from .servers import Epmd, Mqgate, RabbitMQ, RabbitMQNoBusyWait, ServerError
+from .servers import Epmd, Mosquitto, Mqgate, RabbitMQ, RabbitMQNoBusyWait, ServerError
 
 GENERATOR_S = 300
 SETTLE_S = 2.0  # after connecting, before memory is read
@@ -94,6 +94,8 @@ class Column:
         folder = self.folder / f"{kind}{self._made}"
         if kind == "mqgate":
             server = Mqgate(folder, self.server_cores, self.options.set, self.protocol)
+        elif kind == "mosquitto":
+            server = Mosquitto(folder, self.server_cores)
         else:
             make = {"rabbitmq": RabbitMQ, "rabbitmq_nowait": RabbitMQNoBusyWait}[kind]
             server = make(folder, self.server_cores, self.epmd, self.protocol)
@@ -232,6 +234,14 @@ class Session:
     def _kinds(self, epmd, folder):
         """Who takes part. RabbitMQ without busy waiting is a second contender only where the first one does it."""
         kinds = []
+        if self.protocol == "mqtt":
+            peers = [] if self.options.no_peers else [Mosquitto]
+            for server in peers + ([] if self.options.only_peers else [Mqgate]):
+                if server.why_missing():
+                    self.notes.append(server.why_missing())
+                else:
+                    kinds.append(server.kind)
+            return kinds
         if not self.options.no_peers:
             if RabbitMQ.why_missing():
                 self.notes.append(RabbitMQ.why_missing())
@@ -255,7 +265,8 @@ class Session:
 
     def run(self):
         with tempfile.TemporaryDirectory(prefix="mqgate-bench-", dir=self.options.dir) as folder:
-            epmd = None if self.options.no_peers or RabbitMQ.why_missing() else Epmd()
+            needs_epmd = self.protocol != "mqtt"
+            epmd = None if not needs_epmd or self.options.no_peers or RabbitMQ.why_missing() else Epmd()
             try:
                 self.about.append(f"data on {disk.file_system(folder)}")
                 kinds = self._kinds(epmd, folder)

@@ -118,5 +118,31 @@ def _stomp():
 
 
 STOMP = tuple(_stomp())
+MOSQUITTO = "Mosquitto"
+
+
+def _mosquitto(promise):
+    return (Entry("mosquitto", MOSQUITTO, NOTHING), Entry("mqgate", OURS, promise))
+
+
+def _w4():
+    for name, size in (("100 B", 100), ("1 KiB", 1024)):
+        targets = (Target("now", "cpu_ratio", 6, MOSQUITTO), Target("final", "cpu_ratio", 10, MOSQUITTO),
+                   Target("final", "cpu_us", 0.6)) if size == 100 else ()
+        yield Row("W4", f"QoS 0, {name}, 1:1", "message", ("--qos", "0", "--size", str(size)), _mosquitto(NOTHING), targets)
+    yield Row("W4", "QoS 0, 100 B, fan-out 1->100", "delivery", ("--qos", "0", "--fanout", "100", "--lag", "500"),
+              _mosquitto(NOTHING), (Target("now", "cpu_ratio", 10, MOSQUITTO), Target("final", "cpu_ratio", 20, MOSQUITTO)))
+
+
+def _w5():
+    for qos in (1, 2):
+        targets = [Target("final", "cpu_ratio", 8, MOSQUITTO), Target("final", "cpu_us", 1.5)]
+        if qos == 1:
+            targets = [Target("now", "cpu_ratio", 5, MOSQUITTO), *targets]
+        yield Row("W5", f"QoS {qos}, 100 B, durable session, window 1000", "message",
+                  ("--qos", str(qos), "--durable", "--window", "1000"), _mosquitto(FSYNC), tuple(targets))
+
+
+MQTT = (*_w4(), *_w5())
 AMQP = (*_w1(), *_w2(), *_w3(), *_streams(), *_w8(), *_w12())
-PROTOCOLS = {"amqp": AMQP, "stomp": STOMP}
+PROTOCOLS = {"amqp": AMQP, "mqtt": MQTT, "stomp": STOMP}
