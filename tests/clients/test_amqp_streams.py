@@ -494,6 +494,34 @@ def test_restart_keeps_the_log(own_broker, how):
     conn.close()
 
 
+@pytest.mark.timeout(90)
+def test_partitions_come_back(own_broker):
+    """A stream with several partitions: all of them are counted, before and after."""
+    if own_broker.is_rabbitmq:
+        pytest.skip("RabbitMQ's streams have no partitions")
+    arguments = {**STREAM, "x-mqgate-partitions": 5}
+
+    def connect():
+        return pika.BlockingConnection(pika.URLParameters(own_broker.url)).channel()
+
+    ch = connect()
+    ch.confirm_delivery()
+    ch.queue_declare("p", durable=True, arguments=arguments)
+    for n in range(100):
+        ch.basic_publish("", "p", b"%d" % n, pika.BasicProperties(headers={"x-partition-key": f"k{n % 20}"}))
+    first = ch.queue_declare("p", passive=True).method.message_count
+    own_broker.kill9()
+    own_broker.start()
+    ch = connect()
+    ch.confirm_delivery()
+    assert first == ch.queue_declare("p", durable=True, arguments=arguments).method.message_count == 100
+    ch.basic_publish("", "p", b"more", pika.BasicProperties(headers={"x-partition-key": "k1"}))
+    assert ch.queue_declare("p", passive=True).method.message_count == 101
+    ch.queue_delete("p")
+    ch.queue_declare("p", durable=True, arguments=arguments)
+    assert ch.queue_declare("p", passive=True).method.message_count == 0
+
+
 @pytest.mark.long
 def test_throughput_of_a_long_stream(amqp, stream):
     """A hundred thousand records, read twice at once: all there, in order."""
