@@ -131,6 +131,7 @@ static void journal_fini(struct mqg_store **store)
     jrn_digester_free(&s->digester);
     jrn_keeper_free(&s->keeper); /* looks at the segment it was letting go */
     jrn_lists_free(s);
+    jrn_part_cleaner_free(&s->part_cleaner);
     jrn_part_writer_free(&s->part_writer);
     jrn_part_readers_free(&s->part_readers);
     if (s->streams)
@@ -183,6 +184,7 @@ static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_
     s->part_files = jrn_part_files_new(s, JOURNAL_OPEN_FILES);
     s->part_writer = jrn_part_writer_new(s);
     s->part_readers = jrn_part_readers_new(s);
+    s->part_cleaner = jrn_part_cleaner_new(s);
     s->readers = jrn_readers_new(s);
     s->keeper = jrn_keeper_new(s);
     s->scratch = jrn_scratch_new(s);
@@ -218,6 +220,8 @@ static enum mqg_err journal_start(struct mqg_store *s, struct mqg_error *e)
     if (r == 0)
         r = jrn_part_writer_start(s->part_writer);
     if (r == 0)
+        r = jrn_part_cleaner_start(s->part_cleaner);
+    if (r == 0)
         r = jrn_scratch_start(s->scratch);
     if (r == 0)
         r = jrn_keeper_start(s->keeper);
@@ -251,6 +255,7 @@ static void journal_stats(struct mqg_store *s, struct mqg_store_stats *out)
 
 static void journal_close(struct mqg_store *s)
 {
+    jrn_part_cleaner_stop(s->part_cleaner);
     jrn_digester_stop(s->digester);
     jrn_keeper_stop(s->keeper); /* before the committer, for which it may wait */
     atomic_store(&s->closing, true);
@@ -261,6 +266,7 @@ static void journal_close(struct mqg_store *s)
 static void journal_stop(struct mqg_store *s)
 {
     atomic_store(&s->stopping, true);
+    jrn_part_cleaner_stop(s->part_cleaner);
     jrn_digester_stop(s->digester);
     jrn_keeper_stop(s->keeper);
     jrn_committer_stop(s);

@@ -117,6 +117,7 @@ struct jrn_streams;  /* stream.h */
 struct part_files;   /* part_file.c */
 struct part_writer;  /* part_write.c */
 struct part_readers; /* part_read.c */
+struct part_cleaner; /* part_clean.c */
 struct jrn_readers;  /* load.c */
 struct jrn_keeper;   /* keeper.c */
 struct jrn_scratch;  /* scratch.c */
@@ -180,6 +181,7 @@ struct mqg_store {
     struct part_files *part_files;
     struct part_writer *part_writer;
     struct part_readers *part_readers;
+    struct part_cleaner *part_cleaner;
     struct jrn_readers *readers;
     struct jrn_keeper *keeper;
     struct jrn_scratch *scratch;

@@ -127,8 +127,6 @@ void jrn_part_writer_stop(struct part_writer *w, bool flush);
 void jrn_part_writer_free(struct part_writer **w);
 /* There is something to do for the partition (rows, a trim, its end). Under the streams' lock; wakes the writer. */
 void jrn_part_due(struct mqg_store *s, struct stream_part *p);
-/* Begins a new file. Writer's thread. */
-void jrn_part_roll(struct mqg_store *s, struct stream_part *p);
 
 /* ---- part_read.c --------------------------------------------------------------------------------------- */
 
@@ -149,7 +147,15 @@ enum mqg_err jrn_part_found(struct mqg_store *s, struct stream_part *p, struct m
 
 /* ---- part_clean.c -------------------------------------------------------------------------------------- */
 
-/* Retention: what is to be trimmed or rolled now. Writer's thread. */
-void jrn_part_clean(struct mqg_store *s, uint64_t now_ms);
+struct part_cleaner *jrn_part_cleaner_new(struct mqg_store *s);
+int jrn_part_cleaner_start(struct part_cleaner *c);
+void jrn_part_cleaner_stop(struct part_cleaner *c);
+void jrn_part_cleaner_free(struct part_cleaner **c);
+bool jrn_part_cleaner_ends(struct mqg_store *s); /* a long piece of work is to be left */
+
+/* ---- part_compact.c ------------------------------------------------------------------------------------ */
+
+/* One pass, when enough is new. Cleaner's thread. */
+void jrn_part_compact(struct mqg_store *s, struct stream_part *p, uint64_t now_ms);
 
 #endif

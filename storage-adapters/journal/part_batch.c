@@ -45,6 +45,15 @@ bool jrn_part_batch_sum(const uint8_t *p, const struct part_batch *b)
            jrn_crc32c(0, p + PART_BATCH_AT_ATTRIBUTES, b->len - PART_BATCH_AT_ATTRIBUTES);
 }
 
+void jrn_part_batch_rewrite(uint8_t *p, const struct part_batch *b)
+{
+    mqg_put_be32(p + AT_LENGTH, b->len - 12);
+    mqg_put_be32(p + AT_COUNT, b->count);
+    mqg_put_be64(p + AT_MAX_TIME, b->max_time_ms);
+    mqg_put_be32(p + PART_BATCH_AT_CRC,
+                 jrn_crc32c(0, p + PART_BATCH_AT_ATTRIBUTES, b->len - PART_BATCH_AT_ATTRIBUTES));
+}
+
 bool jrn_part_batch_take(struct mqg_slice *in, struct part_batch *b)
 {
     if (!jrn_part_batch_head(*in, b) || b->len > in->len || !jrn_part_batch_sum(in->ptr, b))

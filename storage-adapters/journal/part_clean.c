@@ -4,7 +4,11 @@
  * it are removed. So a log's start never goes back, and a crash in between leaves files that are removed at the next start. */
 #include "stream.h"
 
-/* The offset to trim to, or 0. Under the lock; files are the writer's own. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* The offset to trim to, or 0. Under the lock. */
 static uint64_t clean_start(const struct stream_part *p, uint64_t now_ms)
 {
     const struct mqg_stream_conf *c = &p->conf;
@@ -38,49 +42,167 @@ static void clean_trim(struct mqg_store *s, uint64_t partition, uint64_t start)
             (unsigned long long)partition, (unsigned long long)start);
 }
 
-/* When was the latest record of a recovered file? Its index says so. */
-static void clean_times(struct mqg_store *s, struct stream_part *p)
+/* The first file whose latest time is not known; referenced. */
+static struct part_file *clean_untimed(struct mqg_store *s, const struct stream_part *p)
 {
-    for (uint32_t i = 0; i < p->nfile; i++) {
-        struct part_file *f = p->files[i];
-        if (f->timed)
-            continue;
-        if (jrn_part_file_open(s, f, 2) < 0)
-            return;
-        uint64_t latest = jrn_part_index_latest(s, f);
-        jrn_part_file_unpin(s, f);
+    struct part_file *found = NULL;
+    pthread_mutex_lock(&s->streams->lock);
+    for (uint32_t i = 0; i < p->nfile && !found; i++)
+        found = p->files[i]->timed ? NULL : p->files[i];
+    if (found)
+        jrn_part_file_ref(found);
+    pthread_mutex_unlock(&s->streams->lock);
+    return found;
+}
+
+/* When was the latest record of a recovered file? Its index says so. */
+static void clean_times(struct mqg_store *s, const struct stream_part *p)
+{
+    struct part_file *f;
+    bool goes_on = true;
+    while (goes_on && (f = clean_untimed(s, p)) != NULL) {
+        goes_on = jrn_part_file_open(s, f, O_RDWR) >= 0;
+        uint64_t latest = goes_on ? jrn_part_index_latest(s, f) : 0;
+        if (goes_on)
+            jrn_part_file_unpin(s, f);
         pthread_mutex_lock(&s->streams->lock);
-        f->max_time_ms = latest;
-        f->timed = true;
+        f->timed = goes_on;
+        if (latest > f->max_time_ms)
+            f->max_time_ms = latest;
         pthread_mutex_unlock(&s->streams->lock);
+        jrn_part_file_unref(s, &f);
     }
 }
 
-void jrn_part_clean(struct mqg_store *s, uint64_t now_ms)
+/* What is to be done for a partition, as of now. */
+struct clean_todo {
+    bool trims, compacts, rolls, timed;
+};
+
+static struct clean_todo clean_todo(const struct stream_part *p, uint64_t now_ms)
+{
+    const struct mqg_stream_conf *c = &p->conf;
+    struct clean_todo t = {.trims = false};
+    if (p->gone || p->nfile == 0)
+        return t;
+    const struct part_file *last = p->files[p->nfile - 1];
+    uint64_t age_ms = now_ms > last->first_ms ? now_ms - last->first_ms : 0;
+    bool deletes = c->cleanup == 0 || (c->cleanup & MQG_CLEANUP_DELETE);
+    t.trims = deletes && (c->retention_ms || c->retention_bytes);
+    t.compacts = (c->cleanup & MQG_CLEANUP_COMPACT) && p->nfile > 1;
+    t.rolls = last->bytes > 0 && ((c->segment_ms && age_ms >= c->segment_ms) ||
+                                  ((c->cleanup & MQG_CLEANUP_COMPACT) && c->compact_lag_max_ms &&
+                                   age_ms >= c->compact_lag_max_ms));
+    t.timed = (deletes && c->retention_ms) || t.compacts;
+    return t;
+}
+
+static void clean_part(struct mqg_store *s, struct stream_part *p, uint64_t now_ms)
 {
     struct jrn_streams *st = s->streams;
     pthread_mutex_lock(&st->lock);
-    uint32_t n = st->npart;
-    pthread_mutex_unlock(&st->lock);
-    for (uint32_t i = 0; i < n && !atomic_load(&s->failed); i++) {
-        pthread_mutex_lock(&st->lock);
-        struct stream_part *p = st->parts[i];
-        bool deletes = !p->gone && (p->conf.cleanup == 0 || (p->conf.cleanup & MQG_CLEANUP_DELETE));
-        uint64_t age_ms = p->nfile ? now_ms - p->files[p->nfile - 1]->first_ms : 0;
-        bool rolls = !p->gone && p->nfile && p->conf.segment_ms && age_ms >= p->conf.segment_ms &&
-                     p->files[p->nfile - 1]->bytes > 0;
-        bool bounded = deletes && (p->conf.retention_ms || p->conf.retention_bytes);
-        pthread_mutex_unlock(&st->lock);
-        if (rolls)
-            jrn_part_roll(s, p);
-        if (!bounded)
-            continue;
-        if (p->conf.retention_ms)
-            clean_times(s, p);
-        pthread_mutex_lock(&st->lock);
-        uint64_t start = clean_start(p, now_ms);
-        pthread_mutex_unlock(&st->lock);
-        if (start)
-            clean_trim(s, p->id, start);
+    struct clean_todo todo = clean_todo(p, now_ms);
+    if (todo.rolls) {
+        p->roll = true;
+        jrn_part_due(s, p);
     }
+    pthread_mutex_unlock(&st->lock);
+    if (todo.timed)
+        clean_times(s, p);
+    if (todo.compacts)
+        jrn_part_compact(s, p, now_ms);
+    if (!todo.trims)
+        return;
+    pthread_mutex_lock(&st->lock);
+    uint64_t start = clean_start(p, now_ms);
+    pthread_mutex_unlock(&st->lock);
+    if (start)
+        clean_trim(s, p->id, start);
+}
+
+/* ---- the thread ---------------------------------------------------------------------------------------------- */
+
+enum { CLEAN_TICK_MS = 1000 };
+
+struct part_cleaner {
+    struct mqg_store *s;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool running;
+    _Atomic bool stop;
+};
+
+bool jrn_part_cleaner_ends(struct mqg_store *s)
+{
+    return atomic_load(&s->part_cleaner->stop) || atomic_load(&s->failed);
+}
+
+static void clean_all(struct mqg_store *s, uint64_t now_ms)
+{
+    struct jrn_streams *st = s->streams;
+    for (uint32_t i = 0; !jrn_part_cleaner_ends(s); i++) {
+        pthread_mutex_lock(&st->lock);
+        struct stream_part *p = i < st->npart ? st->parts[i] : NULL;
+        pthread_mutex_unlock(&st->lock);
+        if (!p)
+            return;
+        clean_part(s, p, now_ms);
+    }
+}
+
+static void *clean_run(void *arg)
+{
+    struct part_cleaner *c = arg;
+    pthread_setname_np(pthread_self(), "journal-cleaner");
+    while (!atomic_load(&c->stop)) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += CLEAN_TICK_MS / 1000;
+        pthread_mutex_lock(&c->lock);
+        if (!atomic_load(&c->stop))
+            pthread_cond_timedwait(&c->wake, &c->lock, &until);
+        pthread_mutex_unlock(&c->lock);
+        clean_all(c->s, mqg_clock_now().wall_us / 1000);
+    }
+    return NULL;
+}
+
+struct part_cleaner *jrn_part_cleaner_new(struct mqg_store *s)
+{
+    struct part_cleaner *c = mqg_xcalloc(1, sizeof *c);
+    c->s = s;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->wake, NULL);
+    return c;
+}
+
+int jrn_part_cleaner_start(struct part_cleaner *c)
+{
+    int r = pthread_create(&c->thread, NULL, clean_run, c);
+    c->running = r == 0;
+    return -r;
+}
+
+void jrn_part_cleaner_stop(struct part_cleaner *c)
+{
+    if (!c->running)
+        return;
+    pthread_mutex_lock(&c->lock);
+    atomic_store(&c->stop, true);
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->thread, NULL);
+    c->running = false;
+}
+
+void jrn_part_cleaner_free(struct part_cleaner **cleaner)
+{
+    struct part_cleaner *c = *cleaner;
+    if (!c)
+        return;
+    pthread_cond_destroy(&c->wake);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+    *cleaner = NULL;
 }

@@ -97,6 +97,18 @@ static void read_keep(struct part_readers *rs, const struct mqg_stream_read *r, 
 
 /* ---- one file --------------------------------------------------------------------------------------------- */
 
+/* Was the file trimmed or compacted since? Then it is no error that it is not there. */
+static bool read_replaced(struct mqg_store *s, const struct part_file *f)
+{
+    bool is = false;
+    pthread_mutex_lock(&s->streams->lock);
+    const struct stream_part *p = jrn_stream_find(s->streams, f->partition);
+    for (uint32_t i = 0; p && i < p->nfile && !is; i++)
+        is = p->files[i] == f;
+    pthread_mutex_unlock(&s->streams->lock);
+    return !is;
+}
+
 static ssize_t read_bytes(struct mqg_store *s, int fd, void *buf, size_t n, uint64_t pos, bool wait)
 {
     if (wait)
@@ -250,8 +262,6 @@ static int read_answer(struct mqg_store *s, const struct part_job *job, int fd, 
 
 static enum mqg_err read_error(int r)
 {
-    if (r == -ENOENT) /* trimmed meanwhile */
-        return MQG_NOT_FOUND;
     return r == 0 ? MQG_OK : r == -EBADMSG ? MQG_CORRUPT : r == -ENOMEM ? MQG_NO_MEMORY : MQG_IO;
 }
 
@@ -296,8 +306,11 @@ static void time_answer(struct mqg_store *s, struct part_job *job)
     int r = 1;
     for (uint32_t i = 0; i < job->nfile && r == 1; i++) {
         int fd = jrn_part_file_open(s, job->files[i], O_RDWR);
-        if (fd == -ENOENT)
-            continue; /* trimmed meanwhile */
+        if (fd == -ENOENT && read_replaced(s, job->files[i])) {
+            read_free(s, job);
+            jrn_part_time(s, req);
+            return;
+        }
         r = fd < 0 ? fd : time_in(s, job->files[i], fd, job->bytes[i], req->time_ms, &req->offset);
         if (fd >= 0)
             jrn_part_file_unpin(s, job->files[i]);
@@ -332,6 +345,12 @@ static void readers_work(struct mqg_store *s, struct part_job *job)
         return;
     }
     int r = jrn_part_file_open(s, job->files[0], O_RDWR);
+    if (r == -ENOENT && read_replaced(s, job->files[0])) { /* look again */
+        struct mqg_stream_read *read = job->read;
+        read_free(s, job);
+        jrn_stream_read(s, read);
+        return;
+    }
     if (r >= 0) {
         r = read_answer(s, job, r, true);
         jrn_part_file_unpin(s, job->files[0]);

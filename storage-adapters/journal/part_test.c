@@ -455,6 +455,148 @@ static void part_clean_stop_syncs(void **state)
     kit_fini(&k);
 }
 
+/* ---- compaction --------------------------------------------------------------------------------------------- */
+
+enum { COMPACT_KEYS = 50 };
+
+static void part_zigzag(struct mqg_dynbuf *out, int64_t v)
+{
+    mqg_dynbuf_varint(out, (uint64_t)v << 1 ^ (uint64_t)(v >> 63));
+}
+
+/* A batch of one record; value NULL: a tombstone. */
+static void part_put_key(struct kit *k, uint64_t offset, uint32_t key, const char *value, uint64_t time_ms,
+                         uint16_t attributes)
+{
+    struct mqg_dynbuf rec, out;
+    mqg_dynbuf_init(&rec, 4096);
+    mqg_dynbuf_init(&out, 8192);
+    mqg_dynbuf_u8(&rec, 0);
+    part_zigzag(&rec, 0);
+    part_zigzag(&rec, 0);
+    part_zigzag(&rec, 4);
+    mqg_dynbuf_be32(&rec, key);
+    part_zigzag(&rec, value ? (int64_t)strlen(value) : -1);
+    if (value)
+        mqg_dynbuf_slice(&rec, mqg_slice_str(value));
+    part_zigzag(&rec, 0);
+    uint8_t *head = mqg_dynbuf_reserve(&out, PART_BATCH_HEAD);
+    memset(head, 0, PART_BATCH_HEAD);
+    out.len += PART_BATCH_HEAD;
+    part_zigzag(&out, (int64_t)rec.len);
+    mqg_dynbuf_slice(&out, mqg_dynbuf_view(&rec));
+    struct part_batch b = {.len = (uint32_t)out.len, .count = 1, .max_time_ms = time_ms};
+    head = out.ptr;
+    mqg_put_be64(head, offset);
+    head[16] = 2;
+    mqg_put_be16(head + PART_BATCH_AT_ATTRIBUTES, attributes);
+    mqg_put_be64(head + 27, time_ms);
+    jrn_part_batch_rewrite(head, &b);
+    struct mqg_slice rope = mqg_dynbuf_view(&out);
+    struct mqg_store_op op = {.kind = MQG_OP_APPEND, .append = {PART, offset, 1, time_ms, &rope, 1}};
+    kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT);
+    mqg_dynbuf_fini(&rec);
+    mqg_dynbuf_fini(&out);
+}
+
+/* Everything from the start: how many records there are, and the offset of each key's first and last one. */
+static size_t part_scan(struct kit *k, uint64_t first[COMPACT_KEYS], uint64_t last[COMPACT_KEYS])
+{
+    uint64_t offset = 0, end = part_stats(k).bounds.high_watermark;
+    size_t n = 0;
+    for (uint32_t i = 0; i < COMPACT_KEYS; i++)
+        first[i] = last[i] = UINT64_MAX;
+    while (offset < end) {
+        struct mqg_stream_read r = part_read(k, offset, 3000);
+        assert_int_equal(r.err, MQG_OK);
+        assert_true(r.next_offset > offset);
+        struct mqg_slice in = r.data ? mqg_slice_of(r.data->data, r.data->len) : MQG_SLICE_NONE, whole;
+        struct part_batch b;
+        struct part_record rec;
+        bool bad = false;
+        for (whole = in; in.len; whole = in) {
+            assert_true(jrn_part_batch_take(&in, &b));
+            assert_true(b.end > offset);
+            struct mqg_slice records = mqg_slice_of(whole.ptr + PART_BATCH_HEAD, b.len - PART_BATCH_HEAD);
+            while (jrn_part_record_take(&records, &b, &rec, &bad)) {
+                uint32_t key = mqg_be32(rec.key.ptr);
+                first[key] = first[key] == UINT64_MAX ? rec.offset : first[key];
+                last[key] = rec.offset;
+                n++;
+            }
+            assert_false(bad);
+        }
+        offset = r.next_offset;
+        mqg_buf_unref(&r.data);
+    }
+    return n;
+}
+
+static bool part_bytes_under(struct kit *k, uint64_t bytes)
+{
+    return part_stats(k).bytes < bytes;
+}
+
+/* Of each key the last record stays at its offset, in all closed files; a second life reads the same, and goes on. */
+static void part_compacts(void **state)
+{
+    struct kit k;
+    uint64_t first[COMPACT_KEYS], last[COMPACT_KEYS], now_ms = mqg_clock_now().wall_us / 1000;
+    (void)state;
+    part_begin(&k, "compact", 8192);
+    part_conf(&k, (struct mqg_stream_conf){.segment_bytes = 8192, .cleanup = MQG_CLEANUP_COMPACT});
+    for (uint64_t i = 0; i < 3000; i++)
+        part_put_key(&k, i, (uint32_t)(i * 7 % COMPACT_KEYS), "some value or other", now_ms, 0);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    uint64_t most = part_stats(&k).bytes;
+    assert_true(most > 250000);
+    assert_true(kit_wait_for(part_bytes_under, &k, 30000));
+    for (int life = 0; life < 3; life++) {
+        size_t n = part_scan(&k, first, last);
+        assert_true(n >= COMPACT_KEYS && n < 400);
+        for (uint32_t key = 0; key < COMPACT_KEYS; key++)
+            assert_true(last[key] >= 2950 && last[key] * 7 % COMPACT_KEYS == key);
+        assert_int_equal(part_stats(&k).bounds.log_start, 0);
+        if (life % 2)
+            kit_close(&k);
+        else
+            kit_crash(&k);
+        kit_open(&k);
+    }
+    for (uint64_t i = 3000; i < 3500; i++)
+        part_put_key(&k, i, (uint32_t)(i * 7 % COMPACT_KEYS), "a later value", now_ms, 0);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    assert_true(part_scan(&k, first, last) >= 500);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* Tombstones go when their time is over; nothing of a transaction or of what is compressed does. */
+static void part_compacts_tombstones(void **state)
+{
+    struct kit k;
+    uint64_t first[COMPACT_KEYS], last[COMPACT_KEYS], now_ms = mqg_clock_now().wall_us / 1000;
+    (void)state;
+    part_begin(&k, "tombs", 4096);
+    part_conf(&k, (struct mqg_stream_conf){
+                      .segment_bytes = 4096, .cleanup = MQG_CLEANUP_COMPACT, .tombstone_ms = 60000});
+    part_put_key(&k, 0, 1, "one", now_ms - 120000, 0);
+    part_put_key(&k, 1, 2, "two", now_ms - 120000, 0);
+    part_put_key(&k, 2, 1, NULL, now_ms - 120000, 0); /* old */
+    part_put_key(&k, 3, 2, NULL, now_ms, 0);          /* fresh */
+    part_put_key(&k, 4, 3, "txn", now_ms, PART_BATCH_TXN);
+    for (uint64_t i = 5; i < 200; i++)
+        part_put_key(&k, i, 3, "filler filler filler filler filler", now_ms, 0);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    assert_true(kit_wait_for(part_bytes_under, &k, 12000));
+    (void)part_scan(&k, first, last);
+    assert_true(first[1] == UINT64_MAX);
+    assert_true(first[2] == 3 && last[2] == 3);
+    assert_true(first[3] == 4 && last[3] == 199);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -469,6 +611,8 @@ int main(void)
         cmocka_unit_test(part_many_files),
         cmocka_unit_test(part_opaque_stays),
         cmocka_unit_test(part_clean_stop_syncs),
+        cmocka_unit_test(part_compacts),
+        cmocka_unit_test(part_compacts_tombstones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,7 +26,7 @@ enum {
     WRITE_KEEP = 8 << 20,   /* buffers over this are given back */
     WRITE_ROWS_MAX = 65536, /* rows of a partition before it is synced for their memory's sake */
     WRITE_TICK_MS = 250,
-    WRITE_CLEAN_MS = 1000,
+    WRITE_IDLE_MS = 60000,
 };
 
 struct part_list {
@@ -43,7 +43,6 @@ struct part_writer {
     struct part_list work; /* the thread's */
     struct part_list dirty;
     bool pause, pausing; /* the disk is full; and that was said */
-    uint64_t cleaned_ms;
     uint8_t *buf;
     size_t cap;
 };
@@ -261,11 +260,6 @@ static int write_roll(struct part_writer *w, struct stream_part *p, uint64_t bas
 {
     int r = p->nfile > 0 ? write_sync(w, p) : 0;
     return r < 0 ? r : write_create(w, p, base);
-}
-
-void jrn_part_roll(struct mqg_store *s, struct stream_part *p)
-{
-    (void)write_roll(s->part_writer, p, p->filed);
 }
 
 /* Files below the log's start, one by one. */
@@ -564,8 +558,8 @@ static bool write_some(struct part_writer *w, struct stream_part *p)
 static void write_part(struct part_writer *w, struct stream_part *p)
 {
     pthread_mutex_lock(&w->s->streams->lock);
-    bool gone = p->gone;
-    p->due = false;
+    bool gone = p->gone, roll = p->roll;
+    p->due = p->roll = false;
     if (!gone && p->n > 0 && jrn_batch_end(&p->at[0]) <= p->filed)
         write_is_dirty(w, p); /* recovered: filed, and not known to be synced */
     pthread_mutex_unlock(&w->s->streams->lock);
@@ -574,6 +568,8 @@ static void write_part(struct part_writer *w, struct stream_part *p)
         return;
     }
     write_prune(w, p);
+    if (roll && p->nfile > 0 && p->files[p->nfile - 1]->bytes > 0)
+        (void)write_roll(w, p, p->filed);
     while (!atomic_load(&w->s->failed) && write_some(w, p)) {
     }
     if (!w->pause)
@@ -590,8 +586,8 @@ static bool write_wait(struct part_writer *w)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += (w->dirty.n || w->pause ? WRITE_TICK_MS : WRITE_CLEAN_MS - 1) * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec += WRITE_TICK_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L + (w->dirty.n || w->pause ? 0 : WRITE_IDLE_MS / 1000);
     until.tv_nsec %= 1000000000L;
     struct part_list was = w->work;
     pthread_mutex_lock(&w->s->streams->lock);
@@ -616,11 +612,6 @@ static void *write_run_thread(void *arg)
             write_part(w, w->work.at[i]);
         w->work.n = 0;
         write_sync_due(w);
-        uint64_t now_ms = mqg_clock_now().wall_us / 1000;
-        if (now_ms - w->cleaned_ms >= WRITE_CLEAN_MS) {
-            w->cleaned_ms = now_ms;
-            jrn_part_clean(w->s, now_ms);
-        }
         if (w->stop && (w->pause || atomic_load(&w->s->failed)))
             return NULL; /* what is left stands in the journal */
     }

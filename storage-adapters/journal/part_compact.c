@@ -1,0 +1,465 @@
+/* part_compact.c - compaction: of each key the last record stays.
+ *
+ * A pass has two halves. The first reads what was appended since the last pass and notes per key the highest offset: hashes of
+ * 96 bits, unknown to outsiders, in a table with a bound; what did not fit is left to the next pass. The second goes over the
+ * closed files from the first on, and drops each record whose key has a higher one. A file that loses nothing is not touched;
+ * any other is written anew beside the old one, synced, given its name (BASE.cN.log) and only then the old one is removed:
+ * a crash leaves one of both, and recovery takes the higher N.
+ *
+ * Offsets stay: a batch keeps its base and last offset, the records in it their deltas; an empty batch goes, and leaves a gap.
+ * The file written to is never compacted. Not looked into, and so left as they are: compressed batches, those of transactions
+ * and control batches; a record without a key stays, too. A tombstone goes when its time is over, unless something that was
+ * not looked into stands before it: that might hold an older value of its key.
+ *
+ * Before the first file is touched the folder is synced: a compacted file may end earlier than its successor begins, and if
+ * that name could be lost, recovery would take the gap for the log's end. */
+#include "stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+enum {
+    COMPACT_KEYS_MAX = 1 << 20,
+    COMPACT_WINDOW = 1 << 20,
+    COMPACT_TOMBSTONE_MS = 24 * 3600 * 1000,
+};
+
+#define COMPACT_BUF_MAX ((size_t)1 << 32) /* a batch, and a window before it */
+
+struct compact_key {
+    uint64_t hash, offset; /* offset + 1; 0: free */
+    uint32_t hash2;
+};
+
+struct compact {
+    struct mqg_store *s;
+    struct stream_part *p;
+    struct mqg_stream_conf conf;
+    struct part_file **files; /* closed, old enough */
+    uint64_t *bytes, *ends;
+    uint32_t n;
+    uint64_t from, upto; /* offsets the table speaks of */
+    uint64_t now_ms;
+    struct compact_key *keys;
+    uint32_t nkey, cap;
+    bool unseen; /* a batch was passed that nobody looked into */
+    uint64_t dropped;
+};
+
+/* ---- the table --------------------------------------------------------------------------------------------- */
+
+static struct compact_key *compact_slot(struct compact_key *keys, uint32_t cap, uint64_t hash, uint32_t hash2)
+{
+    for (uint32_t i = (uint32_t)hash & (cap - 1);; i = (i + 1) & (cap - 1))
+        if (keys[i].offset == 0 || (keys[i].hash == hash && keys[i].hash2 == hash2))
+            return &keys[i];
+}
+
+static void compact_grow(struct compact *c)
+{
+    uint32_t cap = c->cap ? c->cap * 2 : 1024;
+    struct compact_key *keys = mqg_xcalloc(cap, sizeof *keys);
+    for (uint32_t i = 0; i < c->cap; i++)
+        if (c->keys[i].offset)
+            *compact_slot(keys, cap, c->keys[i].hash, c->keys[i].hash2) = c->keys[i];
+    free(c->keys);
+    c->keys = keys;
+    c->cap = cap;
+}
+
+static struct compact_key *compact_find(const struct compact *c, struct mqg_slice key)
+{
+    uint32_t hash2 = jrn_crc32c(0, key.ptr, key.len);
+    return compact_slot(c->keys, c->cap, mqg_hash(key), hash2);
+}
+
+/* false: no room for another key. */
+static bool compact_note(struct compact *c, const struct part_record *r)
+{
+    if (c->nkey * 2 >= c->cap)
+        compact_grow(c);
+    struct compact_key *k = compact_find(c, r->key);
+    if (k->offset == 0) {
+        if (c->nkey == COMPACT_KEYS_MAX)
+            return false;
+        c->nkey++;
+        k->hash = mqg_hash(r->key);
+        k->hash2 = jrn_crc32c(0, r->key.ptr, r->key.len);
+    }
+    k->offset = r->offset + 1;
+    return true;
+}
+
+/* ---- walking a file ------------------------------------------------------------------------------------------- */
+
+struct compact_walk {
+    int fd;
+    uint64_t pos, bytes;
+    uint8_t *buf;
+    uint64_t at; /* of buf's first byte */
+    size_t have, cap;
+};
+
+static int compact_bytes(struct compact *c, struct compact_walk *w, size_t n)
+{
+    if (w->pos >= w->at && w->pos + n <= w->at + w->have)
+        return 0;
+    size_t want = n > COMPACT_WINDOW ? n : COMPACT_WINDOW;
+    want = want < w->bytes - w->pos ? want : (size_t)(w->bytes - w->pos);
+    if (want > w->cap) {
+        w->buf = mqg_xrealloc(w->buf, want);
+        w->cap = want;
+    }
+    ssize_t got = jrn_fs_read(c->s->fs, w->fd, w->buf, want, w->pos);
+    w->at = w->pos;
+    w->have = got > 0 ? (size_t)got : 0;
+    return got < 0 ? (int)got : w->have < n ? -EBADMSG : 0;
+}
+
+/* The next batch, whole and checked; 0: at the end, 1: one, or -errno. */
+static int compact_next(struct compact *c, struct compact_walk *w, struct part_batch *b,
+                        struct mqg_slice *whole)
+{
+    if (w->pos == w->bytes)
+        return 0;
+    int r = compact_bytes(c, w, PART_BATCH_HEAD);
+    if (r == 0 && !jrn_part_batch_head(mqg_slice_of(w->buf + (w->pos - w->at), PART_BATCH_HEAD), b))
+        r = -EBADMSG;
+    if (r == 0)
+        r = b->len <= w->bytes - w->pos ? compact_bytes(c, w, b->len) : -EBADMSG;
+    if (r < 0)
+        return r;
+    *whole = mqg_slice_of(w->buf + (w->pos - w->at), b->len);
+    if (!jrn_part_batch_sum(whole->ptr, b))
+        return -EBADMSG;
+    w->pos += b->len;
+    return 1;
+}
+
+static bool compact_looks(const struct part_batch *b)
+{
+    return (b->attributes & (PART_BATCH_CODEC | PART_BATCH_TXN | PART_BATCH_CONTROL)) == 0;
+}
+
+static struct mqg_slice compact_records(struct mqg_slice whole)
+{
+    return mqg_slice_of(whole.ptr + PART_BATCH_HEAD, whole.len - PART_BATCH_HEAD);
+}
+
+/* ---- first half: which offset is each key's last ---------------------------------------------------------------- */
+
+/* false: the table is full; *upto is then the batch where that was. */
+static bool compact_note_batch(struct compact *c, const struct part_batch *b, struct mqg_slice whole)
+{
+    struct part_record r;
+    struct mqg_slice in = compact_records(whole);
+    bool bad = false;
+    if (!compact_looks(b) || b->end <= c->from)
+        return true;
+    while (jrn_part_record_take(&in, b, &r, &bad)) {
+        if (r.has_key && !compact_note(c, &r)) {
+            c->upto = r.offset;
+            return false;
+        }
+    }
+    return true;
+}
+
+static int compact_note_file(struct compact *c, uint32_t i, bool *full)
+{
+    struct part_batch b;
+    struct mqg_slice whole;
+    struct compact_walk w = {.fd = jrn_part_file_open(c->s, c->files[i], O_RDWR), .bytes = c->bytes[i]};
+    if (w.fd < 0)
+        return w.fd;
+    int r;
+    while (!*full && (r = compact_next(c, &w, &b, &whole)) > 0)
+        *full = !compact_note_batch(c, &b, whole);
+    jrn_part_file_unpin(c->s, c->files[i]);
+    free(w.buf);
+    return *full ? 0 : r;
+}
+
+/* ---- second half: what goes ---------------------------------------------------------------------------------------- */
+
+static bool compact_drops(const struct compact *c, const struct part_record *r)
+{
+    if (!r->has_key)
+        return false;
+    const struct compact_key *k = compact_find(c, r->key);
+    if (k->offset > r->offset + 1)
+        return true;
+    uint64_t keep_ms = c->conf.tombstone_ms ? c->conf.tombstone_ms : COMPACT_TOMBSTONE_MS;
+    return !r->has_value && !c->unseen && r->offset < c->upto && r->time_ms + keep_ms < c->now_ms;
+}
+
+/* Writes what stays of the batch behind out; the batch as it is then, or false when it is empty. *fewer: something went. */
+static bool compact_batch(struct compact *c, struct part_batch *b, struct mqg_slice whole,
+                          struct mqg_dynbuf *out, bool *fewer)
+{
+    struct part_record r;
+    struct mqg_slice in = compact_records(whole);
+    size_t at = out->len;
+    uint32_t kept = 0, seen = 0;
+    uint64_t latest = 0;
+    bool bad = false;
+    *fewer = false;
+    if (!compact_looks(b) || b->base >= c->upto) {
+        c->unseen = c->unseen || !compact_looks(b);
+        return mqg_dynbuf_slice(out, whole);
+    }
+    mqg_dynbuf_put(out, whole.ptr, PART_BATCH_HEAD);
+    for (; jrn_part_record_take(&in, b, &r, &bad); seen++) {
+        if (compact_drops(c, &r))
+            continue;
+        mqg_dynbuf_slice(out, r.whole);
+        latest = r.time_ms > latest ? r.time_ms : latest;
+        kept++;
+    }
+    if (bad || seen != b->count ||
+        kept == seen) { /* as it is; records that do not fit are nobody's to drop */
+        out->len = at;
+        c->unseen = c->unseen || bad || seen != b->count;
+        return mqg_dynbuf_slice(out, whole);
+    }
+    *fewer = true;
+    c->dropped += seen - kept;
+    if (kept == 0) {
+        out->len = at;
+        return false;
+    }
+    uint8_t *p = out->ptr + at;
+    b->len = (uint32_t)(out->len - at);
+    b->count = kept;
+    if (!(b->attributes & PART_BATCH_LOG_TIME))
+        b->max_time_ms = latest;
+    jrn_part_batch_rewrite(p, b);
+    return true;
+}
+
+/* Would anything go? */
+static int compact_worth(struct compact *c, uint32_t i, bool *worth)
+{
+    struct part_batch b;
+    struct mqg_slice whole;
+    struct mqg_dynbuf out;
+    struct compact_walk w = {.fd = jrn_part_file_open(c->s, c->files[i], O_RDWR), .bytes = c->bytes[i]};
+    bool unseen = c->unseen;
+    uint64_t dropped = c->dropped;
+    if (w.fd < 0)
+        return w.fd;
+    mqg_dynbuf_init(&out, COMPACT_BUF_MAX);
+    int r;
+    while (!*worth && (r = compact_next(c, &w, &b, &whole)) > 0) {
+        mqg_dynbuf_reset(&out);
+        (void)compact_batch(c, &b, whole, &out, worth);
+    }
+    if (*worth)
+        c->unseen = unseen; /* the file is walked again */
+    c->dropped = dropped;
+    jrn_part_file_unpin(c->s, c->files[i]);
+    mqg_dynbuf_fini(&out);
+    free(w.buf);
+    return *worth ? 0 : r;
+}
+
+struct compact_out {
+    struct part_file *f;
+    int fd;
+    uint64_t bytes, time_ms;
+    struct mqg_dynbuf buf;
+};
+
+static int compact_flush(struct compact *c, struct compact_out *o)
+{
+    struct iovec iov = {o->buf.ptr, o->buf.len};
+    int r = o->buf.len ? jrn_fs_write(c->s->fs, o->fd, &iov, 1, o->bytes) : 0;
+    o->bytes += o->buf.len;
+    mqg_dynbuf_reset(&o->buf);
+    return r;
+}
+
+static int compact_copy(struct compact *c, uint32_t i, struct compact_out *o)
+{
+    struct part_batch b;
+    struct mqg_slice whole;
+    struct compact_walk w = {.fd = jrn_part_file_open(c->s, c->files[i], O_RDWR), .bytes = c->bytes[i]};
+    uint64_t interval = jrn_part_interval(c->bytes[i]);
+    bool fewer;
+    if (w.fd < 0)
+        return w.fd;
+    int r;
+    while ((r = compact_next(c, &w, &b, &whole)) > 0) {
+        uint64_t pos = o->bytes + o->buf.len;
+        if (compact_batch(c, &b, whole, &o->buf, &fewer)) {
+            jrn_part_index_add(c->s, o->f, &b, pos, interval);
+            o->time_ms = b.max_time_ms > o->time_ms ? b.max_time_ms : o->time_ms;
+        }
+        if (o->buf.len >= COMPACT_WINDOW && (r = compact_flush(c, o)) < 0)
+            break;
+    }
+    jrn_part_file_unpin(c->s, c->files[i]);
+    free(w.buf);
+    return r < 0 ? r : compact_flush(c, o);
+}
+
+/* The new file gets its name, durably. */
+static int compact_name(struct compact *c, const struct part_file *f)
+{
+    char name[PART_NAME], from[4096], to[4096], folder[4096];
+    jrn_part_name(f, "log", ".tmp", name);
+    jrn_path(c->s, name, from);
+    jrn_part_name(f, "log", "", name);
+    jrn_path(c->s, name, to);
+    jrn_part_folder(f->partition, name);
+    jrn_path(c->s, name, folder);
+    int r = c->s->fs->rename(c->s->fs->ctx, from, to);
+    return r < 0 ? r : c->s->fs->fsync_dir(c->s->fs->ctx, folder);
+}
+
+/* Puts the new file in the place of the old one, unless that was trimmed meanwhile. */
+static bool compact_swap(struct compact *c, uint32_t i, struct part_file *f)
+{
+    bool swapped = false;
+    pthread_mutex_lock(&c->s->streams->lock);
+    for (uint32_t k = 0; k + 1 < c->p->nfile && !c->p->gone && !swapped; k++) {
+        swapped = c->p->files[k] == c->files[i];
+        if (swapped)
+            c->p->files[k] = f;
+    }
+    pthread_mutex_unlock(&c->s->streams->lock);
+    return swapped;
+}
+
+static int compact_write(struct compact *c, uint32_t i, struct compact_out *o)
+{
+    char name[PART_NAME], path[4096];
+    jrn_part_name(o->f, "log", ".tmp", name);
+    jrn_path(c->s, name, path);
+    o->fd = c->s->fs->open(c->s->fs->ctx, path, O_RDWR | O_CREAT | O_TRUNC);
+    if (o->fd < 0)
+        return o->fd;
+    int r = compact_copy(c, i, o);
+    if (r == 0)
+        r = jrn_fs_sync(c->s->fs, o->fd);
+    c->s->fs->close(c->s->fs->ctx, o->fd);
+    if (r < 0)
+        (void)c->s->fs->unlink(c->s->fs->ctx, path);
+    return r < 0 ? r : compact_name(c, o->f);
+}
+
+static int compact_file(struct compact *c, uint32_t i)
+{
+    struct mqg_store *s = c->s;
+    struct part_file *old = c->files[i];
+    struct compact_out o = {.f = jrn_part_file_new(old->partition, old->base, old->gen + 1)};
+    mqg_dynbuf_init(&o.buf, COMPACT_BUF_MAX);
+    o.f->indexed = o.f->timed = true;
+    int r = compact_write(c, i, &o);
+    mqg_dynbuf_fini(&o.buf);
+    o.f->end = c->ends[i];
+    o.f->bytes = o.bytes;
+    o.f->max_time_ms = o.time_ms;
+    o.f->first_ms = old->first_ms;
+    if (r == 0)
+        (void)jrn_part_index_save(s, o.f, o.f->end, o.f->bytes);
+    if (r < 0) {
+        jrn_part_file_unref(s, &o.f);
+        return r;
+    }
+    if (!compact_swap(c, i, o.f)) {
+        jrn_part_unlink(s, o.f);
+        jrn_part_file_unref(s, &o.f);
+        return 0;
+    }
+    jrn_part_unlink(s, old);
+    jrn_part_file_unref(s, &old); /* the list's */
+    return 0;
+}
+
+/* ---- a pass ----------------------------------------------------------------------------------------------------------- */
+
+/* Under the lock: the closed files that are old enough, and whether enough of them is new. */
+static bool compact_begin(struct compact *c)
+{
+    struct stream_part *p = c->p;
+    uint64_t dirty = 0, all = 0;
+    bool late = false;
+    c->from = p->compacted;
+    for (uint32_t i = 0; i + 1 < p->nfile; i++) {
+        struct part_file *f = p->files[i];
+        if (c->conf.compact_lag_min_ms && f->max_time_ms + c->conf.compact_lag_min_ms > c->now_ms)
+            break;
+        if (f->gen > 0 && f->base <= c->from && f->end > c->from && i == c->n)
+            c->from = p->compacted == 0 ? f->end : c->from; /* a pass of an earlier life */
+        jrn_part_file_ref(f);
+        c->files[c->n] = f;
+        c->bytes[c->n] = f->bytes;
+        c->ends[c->n++] = f->end;
+        all += f->bytes;
+        dirty += f->end > c->from ? f->bytes : 0;
+        late = late || (f->end > c->from && c->conf.compact_lag_max_ms &&
+                        f->first_ms + c->conf.compact_lag_max_ms < c->now_ms);
+    }
+    return dirty > 0 && (dirty * 2 >= all || late);
+}
+
+static int compact_pass(struct compact *c)
+{
+    char name[PART_NAME], folder[4096];
+    bool full = false, worth;
+    int r = 0;
+    c->upto = c->ends[c->n - 1];
+    compact_grow(c);
+    for (uint32_t i = 0; i < c->n && r == 0 && !full; i++)
+        if (c->ends[i] > c->from)
+            r = compact_note_file(c, i, &full);
+    jrn_part_folder(c->p->id, name);
+    jrn_path(c->s, name, folder);
+    if (r == 0)
+        r = c->s->fs->fsync_dir(c->s->fs->ctx, folder);
+    for (uint32_t i = 0; i < c->n && r == 0 && c->files[i]->base < c->upto && !jrn_part_cleaner_ends(c->s);
+         i++) {
+        worth = false;
+        r = compact_worth(c, i, &worth);
+        if (r == 0 && worth)
+            r = compact_file(c, i);
+    }
+    return r;
+}
+
+void jrn_part_compact(struct mqg_store *s, struct stream_part *p, uint64_t now_ms)
+{
+    struct compact c = {.s = s, .p = p, .now_ms = now_ms};
+    pthread_mutex_lock(&s->streams->lock);
+    c.conf = p->conf;
+    bool wanted = !p->gone && p->nfile > 1;
+    if (wanted) {
+        c.files = mqg_xcalloc(p->nfile, sizeof(struct part_file *));
+        c.bytes = mqg_xcalloc(p->nfile, sizeof *c.bytes);
+        c.ends = mqg_xcalloc(p->nfile, sizeof *c.ends);
+        wanted = compact_begin(&c);
+    }
+    pthread_mutex_unlock(&s->streams->lock);
+    int r = wanted ? compact_pass(&c) : 0;
+    if (wanted && r == 0) {
+        pthread_mutex_lock(&s->streams->lock);
+        p->compacted = c.upto;
+        pthread_mutex_unlock(&s->streams->lock);
+        if (c.dropped)
+            mqg_log(MQG_LOG_INFO, MQG_EVENT_STORE,
+                    "store=%s what=compaction partition=%llu dropped=%llu keys=%u", s->section,
+                    (unsigned long long)p->id, (unsigned long long)c.dropped, c.nkey);
+    } else if (r < 0 && r != -ENOENT) {
+        mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=compaction partition=%llu error=%s", s->section,
+                (unsigned long long)p->id,
+                mqg_logqs(r == -EBADMSG ? "a batch does not check" : jrn_errno(r)));
+    }
+    for (uint32_t i = 0; i < c.n; i++)
+        jrn_part_file_unref(s, &c.files[i]);
+    free(c.files);
+    free(c.bytes);
+    free(c.ends);
+    free(c.keys);
+}
