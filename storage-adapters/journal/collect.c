@@ -282,6 +282,13 @@ static struct jrn_entry collect_msg(const struct jrn_rec *rec, uint64_t off)
                               .key_sep = head.key_sep};
 }
 
+/* Of trims the highest counts, whatever their order. */
+static bool collect_higher(const struct jrn_collect *c, const struct collect_word *had, struct mqg_slice main)
+{
+    return had->type == JRN_REC_TRIM && main.len >= 16 &&
+           mqg_le64(mqg_dynbuf_view(&c->words).ptr + had->at + 8) > mqg_le64(main.ptr + 8);
+}
+
 static void collect_word(struct jrn_collect *c, const struct jrn_rec *rec, uint64_t off, uint64_t term)
 {
     struct jrn_keyed key = {0};
@@ -303,7 +310,7 @@ static void collect_word(struct jrn_collect *c, const struct jrn_rec *rec, uint6
     word.hash2 = key.hash2;
     if (word.keyed) {
         uint32_t *at = jrn_map_put(&c->key_of, key.hash, &fresh);
-        if (!fresh && c->items[*at].hash2 == key.hash2)
+        if (!fresh && c->items[*at].hash2 == key.hash2 && !collect_higher(c, &c->items[*at], main))
             c->items[*at].void_ = true;
         *at = c->nitem;
     }
