@@ -208,7 +208,11 @@ static int publish_judge(struct mqtt_conn *c, const struct mqtt_publish *p)
         mqg_slice_starts(p->topic, MQG_SLICE_LIT("$share/")) ||
         mqg_slice_starts(p->topic, mqtt_retained_key()))
         return MQTT_RC_NOT_AUTHORIZED;
-    enum mqg_err err = mqg_publish_check(&c->pub, mqg_slice_str(mqtt_settings.exchange), &e);
+    struct mqg_slice exchange = mqg_slice_str(mqtt_settings.exchange);
+    if (!mqg_session_can(c->principal, MQG_WRITE,
+                         exchange)) /* the router's check is skipped while its route is cached */
+        return MQTT_RC_NOT_AUTHORIZED;
+    enum mqg_err err = mqg_publish_check(&c->pub, exchange, &e);
     if (err != MQG_OK)
         return err == MQG_DENIED ? MQTT_RC_NOT_AUTHORIZED : MQTT_RC_IMPLEMENTATION;
     if (p->retain && !mqtt_retained_room(c->principal->vhost, p->topic))
