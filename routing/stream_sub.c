@@ -304,8 +304,10 @@ static void reader_fill(struct stream_reader *r, uint32_t max)
         .proto = r->sub->def.proto, .partition = r->partition->id, .offset_header = true};
     struct mqg_record rec;
     enum mqg_err err;
+    uint64_t bytes = 0;
     r->out_at = r->out_n = 0;
-    while (r->out_n < max && reader_next(r, &rec)) {
+    while (r->out_n < max && bytes < SUB_WINDOW_BYTES && reader_next(r, &rec)) {
+        bytes += rec.value.len;
         mqg_arena_reset(&p->arena);
         struct mqg_msg *m = mqg_record_to_msg(&rec, &to, &p->arena, &p->overlay, &err);
         if (m == NULL) {
