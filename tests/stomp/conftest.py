@@ -38,6 +38,7 @@ def broker(broker_kind):
     """The shared broker of this folder, checked to be alive before and after the test."""
     if "stomp" not in _shared:
         _shared["stomp"] = MAKE[broker_kind.name]().start()
+        Stomp.error_ends = not _shared["stomp"].is_rabbitmq
         atexit.register(_shared["stomp"].close)
     made = _shared["stomp"]
     yield made

@@ -25,7 +25,9 @@ def test_exchanges(stomp, amqp, unique):
     c.idle()
 
 
-def test_percent_encoding(stomp, amqp, unique):
+def test_percent_encoding(stomp, amqp, unique, on_rabbitmq):
+    if on_rabbitmq:
+        pytest.skip("RabbitMQ 3.10 decodes %2F only")
     name = unique("a/b c%")
     ch = amqp.channel()
     amqp.queue(ch, name, durable=True)
@@ -137,18 +139,14 @@ def test_temp_queues_bring_answers(stomp, unique):
     assert (got.body, got["subscription"], got["correlation-id"]) == (b"answer", "/temp-queue/answers", "7")
 
 
-def test_an_amqp_service_answers_a_temp_queue(stomp, amqp, unique, on_rabbitmq):
+def test_an_amqp_service_answers_a_temp_queue(stomp, amqp, unique):
     name = unique("service")
     ch = amqp.channel()
     amqp.queue(ch, name, durable=True)
     client = stomp()
     client.put(f"/queue/{name}", b"ask", reply_to="/temp-queue/a")
     _, props, _ = ch.basic_get(name, auto_ack=True)
-    reply_to = props.reply_to
-    if on_rabbitmq:  # its adapter leaves the prefix in, which AMQP services must know of
-        assert reply_to.startswith("/reply-queue/")
-        reply_to = reply_to[len("/reply-queue/"):]
-    ch.basic_publish("", reply_to, b"answer")
+    ch.basic_publish("", props.reply_to, b"answer")
     assert client.expect("MESSAGE").body == b"answer"
 
 
