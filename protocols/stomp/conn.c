@@ -129,8 +129,11 @@ void stomp_heart_beats(struct stomp_conn *sc)
 
 /* ---- frames ------------------------------------------------------------------------------------------------------------- */
 
+/* Nothing is delivered any more once the client is told that it is out: another connection may take over what it had. */
 static void conn_disconnect(struct stomp_conn *sc)
 {
+    stomp_txs_free(sc);
+    stomp_subs_free(sc);
     stomp_settle_flush(sc);
     stomp_receipt_bye(sc, sc->receipt);
 }

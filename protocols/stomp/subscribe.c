@@ -82,6 +82,7 @@ void stomp_subs_free(struct stomp_conn *sc)
     for (struct mqg_map_iter it = {.left = 0}; mqg_map_next(&sc->subs, &it);)
         sub_free(it.value);
     mqg_map_fini(&sc->subs);
+    mqg_map_init(&sc->subs, MQG_MAP_BORROW);
 }
 
 void stomp_subs_kick(struct stomp_conn *sc)
@@ -103,6 +104,20 @@ static bool sub_arg_is_text(struct mqg_slice name)
         if (mqg_slice_eq(name, mqg_slice_str(names[i])))
             return true;
     return false;
+}
+
+/* RabbitMQ's forms: first, last, next, offset=N, timestamp=N (seconds); a number alone is an offset. */
+static struct mqg_value sub_stream_offset(struct mqg_slice text)
+{
+    struct mqg_slice offset = MQG_SLICE_LIT("offset="), timestamp = MQG_SLICE_LIT("timestamp=");
+    bool is_time = mqg_slice_starts(text, timestamp);
+    size_t skip = is_time ? timestamp.len : mqg_slice_starts(text, offset) ? offset.len : 0;
+    uint64_t n;
+    if (!stomp_number(mqg_slice_of(text.ptr + skip, text.len - skip), INT64_MAX / 1000000, &n))
+        return (struct mqg_value){.type = MQG_VALUE_STRING, .bytes = text};
+    if (is_time)
+        return (struct mqg_value){.type = MQG_VALUE_TIMESTAMP, .i = (int64_t)n * 1000000};
+    return (struct mqg_value){.type = MQG_VALUE_INT64, .i = (int64_t)n};
 }
 
 static struct mqg_value sub_arg_value(struct mqg_slice name, struct mqg_slice text)
@@ -138,7 +153,8 @@ static bool sub_args(struct stomp_conn *sc, const struct stomp_head *h, bool con
             stomp_fail(sc, "Invalid header", "the header %.*s cannot be read", MQG_SLICE_FMT(line->name));
             return false;
         }
-        f->value = sub_arg_value(line->name, text);
+        f->value = line->id == STOMP_H_X_STREAM_OFFSET ? sub_stream_offset(text)
+                                                       : sub_arg_value(line->name, text);
     }
     return true;
 }

@@ -39,7 +39,7 @@ def run_inside(suite, broker_name, source, scratch):
     if broker_name == "mqgate":
         broker = brokers.Gateway(ours, amqp=f"127.0.0.1:{suite.port}", http="127.0.0.1:15672")
     else:
-        broker = brokers.RabbitMQ(theirs, port=suite.port)
+        broker = brokers.RabbitMQ(theirs, port=suite.port, plugins=suite.plugins)
     try:
         broker.start()
         suite.before(broker)

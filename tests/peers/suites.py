@@ -23,6 +23,7 @@ class Suite:
     name = package = version = pypi = ""
     port = 5672            # these suites know no other
     limit_s = 600
+    plugins = ""           # of RabbitMQ
     needs = ()             # what must be importable or on the PATH: (command, Debian package)
     apart = {}             # pattern of test names -> why it is counted apart
 
@@ -204,4 +205,27 @@ class Bunny(Suite):
             f"{label} (whole file)": FAILED}
 
 
-SUITES = {suite.name: suite for suite in (Pika(), PyAmqp(), Kombu(), RabbitmqC(), Bunny())}
+class StompPy(PytestSuite):
+    name, package, version, pypi = "stomp.py", "python-stomp", "8.0.0-1", "stomp.py==8.0.0"
+    needs = [python("docopt", "python3-docopt"), python("websocket", "python3-websocket"),
+             python("pytest_mock", "python3-pytest-mock")]
+    plugins = "rabbitmq_stomp"
+    files = [f"tests/test_{name}.py" for name in (
+        "basic", "context", "misc", "nonascii", "override_threading", "rabbitmq", "s10", "s11", "s12", "ss", "threading",
+        "transport", "utils")]
+    apart = {r"test_timeout$": "waits for a host in the Internet that does not answer"}
+
+    def settings(self, source):
+        return {"listeners.stomp": "127.0.0.1:61613"}, "stomp.listeners.tcp.1 = 127.0.0.1:61613\n"
+
+    def before(self, broker):
+        broker.ctl("add_user", "admin", "password")
+        broker.ctl("set_permissions", "-p", "/", "admin", ".*", ".*", ".*")
+
+    def run(self, source, scratch, broker, env):
+        places = {f"{label}_{key}": value for label in ("STD", "RABBITMQ")
+                  for key, value in (("HOST", "127.0.0.1"), ("PORT", "61613"))}
+        return super().run(source, scratch, broker, {**env, **places, "STD_VHOST": "/"})
+
+
+SUITES = {suite.name: suite for suite in (Pika(), PyAmqp(), Kombu(), RabbitmqC(), Bunny(), StompPy())}
