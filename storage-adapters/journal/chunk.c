@@ -161,6 +161,18 @@ static struct jrn_span *chunk_span(struct jrn_span_list *list, uint64_t queue_id
     return span;
 }
 
+static void chunk_fact(struct jrn_chunk *c, const struct jrn_span *more)
+{
+    struct jrn_span_list *list = &c->facts;
+    for (uint32_t i = list->n; i-- > 0 && i + 4 >= list->n;) {
+        if (list->at[i].queue_id != more->queue_id)
+            continue;
+        jrn_span_fact(&list->at[i], more);
+        return;
+    }
+    *CHUNK_PUSH(list, at, n, cap) = *more;
+}
+
 static void chunk_holds(struct jrn_chunk *c, const struct mqg_dest *d, uint32_t eights)
 {
     struct jrn_span *span = chunk_span(&c->msgs, d->queue_id, d->qseq, d->qseq);
@@ -290,8 +302,8 @@ void jrn_chunk_ranges(struct jrn_chunk *c, enum jrn_rec_type type, uint64_t queu
         if (type == JRN_REC_SETTLE)
             *CHUNK_PUSH(&c->gone, at, n, cap) = (struct jrn_span){queue_id, r[i].first, r[i].last, 0, 0};
     }
-    if (n)
-        chunk_span(&c->facts, queue_id, r[0].first, r[n - 1].last);
+    for (size_t i = 0; i < n; i++)
+        chunk_fact(c, &(struct jrn_span){queue_id, r[i].first, r[i].last, 0, 0});
     (void)chunk_close(c, (uint8_t)type, 0, p);
 }
 
@@ -470,7 +482,7 @@ void jrn_chunk_count(struct jrn_chunk *c, const struct jrn_count *count)
     mqg_put_le64(p + 8, count->qseq);
     mqg_put_le32(p + 16, count->delivery_count);
     mqg_put_le32(p + 20, count->acquired_count);
-    chunk_span(&c->facts, count->queue_id, count->qseq, count->qseq);
+    chunk_fact(c, &(struct jrn_span){count->queue_id, count->qseq, count->qseq, 1, 0});
     (void)chunk_close(c, JRN_REC_COUNT, 0, p + 24);
 }
 

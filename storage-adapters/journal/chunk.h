@@ -28,8 +28,18 @@ struct jrn_piece {
  * and their bytes in eights (a message in several queues counts for each with its share). */
 struct jrn_span {
     uint64_t queue_id, first, last;
-    uint32_t count, eights;
+    uint32_t count,
+        eights; /* of messages; of facts: count > 0 says that the span is more than one settled range */
 };
+
+/* Widens a span of facts by a range; one that does not touch it, or is no settled range, is remembered as such. */
+static inline void jrn_span_fact(struct jrn_span *span, const struct jrn_span *more)
+{
+    bool touch = more->first <= span->last + 1 && span->first <= more->last + 1;
+    span->count |= more->count | !touch;
+    span->first = more->first < span->first ? more->first : span->first;
+    span->last = more->last > span->last ? more->last : span->last;
+}
 
 struct jrn_span_list {
     struct jrn_span *at;

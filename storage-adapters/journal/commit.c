@@ -233,7 +233,7 @@ static void commit_spans(struct mqg_store *s, struct jrn_seg *seg, const struct 
         jrn_spans_add(&s->high, span->queue_id, span->last, span->last);
     }
     for (uint32_t i = 0; i < c->facts.n; i++)
-        jrn_spans_add(&seg->facts, c->facts.at[i].queue_id, c->facts.at[i].first, c->facts.at[i].last);
+        jrn_spans_fact(&seg->facts, &c->facts.at[i]);
     pthread_mutex_unlock(&s->seg_lock);
 }
 

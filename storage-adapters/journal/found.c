@@ -67,11 +67,10 @@ static struct found_queue *found_queue(struct jrn_found *f, uint64_t id)
 /* ---- records ------------------------------------------------------------------------------------------- */
 
 /* What was settled in an earlier life never gets a message any more: the high mark covers it. */
-static void found_fact(struct jrn_found *f, struct jrn_seg *seg, uint64_t queue_id, uint64_t first,
-                       uint64_t last)
+static void found_fact(struct jrn_found *f, struct jrn_seg *seg, const struct jrn_span *fact)
 {
-    jrn_spans_add(&seg->facts, queue_id, first, last);
-    jrn_spans_add(&f->s->high, queue_id, last, last);
+    jrn_spans_fact(&seg->facts, fact);
+    jrn_spans_add(&f->s->high, fact->queue_id, fact->last, fact->last);
 }
 
 static void found_ranges(struct jrn_found *f, struct jrn_seg *seg, struct mqg_slice main)
@@ -81,7 +80,7 @@ static void found_ranges(struct jrn_found *f, struct jrn_seg *seg, struct mqg_sl
     bool ok = jrn_ranges_init(&it, main);
     struct found_queue *q = ok ? found_queue(f, it.queue_id) : NULL;
     while (ok && jrn_ranges_next(&it, &r)) {
-        found_fact(f, seg, q->id, r.first, r.last);
+        found_fact(f, seg, &(struct jrn_span){q->id, r.first, r.last, 0, 0});
         struct mqg_range *last = q->ngone ? &q->gone[q->ngone - 1] : NULL;
         if (last && r.first >= last->first && r.first <= last->last + 1) {
             if (r.last > last->last)
@@ -147,7 +146,7 @@ static void found_record(struct jrn_found *f, struct jrn_seg *seg, const struct 
     case JRN_REC_COUNT:
         if (jrn_rec_count(rec->main, &count)) {
             struct found_queue *q = found_queue(f, count.queue_id);
-            found_fact(f, seg, count.queue_id, count.qseq, count.qseq);
+            found_fact(f, seg, &(struct jrn_span){count.queue_id, count.qseq, count.qseq, 1, 0});
             *FOUND_PUSH(q, counts, ncount, cap_count) = (struct found_count){count.qseq, count.delivery_count,
                                                                              count.acquired_count};
         }

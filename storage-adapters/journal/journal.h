@@ -215,6 +215,7 @@ void jrn_seg_unlink(struct mqg_store *s, struct jrn_seg **seg); /* closes, remov
 void jrn_seg_free(struct mqg_store *s, struct jrn_seg **seg);   /* closes, frees */
 struct jrn_seg *jrn_seg_new(void);
 void jrn_seg_append(struct mqg_store *s, struct jrn_seg *seg); /* to the list of live ones; takes seg_lock */
+void jrn_spans_fact(struct jrn_spans *spans, const struct jrn_span *more); /* chunk.h has the rule */
 void jrn_spans_add(struct jrn_spans *spans, uint64_t queue_id, uint64_t first, uint64_t last);
 /* Adds messages with their number and bytes. */
 void jrn_spans_hold(struct jrn_spans *spans, const struct jrn_span *more);

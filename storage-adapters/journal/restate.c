@@ -1,8 +1,9 @@
 /* restate.c - reads a segment that is to go and writes what still counts into a chunk.
  *
  * Facts first ask a cheap question: does any other segment hold messages of this queue in this span? A busy
- * queue moves on, its settles and its messages leave together, and the answer is no for the whole segment:
- * then it is not even read. A slow queue's old segment makes the answer yes for what was published beside it;
+ * queue moves on, its settles and its messages leave together, and the answer is mostly no. Where it is yes, and what the
+ * segment settles of that queue is one range (a queue that is consumed in order), the range is known from memory. So of a
+ * segment of busy queues nothing is read. A slow queue's old segment makes the answer yes for what was published beside it;
  * those facts are few ranges once they are merged. Facts about qseqs above all that ever came (a SETTLE that
  * overtook its MSG) are kept as well. */
 #include "restate.h"
@@ -48,18 +49,6 @@ static bool restate_needed(const struct mqg_store *s, const struct jrn_seg *leav
         if (seg != leaving && restate_overlaps(jrn_spans_get(&seg->msgs, queue_id), first, last))
             return true;
     return false;
-}
-
-static bool restate_must_read(struct mqg_store *s, const struct jrn_seg *seg)
-{
-    bool must = seg->keyed;
-    pthread_mutex_lock(&s->seg_lock);
-    for (uint32_t i = 0; i < seg->facts.list.n && !must; i++) {
-        const struct jrn_span *span = &seg->facts.list.at[i];
-        must = restate_needed(s, seg, span->queue_id, span->first, span->last);
-    }
-    pthread_mutex_unlock(&s->seg_lock);
-    return must;
 }
 
 static bool restate_wants(struct restate *rs, uint64_t queue_id, uint64_t first, uint64_t last)
@@ -151,6 +140,26 @@ static void restate_record(struct restate *rs, const struct jrn_rec *rec, uint32
     }
 }
 
+/* ---- from memory ---------------------------------------------------------------------------------------- */
+
+/* Facts that are one settled range per queue are known without the file; false: it must be read. */
+static bool restate_known(struct restate *rs)
+{
+    const struct jrn_spans *facts = &rs->seg->facts;
+    bool known = !rs->seg->keyed;
+    pthread_mutex_lock(&rs->s->seg_lock);
+    for (uint32_t i = 0; i < facts->list.n && known; i++) {
+        const struct jrn_span *span = &facts->list.at[i];
+        if (!restate_needed(rs->s, rs->seg, span->queue_id, span->first, span->last))
+            continue;
+        known = span->count == 0;
+        if (known)
+            restate_fact(rs, span->queue_id, (struct mqg_range){span->first, span->last});
+    }
+    pthread_mutex_unlock(&rs->s->seg_lock);
+    return known;
+}
+
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
 static bool restate_frame(void *arg, uint64_t off, struct mqg_slice bytes)
@@ -237,7 +246,7 @@ struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool old
     struct restate rs = {.s = s, .seg = seg, .oldest = oldest, .c = jrn_chunk_new()};
     unsigned flags = atomic_load(&s->blocked) ? MQG_SUBMIT_URGENT : 0;
     jrn_chunk_begin(rs.c, RESTATE_LANE, 0, flags, atomic_fetch_add(&s->salt, 1));
-    bool good = !restate_must_read(s, seg) || jrn_reread(s, seg, restate_frame, &rs);
+    bool good = restate_known(&rs) || jrn_reread(s, seg, restate_frame, &rs);
     restate_facts(&rs);
     if (good && rs.moved_bytes <= s->segment_bytes / 2) {
         restate_adopt(&rs, parts, nparts);

@@ -196,6 +196,15 @@ void jrn_spans_add(struct jrn_spans *spans, uint64_t queue_id, uint64_t first, u
     jrn_spans_hold(spans, &(struct jrn_span){queue_id, first, last, 0, 0});
 }
 
+void jrn_spans_fact(struct jrn_spans *spans, const struct jrn_span *more)
+{
+    uint32_t at = jrn_map_get(&spans->at, more->queue_id);
+    if (at == JRN_MAP_NONE)
+        jrn_spans_hold(spans, more);
+    else
+        jrn_span_fact(&spans->list.at[at], more);
+}
+
 void jrn_spans_hold(struct jrn_spans *spans, const struct jrn_span *more)
 {
     bool fresh;
