@@ -52,6 +52,7 @@ struct jrn_keyed {
     uint32_t hash2;
     uint32_t off;  /* of its main in the chunk */
     bool gone;     /* a tombstone */
+    bool trim;     /* of a partition: the highest counts, not only the last */
     bool restated; /* copied from (old_seq, old_off): void if that is not the latest any more */
     uint64_t old_seq;
     uint32_t old_off;

@@ -248,6 +248,8 @@ static void commit_note(struct mqg_store *s, struct jrn_chunk *c)
     }
     commit_spans(s, seg, c);
     seg->keyed |= c->nkeyed != 0;
+    for (uint32_t i = 0; i < c->nkeyed; i++)
+        seg->trims |= c->keyed[i].trim;
     if (c->nparts)
         jrn_cold_adopted(s, c);
     if (c->frees) {

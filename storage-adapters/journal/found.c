@@ -119,6 +119,7 @@ static void found_keyed(struct jrn_found *f, struct jrn_seg *seg, const struct j
     if (!jrn_key_of(rec->type, rec->main, &key))
         return;
     seg->keyed = true;
+    seg->trims |= key.trim;
     jrn_keys_set(&f->s->keys, &key, seg->seq, (uint32_t)off);
     if (rec->type == JRN_REC_META && jrn_rec_meta(rec->main, &meta))
         found_meta(f, &meta, &key);

@@ -46,6 +46,7 @@ struct jrn_seg {
     int fd;
     bool makeshift;        /* made in a hurry: allocated, not zeroed; left as soon as there is a better one */
     bool oversized, keyed; /* keyed: holds last-writer-wins records */
+    bool trims;            /* among them some of which not only the last counts */
     uint64_t again_us;     /* keeper: not before this time */
     char name[32];
     _Atomic int state;            /* enum jrn_seg_state */
@@ -262,6 +263,8 @@ void jrn_keys_fini(struct jrn_keys *k);
 void jrn_keys_set(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq, uint32_t off);
 /* Is this the latest place of the key? *gone: and a tombstone. */
 bool jrn_keys_is(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq, uint32_t off);
+/* Where in the segment last words stand, ascending; the caller frees. */
+uint32_t *jrn_keys_in(struct jrn_keys *k, uint64_t seq, uint32_t *n);
 void jrn_keys_drop(struct jrn_keys *k, const struct jrn_keyed *key);
 
 /* ---- recover.c ----------------------------------------------------------------------------------------- */

@@ -69,9 +69,36 @@ void jrn_keys_drop(struct jrn_keys *k, const struct jrn_keyed *key)
     if (at != JRN_MAP_NONE && k->rows[at].hash2 == key->hash2) {
         jrn_map_remove(&k->at, keys_id(key));
         k->rows[at].off = k->free_row;
+        k->rows[at].seq = 0;
         k->free_row = at;
     }
     pthread_mutex_unlock(&k->lock);
+}
+
+static int keys_order(const void *a, const void *b)
+{
+    const uint32_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+uint32_t *jrn_keys_in(struct jrn_keys *k, uint64_t seq, uint32_t *n)
+{
+    uint32_t *offs = NULL, cap = 0;
+    *n = 0;
+    pthread_mutex_lock(&k->lock);
+    for (uint32_t i = 0; i < k->nrow; i++) {
+        if (k->rows[i].seq != seq) /* rows that are free have sequence 0 */
+            continue;
+        if (*n == cap) {
+            cap = cap ? cap * 2 : 16;
+            offs = mqg_xrealloc(offs, cap * sizeof *offs);
+        }
+        offs[(*n)++] = k->rows[i].off;
+    }
+    pthread_mutex_unlock(&k->lock);
+    if (*n)
+        qsort(offs, *n, sizeof *offs, keys_order);
+    return offs;
 }
 
 /* ---- whose last word a record is ----------------------------------------------------------------------- */
@@ -120,6 +147,7 @@ bool jrn_key_of(uint8_t type, struct mqg_slice main, struct jrn_keyed *key)
     struct mqg_slice parts[2];
     if (!key_bytes(type, main, parts, &key->gone))
         return false;
+    key->trim = type == JRN_REC_TRIM;
     key->hash = mqg_hash(parts[0]) + type * 0x9e3779b97f4a7c15ull;
     if (parts[1].len)
         key->hash ^= mqg_hash(parts[1]) * 0xff51afd7ed558ccdull;

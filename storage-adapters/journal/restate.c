@@ -3,7 +3,7 @@
  * Facts first ask a cheap question: does any other segment hold messages of this queue in this span? A busy
  * queue moves on, its settles and its messages leave together, and the answer is mostly no. Where it is yes, and what the
  * segment settles of that queue is one range (a queue that is consumed in order), the range is known from memory. So of a
- * segment of busy queues nothing is read. A slow queue's old segment makes the answer yes for what was published beside it;
+ * segment of busy queues nothing is read but its last words, by their places. A slow queue's old segment makes the answer yes for what was published beside it;
  * those facts are few ranges once they are merged. Facts about qseqs above all that ever came (a SETTLE that
  * overtook its MSG) are kept as well. */
 #include "restate.h"
@@ -142,11 +142,53 @@ static void restate_record(struct restate *rs, const struct jrn_rec *rec, uint32
 
 /* ---- from memory ---------------------------------------------------------------------------------------- */
 
+/* Reads one record, whose main stands at off; *buf grows. */
+static bool restate_read_one(struct restate *rs, uint32_t off, uint8_t **buf, size_t *cap,
+                             struct jrn_rec *rec)
+{
+    const struct mqg_store *s = rs->s;
+    uint8_t head[JRN_REC_HEAD];
+    if (off < JRN_HEADER_BYTES + JRN_REC_HEAD ||
+        jrn_fs_read(s->fs, rs->seg->fd, head, sizeof head, off - JRN_REC_HEAD) != (ssize_t)sizeof head)
+        return false;
+    size_t len = mqg_le32(head + 12);
+    if (len > atomic_load(&rs->seg->end) - off)
+        return false;
+    if (len > *cap) {
+        *cap = len;
+        *buf = mqg_xrealloc(*buf, len);
+    }
+    if (jrn_fs_read(s->fs, rs->seg->fd, *buf, len, off) != (ssize_t)len)
+        return false;
+    uint32_t crc = jrn_crc32c(mqg_le32(head + 4), head + 4, JRN_REC_HEAD - 4);
+    *rec = (struct jrn_rec){.type = head[8], .flags = head[9], .main = mqg_slice_of(*buf, len)};
+    return mqg_le32(head) == jrn_crc32c(crc, *buf, len) && jrn_rec_check(rec) == MQG_OK;
+}
+
+/* Last words are found by their places; false: one does not check, or there are too many to read one by one. */
+static bool restate_words(struct restate *rs)
+{
+    enum { WORDS_MAX = 4096 };
+    struct jrn_rec rec;
+    uint8_t *buf = NULL;
+    size_t cap = 0;
+    uint32_t n, *offs = jrn_keys_in(&rs->s->keys, rs->seg->seq, &n);
+    bool good = n <= WORDS_MAX;
+    for (uint32_t i = 0; i < n && good; i++) {
+        good = restate_read_one(rs, offs[i], &buf, &cap, &rec);
+        if (good)
+            restate_keyed(rs, &rec, offs[i]);
+    }
+    free(buf);
+    free(offs);
+    return good;
+}
+
 /* Facts that are one settled range per queue are known without the file; false: it must be read. */
 static bool restate_known(struct restate *rs)
 {
     const struct jrn_spans *facts = &rs->seg->facts;
-    bool known = !rs->seg->keyed;
+    bool known = !rs->seg->trims;
     pthread_mutex_lock(&rs->s->seg_lock);
     for (uint32_t i = 0; i < facts->list.n && known; i++) {
         const struct jrn_span *span = &facts->list.at[i];
@@ -240,13 +282,30 @@ static void restate_free(struct restate *rs)
     jrn_chunk_end(rs->c);
 }
 
+/* An empty chunk, nothing collected; what was begun is forgotten. */
+static void restate_begin(struct restate *rs)
+{
+    struct mqg_store *s = rs->s;
+    unsigned flags = atomic_load(&s->blocked) ? MQG_SUBMIT_URGENT : 0;
+    jrn_chunk_free(&rs->c);
+    for (uint32_t i = 0; i < rs->nqueue; i++)
+        free(rs->queues[i].at);
+    free(rs->queues);
+    jrn_map_fini(&rs->queue_of);
+    *rs = (struct restate){.s = s, .seg = rs->seg, .oldest = rs->oldest, .c = jrn_chunk_new()};
+    jrn_chunk_begin(rs->c, RESTATE_LANE, 0, flags, atomic_fetch_add(&s->salt, 1));
+}
+
 struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool oldest,
                               const struct jrn_part *parts, uint32_t nparts)
 {
-    struct restate rs = {.s = s, .seg = seg, .oldest = oldest, .c = jrn_chunk_new()};
-    unsigned flags = atomic_load(&s->blocked) ? MQG_SUBMIT_URGENT : 0;
-    jrn_chunk_begin(rs.c, RESTATE_LANE, 0, flags, atomic_fetch_add(&s->salt, 1));
-    bool good = restate_known(&rs) || jrn_reread(s, seg, restate_frame, &rs);
+    struct restate rs = {.s = s, .seg = seg, .oldest = oldest};
+    restate_begin(&rs);
+    bool good = restate_known(&rs) && (!seg->keyed || restate_words(&rs));
+    if (!good) {
+        restate_begin(&rs);
+        good = jrn_reread(s, seg, restate_frame, &rs);
+    }
     restate_facts(&rs);
     if (good && rs.moved_bytes <= s->segment_bytes / 2) {
         restate_adopt(&rs, parts, nparts);

@@ -79,7 +79,7 @@ int jrn_seg_renew(struct mqg_store *s, struct jrn_seg *seg)
     seg->use.nonce = mqg_random_u64();
     seg->seq = seg->first_number = seg->last_number = 0;
     seg->end = JRN_HEADER_BYTES;
-    seg->keyed = seg->adopted = seg->promised = false;
+    seg->keyed = seg->trims = seg->adopted = seg->promised = false;
     seg->promised_end = 0;
     seg->again_us = seg->kept_us = seg->dead_us = seg->looked_us = 0;
     seg->batch_bytes = seg->live_bytes = seg->live_messages = 0;
