@@ -182,8 +182,35 @@ static void found_stream(void *arg, uint64_t partition, const struct mqg_stream_
     mqg_vec_push(&f->streams, s);
 }
 
+static void found_position(void *arg, struct mqg_slice group, uint64_t partition, uint64_t offset,
+                           struct mqg_slice metadata)
+{
+    struct fix *f = arg;
+    struct fix_position *p = mqg_xcalloc(1, sizeof(*p));
+    *p = (struct fix_position){mqg_slice_dup(group), mqg_slice_dup(metadata), partition, offset};
+    mqg_vec_push(&f->positions, p);
+}
+
+static void found_producer(void *arg, uint64_t partition, uint64_t producer_id, int16_t epoch,
+                           int32_t base_seq, int32_t last_seq, uint64_t offset)
+{
+    struct fix *f = arg;
+    struct fix_producer *p = mqg_xcalloc(1, sizeof(*p));
+    *p = (struct fix_producer){partition, producer_id, offset, base_seq, last_seq, epoch};
+    mqg_vec_push(&f->producers, p);
+}
+
 static void fix_forget(struct fix *f)
 {
+    for (size_t i = 0; i < f->positions.n; i++) {
+        struct fix_position *p = f->positions.items[i];
+        free(p->group);
+        free(p->metadata);
+        free(p);
+    }
+    for (size_t i = 0; i < f->producers.n; i++)
+        free(f->producers.items[i]);
+    f->positions.n = f->producers.n = 0;
     for (size_t i = 0; i < f->metas.n; i++) {
         struct fix_meta *m = f->metas.items[i];
         free(m->key);
@@ -296,6 +323,8 @@ void fix_free(struct fix **fix)
     mqg_vec_fini(&f->metas);
     mqg_vec_fini(&f->msgs);
     mqg_vec_fini(&f->streams);
+    mqg_vec_fini(&f->positions);
+    mqg_vec_fini(&f->producers);
     mqg_vec_fini(&f->ready);
     mqg_conf_free(&f->conf);
     pthread_mutex_destroy(&f->lock);
@@ -332,6 +361,8 @@ void fix_recover(struct fix *f)
                             .meta_end = found_meta_end,
                             .message = found_message,
                             .stream = found_stream,
+                            .position = found_position,
+                            .producer = found_producer,
                             .arg = f};
     if (f->ops->recover(f->store, &r, &e) != MQG_OK)
         fail_msg("recover: %s", e.text);

@@ -46,6 +46,17 @@ struct fix_stream {
     struct mqg_stream_bounds bounds;
 };
 
+struct fix_position {
+    char *group, *metadata;
+    uint64_t partition, offset;
+};
+
+struct fix_producer {
+    uint64_t partition, producer_id, offset;
+    int32_t base_seq, last_seq;
+    int16_t epoch;
+};
+
 struct fix {
     const struct suite_adapter *adapter;
     const struct mqg_store_ops *ops; /* the adapter's */
@@ -63,7 +74,7 @@ struct fix {
     bool blocked;          /* last pressure told */
     bool failed;           /* failed() was told */
     /* recovery */
-    struct mqg_vec metas, msgs, streams;
+    struct mqg_vec metas, msgs, streams, positions, producers;
     int phase; /* 0 metadata, 1 after meta_end and messages, 2 streams */
     bool unclean, drop_messages;
 };

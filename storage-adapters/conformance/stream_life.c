@@ -168,6 +168,182 @@ static void position_set_and_get(void **state)
     model_free(n);
 }
 
+static void position_forgotten(void **state)
+{
+    struct fix *f = *state;
+    struct model *m = model_new(f);
+    char group[40];
+    snprintf(group, sizeof(group), "f-%llx", (unsigned long long)m->partition);
+    model_append(m, 0, 5, 10, false);
+    set_position(f, 0, group, m->partition, 3);
+    set_position(f, 0, group, m->partition, MQG_OFFSET_NONE);
+    expect_position(f, group, m->partition, UINT64_MAX);
+    if (f->caps & MQG_STORE_DURABLE) {
+        fix_reopen(f, false);
+        expect_position(f, group, m->partition, UINT64_MAX);
+    }
+    set_position(f, 1, group, m->partition, 4);
+    expect_position(f, group, m->partition, 4);
+    model_free(m);
+}
+
+static const struct fix_position *found_position(struct fix *f, const char *group, uint64_t partition)
+{
+    for (size_t i = 0; i < f->positions.n; i++) {
+        const struct fix_position *p = f->positions.items[i];
+        if (p->partition == partition && strcmp(p->group, group) == 0)
+            return p;
+    }
+    return NULL;
+}
+
+/* The last word on each group, with its note; none of a partition that was deleted. */
+static void position_told(void **state)
+{
+    struct fix *f = *state;
+    struct model *m = model_new(f), *gone = model_new(f);
+    set_position(f, 0, "told", m->partition, 1);
+    set_position(f, 1, "told", m->partition, 7);
+    set_position(f, 1, "not", m->partition, 8);
+    set_position(f, 2, "not", m->partition, MQG_OFFSET_NONE);
+    set_position(f, 2, "told", gone->partition, 9);
+    struct mqg_store_op op = {.kind = MQG_OP_STREAM_DELETE,
+                              .stream = {gone->partition, MQG_SLICE_LIT("x"), 0}};
+    fix_do(f, 0, &op, 1);
+    for (int life = 0; life < 2; life++) {
+        fix_reopen(f, life == 1);
+        const struct fix_position *p = found_position(f, "told", m->partition);
+        assert_non_null(p);
+        assert_int_equal(p->offset, 7);
+        assert_string_equal(p->metadata, "note");
+        assert_null(found_position(f, "not", m->partition));
+        assert_null(found_position(f, "told", gone->partition));
+    }
+    model_free(m);
+    model_free(gone);
+}
+
+static void say_producer(struct fix *f, uint32_t lane, uint64_t partition, uint64_t id, int32_t last,
+                         uint64_t offset)
+{
+    struct mqg_store_op op = {.kind = MQG_OP_PRODUCER,
+                              .producer = {partition, id, 3, last - 4, last, offset}};
+    fix_do(f, lane, &op, 1);
+}
+
+static const struct fix_producer *found_producer(struct fix *f, uint64_t partition, uint64_t id)
+{
+    for (size_t i = 0; i < f->producers.n; i++) {
+        const struct fix_producer *p = f->producers.items[i];
+        if (p->partition == partition && p->producer_id == id)
+            return p;
+    }
+    return NULL;
+}
+
+static void producer_told(void **state)
+{
+    struct fix *f = *state;
+    struct model *m = model_new(f);
+    say_producer(f, 0, m->partition, 77, 9, 100);
+    say_producer(f, 1, m->partition, 77, 14, 105);
+    say_producer(f, 2, m->partition, 78, 4, 110);
+    say_producer(f, 2, m->partition, 79, 4, 111);
+    say_producer(f, 3, m->partition, 79, 4, MQG_OFFSET_NONE);
+    for (int life = 0; life < 2; life++) {
+        fix_reopen(f, life == 1);
+        const struct fix_producer *p = found_producer(f, m->partition, 77);
+        assert_non_null(p);
+        assert_true(p->epoch == 3 && p->base_seq == 10 && p->last_seq == 14 && p->offset == 105);
+        assert_non_null(found_producer(f, m->partition, 78));
+        assert_null(found_producer(f, m->partition, 79));
+    }
+    model_free(m);
+}
+
+/* ---- how a partition is kept ------------------------------------------------------------------------------------------- */
+
+static void configure(struct model *m, struct mqg_stream_conf conf)
+{
+    struct mqg_store_op op = {.kind = MQG_OP_STREAM_CONF, .stream_conf = {m->partition, &conf}};
+    fix_do(m->f, 0, &op, 1);
+}
+
+static struct mqg_stream_stats stats_of(struct model *m)
+{
+    struct mqg_stream_stats st = {.segments = 0};
+    assert_int_equal(m->f->ops->stream_stats(m->f->store, m->partition, &st), MQG_OK);
+    return st;
+}
+
+/* Waits until the log starts there or later. */
+static bool start_reaches(struct model *m, uint64_t start)
+{
+    uint64_t until = fix_now_ms() + FIX_WAIT_MS;
+    while (stats_of(m).bounds.log_start < start && fix_now_ms() < until)
+        fix_pause();
+    return stats_of(m).bounds.log_start >= start;
+}
+
+static void stream_stats_add_up(void **state)
+{
+    struct model *m = model_new(*state);
+    struct mqg_stream_stats st;
+    if (!m->f->ops->stream_stats) { /* optional */
+        model_free(m);
+        return;
+    }
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < 20; i++) {
+        model_append(m, i % FIX_LANES, 3, 500, false);
+        bytes += ((struct mqg_buf *)m->batches.items[i])->len;
+    }
+    model_expect_bounds(m, 0, 60);
+    st = stats_of(m);
+    assert_int_equal(st.bytes, bytes);
+    assert_int_equal(st.bounds.high_watermark, 60);
+    assert_int_equal(m->f->ops->stream_stats(m->f->store, 0x123456789, &st), MQG_NOT_FOUND);
+    model_free(m);
+}
+
+/* The oldest goes, whole batches, never more than is said: what is left is not under the bound, less one segment. */
+static void stream_retention_bytes(void **state)
+{
+    struct model *m = model_new(*state);
+    configure(m, (struct mqg_stream_conf){.retention_bytes = 100000, .segment_bytes = 20000});
+    for (uint32_t i = 0; i < 100; i++)
+        model_append(m, i % FIX_LANES, 1, 5000, false);
+    assert_true(start_reaches(m, 70));
+    struct mqg_stream_stats st = stats_of(m);
+    assert_true(st.bounds.log_start < 85);
+    assert_int_equal(st.bounds.high_watermark, 100);
+    model_check_from(m, st.bounds.log_start, 50000);
+    if (m->f->caps & MQG_STORE_DURABLE) {
+        fix_reopen(m->f, false);
+        assert_true(stats_of(m).bounds.log_start >= st.bounds.log_start);
+        model_check_from(m, stats_of(m).bounds.log_start, 50000);
+    }
+    model_free(m);
+}
+
+/* The model's records are of long ago: a bound of a day takes them all, one of a century none. */
+static void stream_retention_time(void **state)
+{
+    struct model *m = model_new(*state), *kept = model_new(*state);
+    configure(m, (struct mqg_stream_conf){.retention_ms = 86400000, .segment_bytes = 20000});
+    configure(kept, (struct mqg_stream_conf){.retention_ms = 3153600000000, .segment_bytes = 20000});
+    for (uint32_t i = 0; i < 20; i++) {
+        model_append(m, 0, 1, 5000, false);
+        model_append(kept, 0, 1, 5000, false);
+    }
+    assert_true(start_reaches(m, 20));
+    model_expect_bounds(m, 20, 20);
+    model_append(kept, 0, 1, 5000, false);
+    model_check_from(kept, 0, 50000);
+    model_free(m);
+    model_free(kept);
+}
+
 /* ---- after a restart --------------------------------------------------------------------------------------------------- */
 
 static const struct fix_stream *found_bounds(struct fix *f, uint64_t partition)
@@ -235,6 +411,12 @@ const struct suite_test suite_stream_life[] = {
     {"stream_new_incarnation", MQG_STORE_STREAMS, stream_new_incarnation, false},
     {"stream_offset_for_time", READS, stream_offset_for_time, false},
     {"position_set_and_get", READS | MQG_STORE_POSITIONS, position_set_and_get, false},
+    {"position_forgotten", READS | MQG_STORE_POSITIONS | MQG_STORE_META, position_forgotten, false},
+    {"position_told", DURABLE | MQG_STORE_POSITIONS | MQG_STORE_META, position_told, false},
+    {"producer_told", DURABLE | MQG_STORE_META, producer_told, false},
+    {"stream_stats_add_up", READS, stream_stats_add_up, false},
+    {"stream_retention_bytes", READS | MQG_STORE_TRIM, stream_retention_bytes, false},
+    {"stream_retention_time", READS | MQG_STORE_TRIM, stream_retention_time, false},
     {"stream_lasts", DURABLE, stream_lasts, false},
     {"stream_many_partitions", READS, stream_many_partitions, false},
     {NULL, 0, NULL, false},

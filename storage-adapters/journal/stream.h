@@ -35,8 +35,8 @@ struct stream_part {
     bool opaque;  /* something else than record batches was appended: it stays in the journal from there on */
     bool folder;  /* its name is durable */
     bool removed; /* gone, and its folder with it, durably */
-    bool roll;           /* the cleaner wants a new file */
-    uint64_t compacted;  /* offsets below went through compaction */
+    bool roll;    /* the cleaner wants a new file */
+    uint64_t compacted; /* offsets below went through compaction */
     struct mqg_stream_conf conf;
     struct part_tail tail; /* recovery only: how far the last file is whole */
 };

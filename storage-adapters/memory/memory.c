@@ -78,7 +78,8 @@ static bool mem_only_adds(const struct mqg_store_op *ops, size_t n)
 {
     bool adds = false;
     for (size_t i = 0; i < n; i++) {
-        if (ops[i].kind == MQG_OP_TRIM || ops[i].kind == MQG_OP_STREAM_DELETE)
+        if (ops[i].kind == MQG_OP_TRIM || ops[i].kind == MQG_OP_STREAM_DELETE ||
+            ops[i].kind == MQG_OP_STREAM_CONF)
             return false;
         adds = adds || ops[i].kind == MQG_OP_MSG || ops[i].kind == MQG_OP_APPEND;
     }

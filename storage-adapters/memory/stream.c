@@ -26,7 +26,8 @@ struct mem_stream {
     struct mem_batch *batches;
     size_t first, n, cap; /* batches[first .. first + n) are held */
     size_t ready;         /* of them, contiguous up to `high` */
-    uint64_t *waits;      /* offsets that somebody waits to be passed */
+    struct mqg_stream_conf conf;
+    uint64_t *waits; /* offsets that somebody waits to be passed */
     size_t nwait, cap_wait;
 };
 
@@ -166,6 +167,33 @@ static int64_t stream_trim(struct mem_streams *st, uint64_t partition, uint64_t 
     return freed;
 }
 
+/* Retention, batch by batch, looked at with each append and each setting. A partition at rest keeps what it has. */
+static int64_t stream_retain(struct mem_streams *st, uint64_t partition)
+{
+    struct mem_stream *m = stream_find(st, partition);
+    if (!m || (m->conf.cleanup && !(m->conf.cleanup & MQG_CLEANUP_DELETE)))
+        return 0;
+    uint64_t now_ms = mqg_clock_now().wall_us / 1000, bytes = m->bytes, start = m->start;
+    for (size_t i = 0; i < m->ready; i++) {
+        const struct mem_batch *b = stream_at(m, i);
+        bool large = m->conf.retention_bytes && bytes - b->data->len >= m->conf.retention_bytes;
+        bool old = m->conf.retention_ms && b->max_time_ms + m->conf.retention_ms < now_ms;
+        if (!large && !old)
+            break;
+        bytes -= b->data->len;
+        start = b->end;
+    }
+    return stream_trim(st, partition, start);
+}
+
+static int64_t stream_configure(struct mem_streams *st, const struct mqg_store_op *op)
+{
+    struct mem_stream *m = stream_find(st, op->stream_conf.partition);
+    if (m)
+        m->conf = *op->stream_conf.conf;
+    return stream_retain(st, op->stream_conf.partition);
+}
+
 static void stream_new(struct mem_streams *st, uint64_t partition)
 {
     if (stream_find(st, partition))
@@ -249,9 +277,11 @@ static int64_t stream_apply(struct mem_streams *st, const struct mqg_store_op *o
     switch (op->kind) {
     case MQG_OP_APPEND:
         bytes = stream_append(st, op);
+        bytes += stream_retain(st, op->append.partition);
         stream_touched(st, op->append.partition, ready);
         break;
     case MQG_OP_TRIM: bytes = stream_trim(st, op->trim.partition, op->trim.start_offset); break;
+    case MQG_OP_STREAM_CONF: bytes = stream_configure(st, op); break;
     case MQG_OP_STREAM_NEW: stream_new(st, op->stream.partition); break;
     case MQG_OP_STREAM_DELETE: bytes = stream_delete(st, op->stream.partition); break;
     case MQG_OP_POSITION: position_set(st, op); break;
@@ -263,7 +293,7 @@ static int64_t stream_apply(struct mem_streams *st, const struct mqg_store_op *o
 static bool stream_concerns(const struct mqg_store_op *op)
 {
     return op->kind == MQG_OP_APPEND || op->kind == MQG_OP_TRIM || op->kind == MQG_OP_STREAM_NEW ||
-           op->kind == MQG_OP_STREAM_DELETE || op->kind == MQG_OP_POSITION;
+           op->kind == MQG_OP_STREAM_DELETE || op->kind == MQG_OP_POSITION || op->kind == MQG_OP_STREAM_CONF;
 }
 
 void mem_streams_apply(struct mqg_store *s, const struct mqg_store_op *ops, size_t n)
