@@ -105,7 +105,8 @@ void jrn_stream_drop(struct mqg_store *s, struct stream_part *p, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
         jrn_seg_give(s, p->at[i].seg);
-    memmove(p->at, p->at + n, (p->n - n) * sizeof *p->at);
+    if (p->n > n)
+        memmove(p->at, p->at + n, (p->n - n) * sizeof *p->at);
     p->n -= n;
     p->whole = p->whole > n ? p->whole - n : 0;
 }
