@@ -420,7 +420,8 @@ static void queue_reap(struct mqg_task *task)
     free(r);
 }
 
-static enum mqg_err queue_end_check(struct mqg_queue *q, bool if_unused, bool if_empty, struct mqg_error *e)
+static enum mqg_err queue_end_check(struct mqg_queue *q, bool if_unused, bool if_empty, uint64_t held,
+                                    struct mqg_error *e)
 {
     struct mqg_slice vhost = mqg_vhost_name(q->vhost);
     if (q->ended)
@@ -428,7 +429,7 @@ static enum mqg_err queue_end_check(struct mqg_queue *q, bool if_unused, bool if
     if (if_unused && q->nsubs > 0)
         return mqg_error_set(e, MQG_IN_USE, 406, "queue '%.*s' in vhost '%.*s' in use",
                              MQG_SLICE_FMT(q->def.name), MQG_SLICE_FMT(vhost));
-    if (if_empty && q->ready > 0)
+    if (if_empty && held > 0)
         return mqg_error_set(e, MQG_NOT_EMPTY, 406, "queue '%.*s' in vhost '%.*s' not empty",
                              MQG_SLICE_FMT(q->def.name), MQG_SLICE_FMT(vhost));
     return MQG_OK;
@@ -440,12 +441,13 @@ enum mqg_err queue_end(struct mqg_queue *q, bool if_unused, bool if_empty, uint6
     struct queue_work w;
     uint64_t held = q->stream ? stream_messages(q->stream) : 0;
     queue_lock(q, &w);
-    enum mqg_err err = queue_end_check(q, if_unused, if_empty, e);
+    held = q->stream ? held : q->ready;
+    enum mqg_err err = queue_end_check(q, if_unused, if_empty, held, e);
     if (err != MQG_OK) {
         queue_unlock(&w);
         return err;
     }
-    *messages = q->stream ? held : q->ready;
+    *messages = held;
     q->ended = true;
     queue_span_doom_all(&w);
     queue_disarm(q);

@@ -374,6 +374,18 @@ def test_delete_cancels_its_readers(amqp, stream):
     ch.basic_publish("", q, b"nobody")
 
 
+@pytest.mark.parametrize("condition,what", [("if_unused", "in use"), ("if_empty", "not empty")])
+def test_delete_conditions(broker, amqp, stream, condition, what):
+    if broker.is_rabbitmq:
+        pytest.skip("RabbitMQ deletes the stream whatever is asked")
+    ch, q = stream()
+    put(ch, q, b"m")
+    reader(amqp, q, "first").wait(1)
+    with closes("channel", 406, f"PRECONDITION_FAILED - {text(amqp, q)} {what}"):
+        amqp.channel().queue_delete(q, **{condition: True})
+    assert exists(amqp, q)
+
+
 def test_made_anew_it_is_empty(amqp, stream):
     ch, q = stream()
     put(ch, q, b"old")
