@@ -39,6 +39,7 @@ class Server:
 
     kind = ""
     label = ""
+    extra_environment = {}
 
     def __init__(self, folder, cores, protocol="amqp"):
         self.protocol = protocol
@@ -52,7 +53,7 @@ class Server:
     def start(self):
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(
-                self._command(), env=self._environment(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log,
+                self._command(), env={**self._environment(), **self.extra_environment}, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
                 preexec_fn=lambda: os.sched_setaffinity(0, self.cores))
         deadline = time.monotonic() + START_S
@@ -85,6 +86,10 @@ class Server:
         except subprocess.TimeoutExpired:
             proc.send_signal(pids, signal.SIGKILL)
             self._process.wait()
+
+    def wait_killed(self):
+        """Somebody has sent SIGKILL to all its processes."""
+        self._process.wait(STOP_S)
 
     def about(self):
         """One line: version and how it is run."""

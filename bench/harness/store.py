@@ -1,0 +1,443 @@
+"""`bench/run store`: what a store costs when much lies in it. W9 queues, W10 a backlog, W11 a slow queue among fast ones,
+W12 a kill -9; each on the disk as it is, and with every fsync 2 ms slower (slow_sync.c, preloaded into all servers)."""
+
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from . import disk, proc
+from .servers import Epmd, Mqgate, RabbitMQ, ServerError
+from .session import Load, LoadError, build_generator
+from .works import CLASSIC, FSYNC, OURS, PAGE_CACHE, QUORUM, SAFE
+
+SLOW_SYNC_US = 2000
+SETTLE_S = 2.0
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything; mqgate gets the whole, a peer what it can hold, and is scaled per message or queue."""
+    queues: int
+    queues_peer: dict
+    backlog: int
+    backlog_peer: int
+    slow_s: float
+    reps: int
+
+
+FULL = Sizes(100_000, {CLASSIC: 20_000, QUORUM: 500}, 10_000_000, 500_000, 15.0, 3)
+QUICK = Sizes(20_000, {CLASSIC: 2_000, QUORUM: 100}, 1_000_000, 50_000, 4.0, 1)
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    promise: str
+    make: type
+    queue_args: tuple = ()
+
+    @property
+    def load_args(self):
+        return tuple(word for arg in self.queue_args for word in ("--queue-arg", "=".join(arg)))
+
+
+CONTENDERS = (Contender(CLASSIC, PAGE_CACHE, RabbitMQ),
+              Contender(QUORUM, FSYNC, RabbitMQ, (("x-queue-type", "quorum"),)),
+              Contender(OURS, FSYNC, Mqgate))
+
+
+@dataclass
+class Row:
+    work: str
+    name: str
+    units: dict  # figure -> how it is printed
+    targets: tuple  # (text, figure, peer or None, worst value or least ratio)
+    results: dict = field(default_factory=dict)  # contender -> list of dicts
+
+
+def rows():
+    return {row.work: row for row in (
+        Row("W9", "many durable queues", {"each_kib": "{:.2f} KiB each", "declared": "{:,.0f} declared/s",
+                                          "restart_s": "restart {:.2f} s", "count": "with {:,.0f}"},
+            (("<= 1 KiB each", "each_kib", None, 1.0), ("restart < 2 s", "restart_s", None, 2.0))),
+        Row("W10", "a backlog of 100 B, filled and drained",
+            {"fill_us": "fill {:.2f} us", "fill_rate": "{:,.0f}/s", "drain_us": "drain {:.2f} us",
+             "drain_rate": "{:,.0f}/s", "rss_mib": "RSS {:.0f} MiB", "count": "with {:,.0f}"},
+            ((f"fill CPU <= {CLASSIC} / 20", "fill_us", CLASSIC, 20), (f"drain CPU <= {CLASSIC} / 10", "drain_us",
+             CLASSIC, 10), ("RSS <= 300 MiB", "rss_mib", None, 300))),
+        Row("W11", "one slow queue among 99 fast",
+            {"p99_us": "fast p99 {:.0f} us", "p99_ratio": "{:.2f}x of alone", "disk_mib": "disk {:.0f} MiB",
+             "live_mib": "live {:.1f} MiB"},
+            (("p99 of the fast < 1.5x", "p99_ratio", None, 1.5), ("disk <= 2x live + 1 GiB", "over_mib", None, 1024))),
+        Row("W12", "kill -9 with a backlog",
+            {"ready_s": "ready in {:.2f} s", "cat_s": "cat {:.2f} s", "disk_mib": "of {:.0f} MiB",
+             "count": "with {:,.0f}"},
+            (("ready < 2 s", "ready_s", None, 2.0),)))}
+
+
+# --- a little AMQP ---------------------------------------------------------------------------------------
+def _short(text):
+    return bytes([len(text)]) + text.encode()
+
+
+def _table(pairs):
+    body = b"".join(_short(key) + b"S" + struct.pack(">I", len(value)) + value.encode() for key, value in pairs)
+    return struct.pack(">I", len(body)) + body
+
+
+def _method(channel, class_id, method_id, payload):
+    body = struct.pack(">HH", class_id, method_id) + payload
+    return struct.pack(">BHI", 1, channel, len(body)) + body + b"\xce"
+
+
+class Amqp:
+    """One connection, one channel, declares only."""
+
+    def __init__(self, port):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=600)
+        self.stream = self.sock.makefile("rb")
+        self.sock.sendall(b"AMQP\x00\x00\x09\x01")
+        self.read()
+        self.sock.sendall(_method(0, 10, 11, _table(()) + _short("PLAIN") + struct.pack(">I", 12) + b"\0guest\0guest"
+                                  + _short("en_US")))
+        tune = self.read()[4:]
+        self.sock.sendall(_method(0, 10, 31, tune[:6] + b"\0\0") + _method(0, 10, 40, _short("/") + b"\0\0"))
+        self.read()
+        self.sock.sendall(_method(1, 20, 10, b"\0"))
+        self.read()
+
+    def read(self):
+        """The next method's payload; heartbeats are passed over."""
+        while True:
+            kind, _, size = struct.unpack(">BHI", self._exactly(7))
+            payload = self._exactly(size + 1)[:-1]
+            if kind == 1:
+                if payload[:4] in (b"\x00\x0a\x00\x32", b"\x00\x14\x00\x28"):
+                    raise LoadError(f"closed: {payload[6:].decode(errors='replace')}")
+                return payload
+
+    def _exactly(self, size):
+        data = self.stream.read(size)
+        if len(data) < size:
+            raise LoadError("the server closed the connection")
+        return data
+
+    def declare(self, names, args=(), flags=2, window=500):
+        """Declares them all (2: durable, 1: passive), so many under way; the sum of their message counts."""
+        names, open_, messages = list(names), 0, 0
+        for start in range(0, len(names), window):
+            part = names[start:start + window]
+            self.sock.sendall(b"".join(_method(1, 50, 10, b"\0\0" + _short(name) + bytes([flags]) + _table(args))
+                                       for name in part))
+            for name in part:
+                answer = self.read()
+                if answer[:4] != b"\x00\x32\x00\x0b":
+                    raise LoadError(f"queue {name}: no declare-ok")
+                messages += struct.unpack_from(">I", answer, 5 + answer[4])[0]
+            open_ += len(part)
+        return messages
+
+    def close(self):
+        self.stream.close()
+        self.sock.close()
+
+
+def declare(server, names, args=(), flags=2):
+    connection = Amqp(server.port)
+    try:
+        return connection.declare(names, args, flags)
+    finally:
+        connection.close()
+
+
+# --- a server in one column ------------------------------------------------------------------------------------
+class Stage:
+    """Makes servers for one column, and loads against them."""
+
+    def __init__(self, folder, binary, epmd, shim, settings):
+        self.folder, self.binary, self.epmd, self.shim, self.settings = Path(folder), binary, epmd, shim, settings
+        self.folder.mkdir()
+        self._made = 0
+
+    def server(self, contender, settings=()):
+        self._made += 1
+        cores = os.sched_getaffinity(0)
+        folder = self.folder / str(self._made)
+        server = (Mqgate(folder, cores, (*self.settings, *settings)) if contender.make is Mqgate
+                  else RabbitMQ(folder, cores, self.epmd))
+        if self.shim:
+            server.extra_environment = {"LD_PRELOAD": str(self.shim), "SLOW_SYNC_US": str(SLOW_SYNC_US)}
+        try:
+            server.start()
+        except ServerError:
+            server.stop()
+            raise
+        return server
+
+    def load(self, server, *options, redelivered=False):
+        """One load to its end: its result, with the server's CPU in it. After a kill deliveries may be marked again."""
+        load = Load(self.binary, server, None, ["--stall", "120", *map(str, options)])
+        try:
+            load.read()
+            cpu = proc.cpu_s(server.pids())
+            load.go()
+            result = load.read()
+            result["cpu_s"] = proc.cpu_s(server.pids()) - cpu
+            load.read()
+        finally:
+            load.end()
+            server.check_alive()
+        marked = redelivered and not any(result[key] for key in ("misordered", "corrupt", "nacked", "returned"))
+        if not result["correct"] and not marked:
+            raise LoadError(f"counts or checksums wrong: {result}")
+        return result
+
+
+def data_folder(server):
+    return server.folder / ("journal" if isinstance(server, Mqgate) else "mnesia")
+
+
+def folder_bytes(folder):
+    total = 0
+    for path in Path(folder).rglob("*"):
+        try:
+            total += path.stat().st_blocks * 512 if path.is_file() else 0
+        except OSError:
+            pass
+    return total
+
+
+def cat_s(folder):
+    """How long it takes just to read the same bytes."""
+    begin = time.monotonic()
+    for path in Path(folder).rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                while file.read(4 * MIB):
+                    pass
+    return time.monotonic() - begin
+
+
+def kill9(server):
+    pids = server.pids()
+    proc.send_signal(pids, signal.SIGKILL)
+    server.wait_killed()
+
+
+def start_again(server):
+    begin = time.monotonic()
+    server.start()
+    return time.monotonic() - begin
+
+
+# --- the works --------------------------------------------------------------------------------------------------
+def w9(stage, contender, sizes):
+    count = sizes.queues if contender.make is Mqgate else sizes.queues_peer[contender.name]
+    names = [f"bench.{i}" for i in range(count)]
+    server = stage.server(contender)
+    try:
+        declare(server, ["warm"], contender.queue_args)
+        before = proc.rss_bytes(server.pids())
+        begin = time.monotonic()
+        declare(server, names, contender.queue_args)
+        took = time.monotonic() - begin
+        time.sleep(SETTLE_S)
+        each = (proc.rss_bytes(server.pids()) - before) / count / 1024
+        server.stop()
+        restart = start_again(server)
+        declare(server, names, contender.queue_args)  # all there, as they were
+        return {"each_kib": each, "declared": count / took, "restart_s": restart, "count": count}
+    finally:
+        server.stop()
+
+
+def w10_w12(stage, contender, sizes):
+    """Fill, kill -9, restart, count, drain."""
+    count = sizes.backlog if contender.make is Mqgate else sizes.backlog_peer
+    server = stage.server(contender)
+    queue = ("--queue", "bench", "--size", 100, "--count", count)
+    try:
+        fill = stage.load(server, "--role", "pub", "--confirm", 1000, *SAFE, *queue, *contender.load_args)
+        rss = proc.rss_bytes(server.pids())
+        kill9(server)
+        data = folder_bytes(data_folder(server))
+        cat = cat_s(data_folder(server))
+        ready = start_again(server)
+        left = wait_for_count(server, count)
+        rss = max(rss, proc.rss_bytes(server.pids()))
+        drain = stage.load(server, "--role", "con", "--no-declare", "--prefetch", 1000, "--ack-every", 100, *queue,
+                           redelivered=True)
+        rss = max(rss, proc.rss_bytes(server.pids()))
+        if left != count or drain["deliveries"] != count:
+            raise LoadError(f"{left} messages after the kill, {drain['deliveries']} drained, not {count}")
+        w10 = {"fill_us": fill["cpu_s"] / count * 1e6, "fill_rate": count / fill["seconds"],
+               "drain_us": drain["cpu_s"] / count * 1e6, "drain_rate": count / drain["seconds"],
+               "rss_mib": rss / MIB, "count": count}
+        return w10, {"ready_s": ready, "cat_s": cat, "disk_mib": data / MIB, "count": count}
+    finally:
+        server.stop()
+
+
+def wait_for_count(server, count, limit_s=120):
+    """RabbitMQ says ready before a quorum queue has its log read."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        try:
+            left = declare(server, ["bench"], flags=3)
+        except LoadError:
+            left = -1
+        if left == count or time.monotonic() > deadline:
+            return left
+        time.sleep(0.05)
+
+
+def w11(stage, contender, sizes):
+    """The fast ones alone, then beside one that is published to and never read."""
+    settings = ("store.journal.segment_size=4MiB",) if contender.make is Mqgate else ()
+    server = stage.server(contender, settings)
+    fast = ("--queue", "fast", "--fanout", 99, "--consumers", 9, "--size", 1024, "--rate", 50, "--confirm", 1000,
+            "--latency", *SAFE, *contender.load_args)
+    try:
+        alone = stage.load(server, "--seconds", sizes.slow_s, "--warmup", 1, "--delete", *fast)
+        slow = Load(stage.binary, server, None, ["--role", "pub", "--queue", "slow", "--size", "1024", "--rate", "200",
+                                                 "--confirm", "1000", "--seconds", str(sizes.slow_s + 3), *SAFE,
+                                                 *contender.load_args])
+        try:
+            slow.read()
+            slow.go()
+            beside = stage.load(server, "--seconds", sizes.slow_s, "--warmup", 1, *fast)
+            kept = slow.read()
+            slow.read()
+        finally:
+            slow.end()
+        time.sleep(SETTLE_S)
+        live = kept["messages"] * 1024 / MIB
+        used = folder_bytes(data_folder(server)) / MIB
+        return {"p99_us": beside["confirm"]["p99_us"],
+                "p99_ratio": beside["confirm"]["p99_us"] / alone["confirm"]["p99_us"], "disk_mib": used,
+                "live_mib": live, "over_mib": used - 2 * live}
+    finally:
+        server.stop()
+
+
+# --- a run -------------------------------------------------------------------------------------------------------
+def build_shim(folder):
+    source = Path(__file__).resolve().parents[1] / "slow_sync.c"
+    target = Path(folder) / "slow_sync.so"
+    compiler = os.environ.get("CC", "cc").split()[-1]
+    subprocess.run([compiler, "-O2", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", str(target), str(source), "-ldl"],
+                   check=True)
+    return target
+
+
+class StoreRun:
+    def __init__(self, options, say):
+        self.options, self.say = options, say
+        self.sizes = QUICK if options.quick else FULL
+        self.columns, self.about, self.failed = {}, [], False
+
+    def run(self):
+        wanted = set(filter(None, self.options.only.upper().split(",")))
+        with tempfile.TemporaryDirectory(prefix="mqgate-bench-", dir=self.options.dir) as folder:
+            contenders = [c for c in CONTENDERS if self._takes_part(c)]
+            epmd = Epmd() if any(c.make is RabbitMQ for c in contenders) else None
+            try:
+                binary, shim = build_generator(folder), build_shim(folder)
+                times, _ = disk.probe_fdatasync_us(folder)
+                self.about.append(f"data on {disk.file_system(folder)}, fdatasync of 4 KiB p50 {median(times):.0f} us; "
+                                  f"servers and generator on all {len(os.sched_getaffinity(0))} cores")
+                for name, use in (("disk", None), ("disk + 2 ms per fsync", shim)):
+                    stage = Stage(Path(folder) / ("slow" if use else "bare"), binary, epmd, use, self.options.set)
+                    self.columns[name] = rows()
+                    self._column(name, stage, contenders, wanted)
+                    shutil.rmtree(stage.folder, ignore_errors=True)
+            finally:
+                if epmd:
+                    epmd.stop()
+
+    def _takes_part(self, contender):
+        if (contender.make is RabbitMQ and self.options.no_peers) or (contender.make is Mqgate
+                                                                      and self.options.only_peers):
+            return False
+        why = contender.make.why_missing()
+        if why:
+            self.about.append(why)
+        return not why
+
+    def _column(self, name, stage, contenders, wanted):
+        works = [("W9",), ("W10", "W12"), ("W11",)]
+        for repetition in range(self.options.reps_given or self.sizes.reps):
+            for work in works:
+                if wanted and not wanted & set(work):
+                    continue
+                for contender in contenders:
+                    self._measure(name, repetition, work, stage, contender)
+
+    def _measure(self, column, repetition, work, stage, contender):
+        run = {"W9": w9, "W10": w10_w12, "W11": w11}[work[0]]
+        try:
+            results = run(stage, contender, self.sizes)
+        except (LoadError, ServerError, OSError, ValueError, KeyError) as error:
+            results = {"failed": f"{type(error).__name__}: {error}"}
+            self.failed = True
+        results = results if isinstance(results, tuple) else (results,) * len(work)
+        for name, result in zip(work, results):
+            self.columns[column][name].results.setdefault(contender.name, []).append(result)
+            self.say(f"{column} {repetition + 1} {name} {contender.name}: {brief(self.columns[column][name], result)}")
+
+    def print(self, out):
+        for line in self.about:
+            print(f"# {line}", file=out)
+        for column, found in self.columns.items():
+            print(f"\n== {column} ==", file=out)
+            for row in found.values():
+                if row.results:
+                    print_row(row, out)
+
+    def data(self):
+        return {"about": self.about, "columns": {name: {work: row.results for work, row in found.items()}
+                                                 for name, found in self.columns.items()}}
+
+
+def medians(results):
+    good = [r for r in results if "failed" not in r]
+    return {key: median(r[key] for r in good) for key in good[0]} if good else {}
+
+
+def brief(row, result):
+    if "failed" in result:
+        return "FAILED: " + result["failed"]
+    return ", ".join(text.format(result[key]) for key, text in row.units.items())
+
+
+def print_row(row, out):
+    print(f"\n{row.work}  {row.name}", file=out)
+    promises = {c.name: c.promise for c in CONTENDERS}
+    sums = {name: medians(results) for name, results in row.results.items()}
+    for name, summary in sums.items():
+        failed = [r["failed"] for r in row.results[name] if "failed" in r]
+        text = brief(row, summary) if summary else ""
+        print(f"    {name:<20} {promises[name]:<11} {text}" + "".join(f"  FAILED: {why}" for why in failed[:1]), file=out)
+    for text, key, peer, value in row.targets:
+        print(f"    target {text:<36} {verdict(sums, key, peer, value)}", file=out)
+
+
+def verdict(sums, key, peer, value):
+    ours, theirs = sums.get(OURS), sums.get(peer) if peer else None
+    if not ours:
+        return "mqgate did not run"
+    if peer and not theirs:
+        return f"{peer} did not run"
+    if peer:
+        ratio = theirs[key] / ours[key] if ours[key] else float("inf")
+        return f"/ {ratio:.1f}  {'met' if ratio >= value else 'MISSED'}"
+    return f"{ours[key]:.2f}  {'met' if ours[key] <= value else 'MISSED'}"
