@@ -35,7 +35,7 @@ class Sizes:
 
 
 FULL = Sizes(100_000, {CLASSIC: 20_000, QUORUM: 500}, 10_000_000, 500_000, 15.0, 3)
-QUICK = Sizes(20_000, {CLASSIC: 2_000, QUORUM: 100}, 1_000_000, 50_000, 4.0, 1)
+QUICK = Sizes(20_000, {CLASSIC: 500, QUORUM: 50}, 1_000_000, 50_000, 3.0, 1)
 
 
 @dataclass(frozen=True)
@@ -331,7 +331,7 @@ def w11(stage, contender, sizes):
 
 # --- a run -------------------------------------------------------------------------------------------------------
 def build_shim(folder):
-    source = Path(__file__).resolve().parents[1] / "slow_sync.c"
+    source = Path(__file__).resolve().parent / "slow_sync.c"
     target = Path(folder) / "slow_sync.so"
     compiler = os.environ.get("CC", "cc").split()[-1]
     subprocess.run([compiler, "-O2", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", str(target), str(source), "-ldl"],

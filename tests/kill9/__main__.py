@@ -20,8 +20,8 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "lib")]
 
 from client import PATIENCE_S, Deliveries, Stream, ack_bytes, consumer  # noqa: E402
-from ledger import FANOUT, QUEUES, STREAM, Ledger  # noqa: E402
-from load import GONE, Consumer, Definer, Publisher, StreamReader  # noqa: E402
+from ledger import DEAD, FANOUT, QUEUES, REJECT, STREAM, Ledger  # noqa: E402
+from load import GONE, Consumer, Definer, Publisher, Rejecter, StreamReader  # noqa: E402
 from mqtest import broker as brokers  # noqa: E402
 from mqtest import wire  # noqa: E402
 from pika import spec  # noqa: E402
@@ -34,7 +34,9 @@ def declare(broker):
         conn.rpc(1, spec.Exchange.Declare(exchange=FANOUT, type="fanout", durable=True), spec.Exchange.DeclareOk)
         for queue in QUEUES:
             args = {"x-queue-type": "quorum", "x-delivery-limit": 1000} if "quorum" in queue else {}
-            if broker.is_rabbitmq:  # after such a kill its quorum queue may look for a leader for ever
+            if queue == REJECT:
+                args = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": DEAD}
+            elif broker.is_rabbitmq:  # after such a kill its quorum queue may look for a leader for ever
                 args = {}
             conn.rpc(1, spec.Queue.Declare(queue=queue, durable=True, arguments=args), spec.Queue.DeclareOk)
         for queue in ("k9.left", "k9.right"):
@@ -53,6 +55,7 @@ def load_until_killed(broker, ledger, round_no, rng, args):
     lock = threading.Lock()
     base = (broker, ledger, lock)
     workers = [Publisher(*base, rng.random(), round_no=round_no, number=n) for n in range(args.publishers)]
+    workers.append(Rejecter(*base, rng.random(), queue=REJECT))
     workers += [Consumer(*base, rng.random(), queue=queue) for queue in ("k9.plain", "k9.left", "k9.quorum")]
     if not broker.is_rabbitmq:
         workers.append(StreamReader(*base, rng.random()))
@@ -174,7 +177,7 @@ def one_round(broker, ledger, round_no, rng, args):
     start_s = come_back(broker, rng)
     backlog = sum(len(messages) for messages in ledger.expected.values())
     keep = round_no % 2 == 1 and backlog < 60_000
-    drained = 0
+    drained, contents = 0, {}
     for queue in QUEUES:
         try:
             content = read_whole(broker, ledger, queue, keep)
@@ -184,7 +187,9 @@ def one_round(broker, ledger, round_no, rng, args):
             ledger.note("definition", queue, end)
             content = []
         drained += len(content)
+        contents[queue] = content
         ledger.check_queue(queue, content)
+    ledger.check_dead(contents[REJECT], contents[DEAD])
     streamed = 0 if broker.is_rabbitmq else read_stream(broker, ledger)
     definitions = check_definitions(broker, workers[-1], ledger)
     published = sum(w.sent for w in workers if isinstance(w, Publisher))

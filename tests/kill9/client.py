@@ -25,6 +25,10 @@ def nack_bytes(tag):
     return wire.raw_frame(wire.METHOD, 1, NACK + struct.pack(">QB", tag, 2))
 
 
+def reject_bytes(tag):
+    return wire.raw_frame(wire.METHOD, 1, NACK + struct.pack(">QB", tag, 0))
+
+
 class Stream:
     """Frames of one connection as they come, many at a time. What is no whole frame yet stays in conn.buf."""
 

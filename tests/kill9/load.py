@@ -7,7 +7,7 @@ import random
 import struct
 import threading
 
-from client import ACK, NACK, Deliveries, Stream, ack_bytes, consumer, nack_bytes, publish_bytes
+from client import ACK, NACK, Deliveries, Stream, ack_bytes, consumer, nack_bytes, publish_bytes, reject_bytes
 from ledger import STREAM, body_of, route
 from mqtest import wire
 from pika import spec
@@ -118,6 +118,24 @@ class Consumer(Worker):
                 return b""
             if choice < 0.05:
                 return nack_bytes(tag)
+            self.ledger.settle(self.queue, message)
+        self.acked += 1
+        return ack_bytes(tag)
+
+
+class Rejecter(Consumer):
+    """Sends most of what it gets to the dead ones."""
+
+    def take(self, tag, redelivered, body):
+        self.seen += 1
+        with self.lock:
+            message = self.ledger.see(self.queue, body, redelivered)
+            choice = self.rng.random()
+            if message is None or choice < 0.02:
+                return b""
+            if choice < 0.9:
+                self.ledger.reject(message)
+                return reject_bytes(tag)
             self.ledger.settle(self.queue, message)
         self.acked += 1
         return ack_bytes(tag)

@@ -6,9 +6,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from ledger import STREAM, Ledger, QUEUES, body_of, message_of, route  # noqa: E402
+from ledger import DEAD, QUEUES, REJECT, STREAM, Ledger, body_of, message_of, route  # noqa: E402
 
-A, B, C = (1, 1, 3), (1, 1, 9), (1, 1, 15)   # three messages of one publisher to one queue
+A, B, C = (1, 1, 3), (1, 1, 10), (1, 1, 17)   # three messages of one publisher to one queue
 QUEUE = route(1, 3)[2][0]
 
 
@@ -41,7 +41,7 @@ def test_acked_may_be_gone_or_not(ledger):
 
 
 def test_ack_before_the_confirm(ledger):
-    late = (1, 1, 21)
+    late = (1, 1, 24)
     ledger.settle(QUEUE, late)
     ledger.confirm(late)
     ledger.check_queue(QUEUE, [A, B, C])
@@ -83,3 +83,19 @@ def test_what_a_reader_was_shown_stays():
 def test_bodies_name_their_message():
     for message in (A, (7, 3, 211), (12, 0, 1)):
         assert message_of(body_of(message)) == message
+
+
+@pytest.mark.parametrize("here,dead,kind", [(True, False, None), (False, True, None), (False, False, "lost"),
+                                            (True, True, "twice")])
+def test_rejected_is_in_one_of_two(ledger, here, dead, kind):
+    message = next((1, 1, tag) for tag in range(1, 20) if REJECT in route(1, tag)[2])
+    ledger.confirm(message)
+    ledger.reject(message)
+    assert ledger.see(DEAD, body_of(message), False) == message
+    ledger.check_dead([message] if here else [], [message] if dead else [])
+    assert ledger.violations == (kind is not None) and (kind is None or getattr(ledger, kind) == 1)
+
+
+def test_dead_without_a_reject(ledger):
+    message = next((1, 1, tag) for tag in range(1, 20) if REJECT in route(1, tag)[2])
+    assert ledger.see(DEAD, body_of(message), False) is None and ledger.foreign == 1
