@@ -398,23 +398,23 @@ static void parse(int argc, char **argv)
         else if (strcmp(o, "--delete") != 0) {
             i++;
             if (strcmp(o, "--port") == 0)
-                load.port = (uint16_t)atoi(v);
+                load.port = (uint16_t)(int)strtol(v, NULL, 10);
             else if (strcmp(o, "--cpu") == 0)
-                load.cpu = atoi(v);
+                load.cpu = (int)strtol(v, NULL, 10);
             else if (strcmp(o, "--fanout") == 0)
-                load.subs = (unsigned)atoi(v);
+                load.subs = (unsigned)(int)strtol(v, NULL, 10);
             else if (strcmp(o, "--qos") == 0)
-                load.qos = (unsigned)atoi(v);
+                load.qos = (unsigned)(int)strtol(v, NULL, 10);
             else if (strcmp(o, "--size") == 0)
-                load.size = (unsigned)atoi(v);
+                load.size = (unsigned)(int)strtol(v, NULL, 10);
             else if (strcmp(o, "--window") == 0)
-                load.window = (unsigned)atoi(v);
+                load.window = (unsigned)(int)strtol(v, NULL, 10);
             else if (strcmp(o, "--lag") == 0)
-                load.lag = (unsigned)atoi(v);
+                load.lag = (unsigned)(int)strtol(v, NULL, 10);
             else if (strcmp(o, "--seconds") == 0)
-                load.seconds = atof(v);
+                load.seconds = strtod(v, NULL);
             else if (strcmp(o, "--warmup") == 0)
-                load.warmup = atof(v);
+                load.warmup = strtod(v, NULL);
             else
                 fail("unknown option %s", o);
         }

@@ -85,8 +85,9 @@ void mqg_auth_recover(struct mqg_slice key, struct mqg_slice value)
         return;
     }
     mqg_dynbuf_init(&made, 4096);
-    enum mqg_err err = mqg_slice_starts(key, MQG_SLICE_LIT("user/")) ? auth_recover_user(key, value, &made)
-                                                                     : auth_recover_perm(key, value, &made);
+    enum mqg_err err = mqg_slice_starts(key, MQG_SLICE_LIT("tperm/"))  ? auth_topic_recover(value)
+                       : mqg_slice_starts(key, MQG_SLICE_LIT("user/")) ? auth_recover_user(key, value, &made)
+                                                                       : auth_recover_perm(key, value, &made);
     mqg_dynbuf_fini(&made);
     /* The account is left out: its owner cannot come in, which is the safe side. */
     if (err != MQG_OK)
@@ -136,4 +137,5 @@ void mqg_auth_fini(void)
 {
     auth_had_first = false;
     auth_accounts_clear();
+    auth_topic_clear();
 }

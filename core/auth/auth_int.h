@@ -90,6 +90,14 @@ struct auth_user **auth_user_all(size_t *n);
 struct auth_perm **auth_perm_all(size_t *n);
 void auth_accounts_clear(void);
 
+/* ---- topic.c ------------------------------------------------------------------------------------------------------ */
+
+enum mqg_err auth_topic_recover(struct mqg_slice value);
+void auth_topic_forget_locked(const struct mqg_slice *vhost, const struct mqg_slice *user);
+void auth_topic_clear(void);
+void auth_topic_key(struct mqg_dynbuf *out, struct mqg_slice vhost, struct mqg_slice user,
+                    struct mqg_slice exchange);
+
 /* Counts up with each change: sessions compare it. */
 uint64_t auth_generation(void);
 

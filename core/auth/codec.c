@@ -1,6 +1,6 @@
 /* codec.c - accounts as metadata: keys and values.
  *
- * Keys:  user/NAME   perm/VHOST/NAME      parts percent-encoded: every byte but [A-Za-z0-9._-] as %XX, so one key each
+ * Keys:  user/NAME   perm/VHOST/NAME   tperm/VHOST/NAME/EXCHANGE (topic.c)      parts percent-encoded: every byte but [A-Za-z0-9._-] as %XX, so one key each
  *
  * Values, little-endian, strings as u16 length and bytes:
  *
@@ -38,6 +38,15 @@ void auth_perm_key(struct mqg_dynbuf *out, struct mqg_slice vhost, struct mqg_sl
     codec_part(out, MQG_SLICE_LIT("perm"));
     codec_part(out, vhost);
     codec_part(out, user);
+}
+
+void auth_topic_key(struct mqg_dynbuf *out, struct mqg_slice vhost, struct mqg_slice user,
+                    struct mqg_slice exchange)
+{
+    codec_part(out, MQG_SLICE_LIT("tperm"));
+    codec_part(out, vhost);
+    codec_part(out, user);
+    codec_part(out, exchange);
 }
 
 /* ---- writing ----------------------------------------------------------------------------------------------------------- */

@@ -148,6 +148,7 @@ enum mqg_err mqg_user_delete(struct mqg_slice name, uint64_t *ticket, struct mqg
         for (size_t i = 0; i < n; i++)
             if (mqg_slice_eq(mqg_slice_str(perms[i]->user), name))
                 perm_remove_locked(mqg_slice_str(perms[i]->vhost), name);
+        auth_topic_forget_locked(NULL, &name);
         *ticket = mqg_meta_remove(mqg_dynbuf_view(&r.key));
         auth_user_del_locked(name);
     }
@@ -251,6 +252,7 @@ uint64_t mqg_auth_vhost_gone(struct mqg_slice vhost)
     for (size_t i = 0; i < n; i++)
         if (mqg_slice_eq(mqg_slice_str(perms[i]->vhost), vhost))
             ticket = perm_remove_locked(vhost, mqg_slice_str(perms[i]->user));
+    auth_topic_forget_locked(&vhost, NULL);
     auth_unlock();
     for (size_t i = 0; i < n; i++)
         auth_perm_unref(&perms[i]);

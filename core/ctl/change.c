@@ -197,6 +197,35 @@ int change_clear_permissions(struct ctl *c)
     return change_end(c, &a);
 }
 
+int change_set_topic_permissions(struct ctl *c)
+{
+    struct answer a;
+    int code = CTL_OK;
+    print_banner(c, "Setting topic permissions on \"%s\" for user \"%s\" in vhost \"%s\" ...", c->args[2],
+                 c->args[1], ctl_vhost(c));
+    if (!change_user(c, c->args[1], NULL, &code) || !change_vhost_there(c, &code))
+        return code;
+    client_call(c, "PUT", client_path("topic-permissions", ctl_vhost(c), c->args[1], NULL),
+                json_pack("{s:s,s:s,s:s}", "exchange", c->args[2], "write", c->args[3], "read", c->args[4]),
+                NULL, &a);
+    return change_end(c, &a);
+}
+
+int change_clear_topic_permissions(struct ctl *c)
+{
+    struct answer a;
+    int code = CTL_OK;
+    print_banner(c, "Clearing topic permissions for user \"%s\" in vhost \"%s\" ...", c->args[1],
+                 ctl_vhost(c));
+    if (!change_user(c, c->args[1], NULL, &code) || !change_vhost_there(c, &code))
+        return code;
+    client_call(c, "DELETE", client_path("topic-permissions", ctl_vhost(c), c->args[1], NULL), NULL, NULL,
+                &a);
+    if (a.status == 404)
+        a.status = 204; /* nothing to clear is cleared */
+    return change_end(c, &a);
+}
+
 /* ---- queues ------------------------------------------------------------------------------------------------------------------------ */
 
 /* KEY=VALUE arguments: a whole number, true or false, else text. */

@@ -116,39 +116,41 @@ int ctl_error(const struct ctl *c, int code, const char *fmt, ...) MQG_PRINTF(3,
 
 /* ---- commands: list.c, change.c, status.c, store.c ------------------------------------------------------------------------------ */
 
-#define CTL_COMMANDS(X)             \
-    X(status_show)                  \
-    X(status_await)                 \
-    X(status_ping)                  \
-    X(status_version)               \
-    X(list_queues)                  \
-    X(list_exchanges)               \
-    X(list_bindings)                \
-    X(list_connections)             \
-    X(list_channels)                \
-    X(list_consumers)               \
-    X(list_users)                   \
-    X(list_stores)                  \
-    X(list_segments)                \
-    X(list_vhosts)                  \
-    X(list_permissions)             \
-    X(list_user_permissions)        \
-    X(change_add_user)              \
-    X(change_password)              \
-    X(change_clear_password)        \
-    X(change_user_tags)             \
-    X(change_delete_user)           \
-    X(change_add_vhost)             \
-    X(change_delete_vhost)          \
-    X(change_set_permissions)       \
-    X(change_clear_permissions)     \
-    X(change_declare_queue)         \
-    X(change_delete_queue)          \
-    X(change_purge_queue)           \
-    X(change_close_connection)      \
-    X(change_close_all_connections) \
-    X(change_trace)                 \
-    X(store_look)                   \
+#define CTL_COMMANDS(X)               \
+    X(status_show)                    \
+    X(status_await)                   \
+    X(status_ping)                    \
+    X(status_version)                 \
+    X(list_queues)                    \
+    X(list_exchanges)                 \
+    X(list_bindings)                  \
+    X(list_connections)               \
+    X(list_channels)                  \
+    X(list_consumers)                 \
+    X(list_users)                     \
+    X(list_stores)                    \
+    X(list_segments)                  \
+    X(list_vhosts)                    \
+    X(list_permissions)               \
+    X(list_user_permissions)          \
+    X(change_add_user)                \
+    X(change_password)                \
+    X(change_clear_password)          \
+    X(change_user_tags)               \
+    X(change_delete_user)             \
+    X(change_add_vhost)               \
+    X(change_delete_vhost)            \
+    X(change_set_permissions)         \
+    X(change_set_topic_permissions)   \
+    X(change_clear_topic_permissions) \
+    X(change_clear_permissions)       \
+    X(change_declare_queue)           \
+    X(change_delete_queue)            \
+    X(change_purge_queue)             \
+    X(change_close_connection)        \
+    X(change_close_all_connections)   \
+    X(change_trace)                   \
+    X(store_look)                     \
     X(change_refused)
 #define CTL_COMMAND_DECLARE(name) int name(struct ctl *c);
 CTL_COMMANDS(CTL_COMMAND_DECLARE)

@@ -41,7 +41,8 @@ static size_t start_services;         /* of the loader's list, how many were loo
 static void recover_meta(void *arg, struct mqg_slice key, struct mqg_slice value)
 {
     (void)arg;
-    if (mqg_slice_starts(key, MQG_SLICE_LIT("user/")) || mqg_slice_starts(key, MQG_SLICE_LIT("perm/")))
+    if (mqg_slice_starts(key, MQG_SLICE_LIT("user/")) || mqg_slice_starts(key, MQG_SLICE_LIT("perm/")) ||
+        mqg_slice_starts(key, MQG_SLICE_LIT("tperm/")))
         mqg_auth_recover(key, value);
     else if (!mqg_meta_recover(key, value))
         mqg_routing_recover_meta(key, value);

@@ -205,6 +205,10 @@ json_t *http_properties_json(const struct mqg_msg *m);
     X(permission_get)           \
     X(permission_put)           \
     X(permission_delete)        \
+    X(topic_permissions_get)    \
+    X(topic_permission_get)     \
+    X(topic_permission_put)     \
+    X(topic_permission_delete)  \
     X(exchanges_get)            \
     X(exchange_get)             \
     X(exchange_put)             \

@@ -115,3 +115,87 @@ void permission_delete(struct http_request *r)
     else if (http_command(r, &c.base))
         http_reply_none(r, 204);
 }
+
+/* ---- topic permissions ------------------------------------------------------------------------------------------------- */
+
+static void topic_list_one(void *arg, const struct mqg_topic_perm_info *p)
+{
+    struct permission_listing *l = arg;
+    if ((l->vhost != NULL && !mqg_slice_eq(*l->vhost, mqg_slice_str(p->vhost))) ||
+        (l->user != NULL && !mqg_slice_eq(*l->user, mqg_slice_str(p->user))))
+        return;
+    json_t *out = json_object();
+    js_set_str(out, "user", p->user);
+    js_set_str(out, "vhost", p->vhost);
+    js_set_str(out, "exchange", p->exchange);
+    js_set_str(out, "write", p->write);
+    js_set_str(out, "read", p->read);
+    json_array_append_new(l->array, out);
+}
+
+void topic_permissions_get(struct http_request *r)
+{
+    struct permission_listing l = {json_array(), NULL, NULL};
+    mqg_topic_perm_each(topic_list_one, &l);
+    http_reply_list(r, l.array, "vhost,user,exchange");
+}
+
+void topic_permission_get(struct http_request *r)
+{
+    struct permission_listing l = {json_array(), &r->arg[0], &r->arg[1]};
+    mqg_topic_perm_each(topic_list_one, &l);
+    if (json_array_size(l.array) > 0) {
+        http_reply_list(r, l.array, "exchange");
+        return;
+    }
+    json_decref(l.array);
+    http_reply_not_found(r);
+}
+
+struct topic_command {
+    struct http_command base;
+    const struct http_request *r;
+    struct mqg_slice exchange, write, read;
+};
+
+static enum mqg_err topic_run_put(struct http_command *c, struct mqg_session *s, uint64_t *ticket,
+                                  struct mqg_error *e)
+{
+    const struct topic_command *t = MQG_CONTAINER_OF(c, struct topic_command, base);
+    (void)s;
+    return mqg_topic_perm_put(t->r->arg[1], t->r->arg[0], t->exchange, t->write, t->read, ticket, e);
+}
+
+void topic_permission_put(struct http_request *r)
+{
+    struct topic_command c = {.base.run = topic_run_put, .r = r};
+    static const char *const keys[] = {"exchange", "write", "read"};
+    struct mqg_slice *const to[] = {&c.exchange, &c.write, &c.read};
+    for (size_t i = 0; i < MQG_COUNTOF(keys); i++) {
+        if (json_object_get(r->json, keys[i]) == NULL) {
+            http_reply_error(r, 400, "bad_request", "[{key_missing,%s}]", keys[i]);
+            return;
+        }
+        if (!js_get_str(r, keys[i], to[i]))
+            return;
+    }
+    if (http_command(r, &c.base))
+        http_reply_none(r, 204);
+    else if (r->status == 404)
+        http_reply_error(r, 400, "bad_request", "vhost_or_user_not_found");
+}
+
+static enum mqg_err topic_run_delete(struct http_command *c, struct mqg_session *s, uint64_t *ticket,
+                                     struct mqg_error *e)
+{
+    const struct topic_command *t = MQG_CONTAINER_OF(c, struct topic_command, base);
+    (void)s;
+    return mqg_topic_perm_delete(t->r->arg[1], t->r->arg[0], ticket, e);
+}
+
+void topic_permission_delete(struct http_request *r)
+{
+    struct topic_command c = {.base.run = topic_run_delete, .r = r};
+    if (http_command(r, &c.base))
+        http_reply_none(r, 204);
+}

@@ -48,6 +48,10 @@ static const struct route routes[] = {
     {HTTP_GET, "permissions/:/:", HTTP_NEED_ADMIN, permission_get},
     {HTTP_PUT, "permissions/:/:", HTTP_NEED_ADMIN, permission_put},
     {HTTP_DELETE, "permissions/:/:", HTTP_NEED_ADMIN, permission_delete},
+    {HTTP_GET, "topic-permissions", HTTP_NEED_ADMIN, topic_permissions_get},
+    {HTTP_GET, "topic-permissions/:/:", HTTP_NEED_ADMIN, topic_permission_get},
+    {HTTP_PUT, "topic-permissions/:/:", HTTP_NEED_ADMIN, topic_permission_put},
+    {HTTP_DELETE, "topic-permissions/:/:", HTTP_NEED_ADMIN, topic_permission_delete},
 
     {HTTP_GET, "exchanges", HTTP_NEED_TAG, exchanges_get},
     {HTTP_GET, "exchanges/:", HTTP_NEED_TAG, exchanges_get},

@@ -87,6 +87,21 @@ static enum mqg_err connect_login(struct mqtt_conn *c, const struct mqtt_connect
     return MQG_OK;
 }
 
+/* The permission on the exchange, and on the topic; a filter is judged as the key that it binds by. */
+bool mqtt_may(struct mqtt_conn *c, enum mqg_perm perm, struct mqg_slice topic)
+{
+    struct mqg_slice exchange = mqg_slice_str(mqtt_settings.exchange);
+    if (!mqg_session_can(c->principal, perm, exchange))
+        return false;
+    struct mqg_dynbuf key;
+    mqg_dynbuf_init(&key, 1u << 17);
+    mqtt_filter_key(&key, topic);
+    bool may = mqg_topic_can(&c->topics, c->principal, perm, exchange, mqg_slice_of(c->client, c->client_len),
+                             mqg_dynbuf_view(&key));
+    mqg_dynbuf_fini(&key);
+    return may;
+}
+
 /* ---- the client identifier (3.1.3.1) ------------------------------------------------------------------------------- */
 
 static enum mqg_err connect_client(struct mqtt_conn *c, const struct mqtt_connect *p, struct mqg_error *e)
@@ -157,9 +172,7 @@ static enum mqg_err connect_will(struct mqtt_conn *c, const struct mqtt_connect 
         return MQG_OK;
     if (p->will_payload.len > mqtt_settings.message_max)
         return mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE, "the will is too large");
-    struct mqg_slice exchange = mqg_slice_str(mqtt_settings.exchange);
-    if (mqg_slice_starts(p->will_topic, MQG_SLICE_LIT("$SYS/")) ||
-        !mqg_session_can(c->principal, MQG_WRITE, exchange))
+    if (mqg_slice_starts(p->will_topic, MQG_SLICE_LIT("$SYS/")) || !mqtt_may(c, MQG_WRITE, p->will_topic))
         return mqg_error_set(e, MQG_DENIED, MQTT_RC_NOT_AUTHORIZED, "not allowed to publish the will");
     c->will = mqtt_will_new(p, c->principal, mqg_slice_of(c->client, c->client_len));
     return c->will ? MQG_OK

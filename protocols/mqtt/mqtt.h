@@ -195,6 +195,7 @@ struct mqtt_conn {
     enum mqtt_phase phase;
     enum mqtt_version version;
     struct mqg_session *principal;
+    struct mqg_topic_guard *topics; /* what it may publish and subscribe to */
     struct mqtt_session *session;
     struct mqtt_claim *claim;
     char client[MQTT_CLIENT_ID_MAX + 1];
@@ -281,6 +282,9 @@ void mqtt_session_each(void (*visit)(struct mqtt_session *s, void *arg), void *a
 void mqtt_session_arm(struct mqtt_session *s); /* (holder) timers after recovery */
 size_t mqtt_session_count(size_t *connected);
 void mqtt_session_fini(void);
+
+/* May it, on this topic or filter? */
+bool mqtt_may(struct mqtt_conn *c, enum mqg_perm perm, struct mqg_slice topic);
 
 /* subscribe.c */
 enum mqg_err mqtt_subscribe(struct mqtt_conn *c, struct mqg_slice body, struct mqg_error *e);

@@ -209,8 +209,7 @@ static int publish_judge(struct mqtt_conn *c, const struct mqtt_publish *p)
         mqg_slice_starts(p->topic, mqtt_retained_key()))
         return MQTT_RC_NOT_AUTHORIZED;
     struct mqg_slice exchange = mqg_slice_str(mqtt_settings.exchange);
-    if (!mqg_session_can(c->principal, MQG_WRITE,
-                         exchange)) /* the router's check is skipped while its route is cached */
+    if (!mqtt_may(c, MQG_WRITE, p->topic)) /* the router skips its check while its route is cached */
         return MQTT_RC_NOT_AUTHORIZED;
     enum mqg_err err = mqg_publish_check(&c->pub, exchange, &e);
     if (err != MQG_OK)

@@ -145,7 +145,7 @@ static int sub_judge(struct mqtt_conn *c, const struct mqtt_filter *f)
     bool shared = mqtt_share_split(f->name, &group, &filter, &bad);
     if (bad || !mqtt_filter_ok(shared ? filter : f->name) || (shared && group.len + filter.len > UINT16_MAX))
         return MQTT_RC_FILTER_INVALID;
-    if (!mqg_session_can(c->principal, MQG_READ, mqg_slice_str(mqtt_settings.exchange)))
+    if (!mqtt_may(c, MQG_READ, filter))
         return MQTT_RC_NOT_AUTHORIZED;
     bool known = mqg_map_get(&c->session->subs, f->name) != NULL;
     if (!known && c->session->subs.count >= mqtt_settings.subscriptions_max)

@@ -196,3 +196,24 @@ def test_stop_says_shutting_down(own_node, client, version):
     thread.start()
     assert c.goodbye() == (0x8b if version == 5 else None)
     thread.join()
+
+
+def test_topic_permissions(client, tenants, unique):
+    """Patterns on keys; the client's name and the user's are taken literally."""
+    tenants.ctl("add_user", "device", "secret")
+    tenants.ctl("set_permissions", "-p", "/", "device", "", ".*", ".*")
+    c = join(client, tenants, "device", client=".*")
+    assert c.publish("other/x", b"x", qos=1) in (0, 0x10)
+    tenants.ctl("set_topic_permissions", "-p", "/", "device", "amq.topic", r"^{username}\.{client_id}\..*", r"^public\.")
+    assert c.publish("other/x", b"x", qos=1) == 0x87
+    assert c.publish("device/.*/x", b"x", qos=1) in (0, 0x10)
+    assert c.publish("device/evil/x", b"x", qos=1) == 0x87
+    assert c.subscribe("public/#", "device/#", "#", "$share/g/device/+") == [0, 0x87, 0x87, 0x87]
+    again = client(5, to=tenants, connect=False)
+    again.connect(reason=0x87, user="device", password="secret", will=("other/x", b"w", 0, False))
+    tenants.restart()
+    c = join(client, tenants, "device", client="name")
+    assert c.publish("device/name/x", b"x", qos=1) in (0, 0x10)
+    assert c.publish("device/nam/x", b"x", qos=1) == 0x87
+    tenants.ctl("clear_topic_permissions", "-p", "/", "device")
+    wait_until(lambda: c.publish("other/x", b"x", qos=1) != 0x87, 5, "any topic again")

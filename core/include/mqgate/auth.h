@@ -66,6 +66,24 @@ struct mqg_perm_info {
     const char *user, *vhost, *configure, *write, *read;
 };
 
+/* Topic permissions: patterns on routing keys (levels joined by '.') beside the permission on the exchange. {username}, {vhost} and
+ * {client_id} in a pattern stand for the session's. Without a row for user, vhost and exchange every key is allowed. Protocols ask
+ * for them that have topics (MQTT). A guard is a connection's cache, NULL at first; freed with the connection. */
+struct mqg_topic_perm_info {
+    const char *user, *vhost, *exchange, *write, *read;
+};
+struct mqg_topic_guard;
+MQG_API bool mqg_topic_can(struct mqg_topic_guard **guard, const struct mqg_session *s, enum mqg_perm perm,
+                           struct mqg_slice exchange, struct mqg_slice client_id, struct mqg_slice key);
+MQG_API void mqg_topic_guard_free(struct mqg_topic_guard **guard);
+MQG_API enum mqg_err mqg_topic_perm_put(struct mqg_slice user, struct mqg_slice vhost,
+                                        struct mqg_slice exchange, struct mqg_slice write,
+                                        struct mqg_slice read, uint64_t *ticket,
+                                        struct mqg_error *e) MQG_MUST_CHECK;
+/* All of the user's in the vhost. */
+MQG_API enum mqg_err mqg_topic_perm_delete(struct mqg_slice user, struct mqg_slice vhost, uint64_t *ticket,
+                                           struct mqg_error *e) MQG_MUST_CHECK;
+MQG_API void mqg_topic_perm_each(void (*visit)(void *arg, const struct mqg_topic_perm_info *p), void *arg);
 /* password NULL: no password login; hash_base64 instead of a password: imported. */
 MQG_API enum mqg_err mqg_user_put(struct mqg_slice name, const struct mqg_slice *password,
                                   const struct mqg_slice *hash_base64, struct mqg_slice algorithm,
