@@ -213,7 +213,7 @@ class StompPy(PytestSuite):
     files = [f"tests/test_{name}.py" for name in (
         "basic", "context", "misc", "nonascii", "override_threading", "rabbitmq", "s10", "s11", "s12", "ss", "threading",
         "transport", "utils")]
-    apart = {r"test_timeout$": "waits for a host in the Internet that does not answer"}
+    apart = {r"TestBasic::test_timeout$": "waits for a host in the Internet that does not answer"}
 
     def settings(self, source):
         return {"listeners.stomp": "127.0.0.1:61613"}, "stomp.listeners.tcp.1 = 127.0.0.1:61613\n"

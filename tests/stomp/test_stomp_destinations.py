@@ -1,6 +1,8 @@
 """Destinations as RabbitMQ's adapter has them, durable subscriptions, temporary queues, arguments."""
 import pytest
 
+from mqtest.broker import wait_until
+
 
 def test_topic_patterns(stomp, unique):
     t = unique("t").replace("-", "")
@@ -168,13 +170,12 @@ def test_a_selector_is_refused(stomp, unique, on_rabbitmq):
     assert error["receipt-id"] == "s" and b"selector" in error.body
 
 
-def test_expiration(stomp, unique):
+def test_expiration(stomp, amqp, unique):
     queue = f"/queue/{unique('q')}"
     c = stomp()
-    c.put(queue, b"old", expiration="1").put(queue, b"new", expiration="60000")
-    import time
-    time.sleep(0.05)
-    c.subscribe(queue)
+    c.put(queue, b"old", expiration="1")
+    wait_until(lambda: amqp.channel().queue_declare(queue[7:], passive=True).method.message_count == 0, 5, "it is expired")
+    c.put(queue, b"new", expiration="60000").subscribe(queue)
     assert c.expect("MESSAGE").body == b"new"
 
 
