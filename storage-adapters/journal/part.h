@@ -87,7 +87,7 @@ int jrn_part_file_open(struct mqg_store *s, struct part_file *f, int flags);
 /* The same without waiting: -EAGAIN when it is not open. */
 int jrn_part_file_try(struct mqg_store *s, struct part_file *f);
 void jrn_part_file_unpin(struct mqg_store *s, struct part_file *f);
-/* Names below the store's folder: "log", "idx"; suffix may be "" or ".tmp". */
+/* part_name.c: names below the store's folder: "log", "idx"; suffix may be "" or ".tmp". */
 void jrn_part_name(const struct part_file *f, const char *kind, const char *suffix, char out[PART_NAME]);
 void jrn_part_folder(uint64_t partition, char out[PART_NAME]);
 bool jrn_part_parse(const char *name, uint64_t *base, uint32_t *gen, bool *log); /* false: not one of ours */

@@ -85,7 +85,8 @@ static void find_choose(struct find *f)
         jrn_part_file_unref(f->s, &p->files[below++]);
     }
     p->nfile -= below;
-    memmove(p->files, p->files + below, p->nfile * sizeof(struct part_file *));
+    if (below)
+        memmove(p->files, p->files + below, p->nfile * sizeof(struct part_file *));
 }
 
 /* ---- how long they are ------------------------------------------------------------------------------------ */
