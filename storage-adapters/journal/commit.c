@@ -350,11 +350,18 @@ static int commit_better_tail(struct mqg_store *s)
     return commit_roll(s, 0);
 }
 
+/* A file that somebody removed takes what is in it along, however well it was synced. */
+static int commit_still_there(struct mqg_store *s)
+{
+    int links = s->fs->links ? s->fs->links(s->fs->ctx, s->com.tail->fd) : 1;
+    return links == 0 ? commit_fail(s, "somebody removed the segment that is being written", -ENOENT) : 0;
+}
+
 static void commit_round(struct mqg_store *s)
 {
     if (commit_better_tail(s) < 0)
         return;
-    if (commit_write(s) < 0 || (s->flush_sync && commit_sync(s) < 0))
+    if (commit_write(s) < 0 || (s->flush_sync && commit_sync(s) < 0) || commit_still_there(s) < 0)
         return;
     atomic_fetch_add_explicit(&s->stat_commits, 1, memory_order_relaxed);
     mqg_count(MQG_COUNT_STORE_COMMITS, 1);

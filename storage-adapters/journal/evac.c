@@ -372,14 +372,14 @@ static bool evac_may(const struct jrn_seg *seg)
            (jrn_seg_is_cold(seg) || live <= extents);
 }
 
-static struct jrn_seg *evac_pick(struct mqg_store *s)
+static struct jrn_seg *evac_pick(struct mqg_store *s, bool keyed)
 {
     uint64_t now = mqg_clock_mono_us(), excess = jrn_evac_excess(s) / s->segment_bytes, best_part = 100;
     uint64_t below = excess > EVAC_MUCH ? EVAC_PART_EXCESS : EVAC_PART;
     struct jrn_seg *best = NULL;
     pthread_mutex_lock(&s->seg_lock);
     for (struct jrn_seg *seg = s->segs; seg; seg = seg->next) {
-        if (!evac_may(seg) || seg->again_us > now)
+        if (!evac_may(seg) || seg->again_us > now || (seg->keyed && !keyed))
             continue;
         uint64_t part = seg->live_bytes * 100 / seg->bytes;
         bool old = excess > EVAC_NO_AGE || now - seg->closed_us >= EVAC_AGE_US;
@@ -394,12 +394,12 @@ static struct jrn_seg *evac_pick(struct mqg_store *s)
 
 bool jrn_evac_has_work(struct jrn_evac *e)
 {
-    return evac_pick(e->s) != NULL;
+    return evac_pick(e->s, true) != NULL;
 }
 
-struct jrn_chunk *jrn_evac_one(struct jrn_evac *e, struct jrn_leaving *out)
+struct jrn_chunk *jrn_evac_one(struct jrn_evac *e, bool keyed, struct jrn_leaving *out)
 {
-    struct jrn_seg *seg = evac_pick(e->s);
+    struct jrn_seg *seg = evac_pick(e->s, keyed);
     if (!seg)
         return NULL;
     e->seg = seg;

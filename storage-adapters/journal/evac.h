@@ -25,8 +25,8 @@ uint64_t jrn_evac_excess(struct mqg_store *s);
 /* Is there a segment worth evacuating? Any thread. */
 bool jrn_evac_has_work(struct jrn_evac *e);
 /* Writes what is live of one segment to cold ones; the chunk that makes them count instead of it. NULL when there is none, or
- * it did not work out. Chunks are handed in in this order. Keeper's thread; so are the ones below. */
-struct jrn_chunk *jrn_evac_one(struct jrn_evac *e, struct jrn_leaving *out);
+ * it did not work out. keyed: one that holds last words, too. Chunks are handed in in this order. Keeper's thread; so are the ones below. */
+struct jrn_chunk *jrn_evac_one(struct jrn_evac *e, bool keyed, struct jrn_leaving *out);
 /* That chunk is durable: readers find the new places. Takes what `out` holds. */
 void jrn_evac_done(struct jrn_evac *e, struct jrn_leaving *done);
 /* Files of evacuated segments that nobody reads any more are used again; tables that nobody needs go. */

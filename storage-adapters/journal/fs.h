@@ -36,6 +36,8 @@ struct jrn_fs {
     int (*list)(void *ctx, const char *path, void (*each)(void *arg, const char *name), void *arg);
     int (*willneed)(void *ctx, int fd, uint64_t off, uint64_t len);
     int (*rmdir)(void *ctx, const char *path);
+    int (*links)(void *ctx,
+                 int fd); /* names that the file has: 0 when somebody removed it. NULL: not known */
 };
 
 extern const struct jrn_fs jrn_fs_real;

@@ -5,10 +5,19 @@
 #include <errno.h>
 #include <time.h>
 
+static bool fault_is_meant(const struct jrn_fs_fault *f)
+{
+    char name[16] = "";
+    if (!f->only)
+        return true;
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    return strcmp(name, f->only) == 0;
+}
+
 /* Is this call the one that fails? */
 static bool fault_hits(struct jrn_fs_fault *f, enum jrn_fs_op op)
 {
-    if ((int)op != f->op || atomic_load(&f->nth) <= 0)
+    if (((int)op != f->op && f->op != JRN_FS_OPS) || atomic_load(&f->nth) <= 0 || !fault_is_meant(f))
         return false;
     long left = atomic_fetch_sub(&f->nth, 1) - 1;
     if (left > 0)
@@ -158,12 +167,19 @@ static int fault_rmdir(void *ctx, const char *path)
     return f->under->rmdir(f->under->ctx, path);
 }
 
+static int fault_links(void *ctx, int fd)
+{
+    struct jrn_fs_fault *f = ctx;
+    FAULT(f, JRN_FS_LINKS);
+    return f->under->links ? f->under->links(f->under->ctx, fd) : 1;
+}
+
 void jrn_fs_fault_init(struct jrn_fs_fault *f, const struct jrn_fs *under)
 {
     *f = (struct jrn_fs_fault){
         .fs = {f, fault_open, fault_close, fault_pwritev, fault_preadv, fault_fdatasync, fault_fsync_dir,
                fault_rename, fault_unlink, fault_ftruncate, fault_fallocate, fault_size, fault_lock,
-               fault_space, fault_mkdir, fault_list, fault_willneed, fault_rmdir},
+               fault_space, fault_mkdir, fault_list, fault_willneed, fault_rmdir, fault_links},
         .under = under,
         .free_bytes = UINT64_MAX,
     };

@@ -145,6 +145,15 @@ static int real_rmdir(void *ctx, const char *path)
     return real_result(rmdir(path));
 }
 
+static int real_links(void *ctx, int fd)
+{
+    (void)ctx;
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return -errno;
+    return st.st_nlink > INT_MAX ? INT_MAX : (int)st.st_nlink;
+}
+
 const struct jrn_fs jrn_fs_real = {
     .open = real_open,
     .close = real_close,
@@ -163,6 +172,7 @@ const struct jrn_fs jrn_fs_real = {
     .list = real_list,
     .willneed = real_willneed,
     .rmdir = real_rmdir,
+    .links = real_links,
 };
 
 static const struct jrn_fs *fs_current = &jrn_fs_real;

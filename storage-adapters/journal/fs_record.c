@@ -164,13 +164,19 @@ static int record_rmdir(void *ctx, const char *path)
     return r->under->rmdir(r->under->ctx, path);
 }
 
+static int record_links(void *ctx, int fd)
+{
+    struct jrn_fs_record *r = ctx;
+    return r->under->links ? r->under->links(r->under->ctx, fd) : 1;
+}
+
 void jrn_fs_record_init(struct jrn_fs_record *r, const struct jrn_fs *under)
 {
     *r = (struct jrn_fs_record){
         .fs = {r, record_open, record_close, record_pwritev, record_preadv, record_fdatasync,
                record_fsync_dir, record_rename, record_unlink, record_ftruncate, record_fallocate,
                record_size, record_lock, record_space, record_mkdir, record_list, record_willneed,
-               record_rmdir},
+               record_rmdir, record_links},
         .under = under,
     };
     pthread_mutex_init(&r->lock, NULL);

@@ -28,6 +28,7 @@ enum jrn_fs_op {
     JRN_FS_MKDIR,
     JRN_FS_LIST,
     JRN_FS_RMDIR,
+    JRN_FS_LINKS,
     JRN_FS_MARK, /* the test's own: something was told */
     JRN_FS_OPS
 };
@@ -55,7 +56,8 @@ void jrn_fs_record_mark(struct jrn_fs_record *r, uint64_t number);
 struct jrn_fs_fault {
     struct jrn_fs fs;
     const struct jrn_fs *under;
-    _Atomic int op;            /* enum jrn_fs_op: which calls fail */
+    _Atomic int op;            /* enum jrn_fs_op: which calls fail; JRN_FS_OPS: all */
+    const char *only;          /* calls of threads with this name; NULL: of all */
     _Atomic long nth;          /* the n-th from now; 0 = none */
     _Atomic bool all_after;    /* and all that follow */
     _Atomic int error;         /* -EIO...; 0 with WRITE or READ: a short transfer of one byte */

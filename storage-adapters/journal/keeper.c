@@ -175,6 +175,14 @@ static void keeper_disk(struct jrn_keeper *k)
     s->host.pressure(s->host.host, block, !block ? "the disk has room again" : k->full ? why : keeper_behind);
 }
 
+/* Somebody removed the folder, or the lock: another process may be in it by now. */
+static void keeper_folder(struct mqg_store *s)
+{
+    if (s->fs->links && !atomic_load(&s->failed) && s->fs->links(s->fs->ctx, s->lock_fd) == 0)
+        jrn_fail(s, MQG_IO,
+                 "somebody removed the store's folder or its lock; nothing is confirmed from here on");
+}
+
 /* ---- the thread ---------------------------------------------------------------------------------------- */
 
 static void keeper_sleep(struct jrn_keeper *k)
@@ -194,6 +202,7 @@ static void *keeper_run(void *arg)
     while (!atomic_load(&k->stop)) {
         jrn_account_look(k->s);
         jrn_account_sweep(k->s);
+        keeper_folder(k->s);
         keeper_disk(k);
         keeper_spare(k->s);
         if (atomic_load(&k->s->failed) || !jrn_leave_turn(k->leave))

@@ -17,7 +17,8 @@
  * every manifest written later is without it, and every one written earlier is followed by the FREE in the
  * same tail.
  *
- * A turn takes several segments: it hands in one chunk each, and waits once. Chunks of one submitter keep their order, so
+ * A turn takes several segments (one that holds last words goes alone: which word is the last, another chunk on its way may
+ * be about to change): it hands in one chunk each, and waits once. Chunks of one submitter keep their order, so
  * the ADOPT records of one cold segment come with ascending ends. */
 #include "leave.h"
 
@@ -101,15 +102,15 @@ static bool leave_is_dead(struct mqg_store *s, struct jrn_seg *seg, uint64_t now
     return jrn_account_live(s, seg) == 0 || now - seg->dead_us >= LEAVE_DEAD_US;
 }
 
-/* The oldest segment that may go. *oldest: of all that hold keyed records. */
-static struct jrn_seg *leave_candidate(struct mqg_store *s, bool *oldest)
+/* The oldest segment that may go; keyed: one that holds last words, too. *oldest: of all that hold keyed records. */
+static struct jrn_seg *leave_candidate(struct mqg_store *s, bool keyed, bool *oldest)
 {
     uint64_t now = mqg_clock_mono_us();
     struct jrn_seg *found = NULL, *first = NULL;
     pthread_mutex_lock(&s->seg_lock);
     atomic_store(&s->settle_wanted, false);
     for (struct jrn_seg *seg = s->segs; seg && !found; seg = seg->next) {
-        if (leave_is_dead(s, seg, now))
+        if ((keyed || !seg->keyed) && leave_is_dead(s, seg, now))
             found = seg;
         if (!first && !jrn_seg_is_cold(seg))
             first = seg;
@@ -158,7 +159,7 @@ static struct jrn_chunk *leave_dead(struct jrn_leave *l, bool *again)
 {
     struct mqg_store *s = l->s;
     bool oldest;
-    struct jrn_seg *seg = leave_candidate(s, &oldest);
+    struct jrn_seg *seg = leave_candidate(s, l->n == 0, &oldest);
     *again = seg != NULL;
     if (!seg)
         return NULL;
@@ -194,14 +195,16 @@ bool jrn_leave_turn(struct jrn_leave *l)
         bool again = false;
         struct jrn_chunk *c = leave_dead(l, &again);
         if (!c && !again)
-            c = jrn_evac_one(l->evac, &l->going[l->n]);
+            c = jrn_evac_one(l->evac, l->n == 0, &l->going[l->n]);
         some = some || c || again;
         if (!c && !again)
             break;
         if (!c)
             continue;
-        l->n++;
+        bool keyed = l->going[l->n++].seg->keyed;
         leave_submit(l, c);
+        if (keyed) /* what is the last word is asked again only when this one's are written */
+            break;
     }
     if (!leave_wait(l))
         return false;

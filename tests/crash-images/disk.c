@@ -387,18 +387,29 @@ static int disk_space(void *ctx, const char *path, uint64_t *free_bytes)
     return 0;
 }
 
+/* Is the folder there that path is to be made in? */
+static bool disk_has_parent(struct disk *d, const char *path)
+{
+    char parent[DISK_PATH];
+    const char *slash = strrchr(path, '/');
+    if (!slash || slash == path)
+        return true;
+    snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
+    return disk_find(d, parent) != NULL;
+}
+
 static int disk_mkdir(void *ctx, const char *path)
 {
     struct disk *d = ctx;
     pthread_mutex_lock(&d->lock);
-    bool there = disk_find(d, path) != NULL;
-    if (!there) {
+    bool there = disk_find(d, path) != NULL, good = disk_has_parent(d, path);
+    if (!there && good) {
         disk_link(d, path, DISK_NO_FILE);
         disk_log_add(d,
                      (struct disk_event){.op = DISK_LINK, .file = DISK_NO_FILE, .path = disk_copy(d, path)});
     }
     pthread_mutex_unlock(&d->lock);
-    return there ? -EEXIST : 0;
+    return there ? -EEXIST : good ? 0 : -ENOENT;
 }
 
 /* Is path an entry of the folder itself? Its last part, or NULL. */

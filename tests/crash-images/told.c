@@ -126,7 +126,7 @@ enum mqg_err told_open(struct told *t, struct disk *disk, uint64_t segment_bytes
                             .span = told_span,
                             .spans_wanted = told_wanted,
                             .arg = t};
-    *t = (struct told){.disk = disk, .go_on = t->go_on};
+    *t = (struct told){.disk = disk, .go_on = t->go_on, .faulty = t->faulty};
     mqg_journal_fs(&disk->fs);
     enum mqg_err err = jrn_ops.open(&t->s, &host, told_conf(t->go_on), "store.journal", CI_LANES, &t->error);
     if (err != MQG_OK)
@@ -252,14 +252,18 @@ static void told_read_span(struct told *t, const struct told_span *span)
                                     .arg = &answer};
         jrn_ops.index_read(t->s, &req);
         told_await(&answer);
-        MQG_ASSERT(req.err == MQG_OK);
+        if (req.err != MQG_OK && t->faulty && t->span_errors++ < 3) {
+            n = MAX;
+            continue; /* what cannot be read stays where it is, and is asked for again */
+        }
+        MQG_ASSERT(req.err == MQG_OK || t->faulty);
         n = req.n;
         for (uint32_t i = 0; i < n; i++)
             (void)told_msg(t, span->queue_id, e[i].qseq, e[i].extent, e[i].off, e[i].len, &head, 0, 0);
         count += n;
         first = n ? e[n - 1].qseq + 1 : first;
     }
-    MQG_ASSERT(count == span->count);
+    MQG_ASSERT(count == span->count || t->span_errors > 3);
 }
 
 static void told_load_messages(struct told *t)

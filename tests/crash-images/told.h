@@ -36,7 +36,9 @@ struct told {
     struct disk *disk;
     struct mqg_store *s;
     struct mqg_error error;
-    bool go_on; /* set before told_open: on_corruption=continue */
+    bool faulty;          /* set before told_open: reading may fail */
+    uint32_t span_errors; /* more than three: some spans were not read */
+    bool go_on;           /* set before told_open: on_corruption=continue */
     _Atomic uint32_t done[CI_LANES];
     _Atomic bool failed;
     struct told_msg *msgs;
