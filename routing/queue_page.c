@@ -25,6 +25,15 @@ struct load {
     struct mqg_load items[QUEUE_LOAD_MAX];
 };
 
+/* A store that holds messages in memory gives the same one to several queues: it has its place, and is only read. */
+static void load_place(struct mqg_msg *m, struct mqg_extent *extent, uint32_t off)
+{
+    if (m->extent == extent && m->extent_off == off)
+        return;
+    m->extent = extent;
+    m->extent_off = off;
+}
+
 /* The message came, or its bytes do not check: then the entry is kept for the operator, and never delivered. */
 static void load_attach(struct mqg_queue *q, uint64_t handle, struct mqg_load *item)
 {
@@ -42,8 +51,7 @@ static void load_attach(struct mqg_queue *q, uint64_t handle, struct mqg_load *i
         return;
     }
     bool stored = (e->flags & ENTRY_STORED) != 0;
-    item->msg->extent = stored ? item->extent : NULL;
-    item->msg->extent_off = item->off;
+    load_place(item->msg, stored ? item->extent : NULL, item->off);
     e->msg = item->msg; /* e->extent shares its place */
     e->flags &= (uint8_t)~ENTRY_PAGED;
     q->in_memory++;

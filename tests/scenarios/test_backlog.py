@@ -199,6 +199,19 @@ def test_transient_backlog_goes_aside(gateway):
         assert conn.rpc(1, spec.Queue.Purge(queue="light"), spec.Queue.PurgeOk).message_count == 2000
 
 
+def test_dead_letters_of_what_went_aside(gateway):
+    """A message that was put aside and leaves by overflow is read back for its dead letter queue."""
+    size, count = 10_000, 6000
+    one = gateway(limits__memory="16MiB", node__workers="2")
+    declare(one, "dead", durable=False)
+    declare(one, "short", durable=False, x_max_length=count // 2, x_dead_letter_exchange="",
+            x_dead_letter_routing_key="dead")
+    fill(one, "short", range(count), size, persistent=False)
+    wait_until(lambda: depth(one, "dead") == count // 2, PATIENCE_S, "the dead letters")
+    assert sorted(number for _, _, number in drain(one, "dead", count // 2)) == list(range(count // 2))
+    assert [number for _, _, number in drain(one, "short", count // 2)] == list(range(count // 2, count))
+
+
 class Blocked:
     """A pika publisher that notes when the gateway blocks and unblocks it."""
 
