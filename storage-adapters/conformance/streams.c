@@ -134,6 +134,20 @@ static void stream_read_from_any_offset(void **state)
     model_free(m);
 }
 
+/* Reads from the start until the answer goes to `next`: a store may be moving the last batches to where they stay, and answer
+ * with fewer while it does. */
+static struct mqg_stream_read read_upto(struct model *m, uint32_t max_bytes, uint64_t next)
+{
+    uint64_t until = fix_now_ms() + FIX_WAIT_MS;
+    struct mqg_stream_read r = fix_read(m->f, m->partition, 0, max_bytes, true);
+    while (m->f->adapter->verbatim && r.next_offset < next && fix_now_ms() < until) {
+        mqg_buf_unref(&r.data);
+        fix_pause();
+        r = fix_read(m->f, m->partition, 0, max_bytes, true);
+    }
+    return r;
+}
+
 static void stream_max_bytes(void **state)
 {
     struct model *m = model_new(*state);
@@ -145,14 +159,14 @@ static void stream_max_bytes(void **state)
     assert_non_null(r.data); /* at least one, whatever its size */
     assert_int_equal(model_check_read(m, &r), 1);
     mqg_buf_unref(&r.data);
-    r = fix_read(m->f, m->partition, 0, one->len * 3 + one->len / 2, true);
+    r = read_upto(m, one->len * 3 + one->len / 2, 12);
     assert_non_null(r.data);
     assert_true(r.data->len <= one->len * 3 + one->len / 2);
     size_t n = model_check_read(m, &r);
     if (m->f->adapter->verbatim)
         assert_int_equal(n, 3);
     mqg_buf_unref(&r.data);
-    r = fix_read(m->f, m->partition, 0, 1u << 20, true);
+    r = read_upto(m, 1u << 20, 40);
     assert_non_null(r.data);
     model_check_read(m, &r);
     if (m->f->adapter->verbatim)
