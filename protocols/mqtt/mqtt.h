@@ -32,6 +32,7 @@
 #define MQTT_EXPIRY_NEVER   UINT32_MAX
 #define MQTT_SETTLE_BATCH   128u
 #define MQTT_SUBIDS_MAX     16u
+#define MQTT_SYS_EXCHANGE   "mqtt.sys" /* $SYS topics: who binds "#" to amq.topic by AMQP does not get them */
 #define MQTT_RETAINED_QUEUE "mqtt-retained"
 #define MQTT_RETAINED_MARK  "mqtt.retained/"
 
@@ -338,6 +339,10 @@ void mqtt_share_fini(void);
 /* retained.c */
 /* Are the vhost's retained messages in memory? The first call starts bringing them there. (worker) */
 bool mqtt_retained_ready(struct mqg_vhost *v);
+/* Has an MQTT client been in the vhost since the start? Before, nothing is made there. */
+bool mqtt_retained_begun(const struct mqg_vhost *v);
+/* The exchange that a topic or filter goes by. */
+struct mqg_slice mqtt_exchange_of(struct mqg_slice topic);
 /* m was published with RETAIN: it takes its topic's place, or with an empty body clears it. `stored`: it is on its way through
  * the queue of retained messages. False: over the limit (then nothing has changed). */
 bool mqtt_retained_set(struct mqg_vhost *v, struct mqg_msg *m, bool stored);

@@ -47,7 +47,7 @@ struct mqg_msg *mqtt_msg_new(struct mqg_slice user, struct mqg_slice client, str
     uint32_t ttl_s = has_ttl ? props->num[MQTT_P_MESSAGE_EXPIRY] : ORIGIN_NO_EXPIRY;
     mqg_put_le32(head + 2, ttl_s);
     struct mqg_dynbuf origin;
-    struct mqg_slice exchange = mqg_slice_str(mqtt_settings.exchange);
+    struct mqg_slice exchange = mqtt_exchange_of(topic);
     struct mqg_msg_parts parts;
     memset(&parts, 0, sizeof(parts));
     parts.proto = MQG_PROTO_MQTT;

@@ -228,6 +228,17 @@ static enum mqg_err retained_open(struct retained *r, struct mqg_error *e)
     return err;
 }
 
+static enum mqg_err retained_sys_exchange(struct mqg_vhost *v, struct mqg_error *e)
+{
+    struct mqg_session *own = mqg_session_internal(v);
+    struct mqg_exchange_def d = {
+        .name = MQG_SLICE_LIT(MQTT_SYS_EXCHANGE), .type = MQG_SLICE_LIT("topic"), .durable = true};
+    uint64_t ticket = 0;
+    enum mqg_err err = mqg_exchange_declare(own, &d, false, &ticket, e);
+    mqg_session_unref(&own);
+    return err;
+}
+
 static struct retained *retained_start(struct mqg_vhost *v)
 {
     struct retained *r = mqg_xcalloc(1, sizeof(*r));
@@ -237,11 +248,23 @@ static struct retained *retained_start(struct mqg_vhost *v)
     r->started_ms = r->worker->now.mono_ms;
     pthread_mutex_init(&r->lock, NULL);
     mqg_map_init(&r->root.children, MQG_MAP_BORROW);
-    if (retained_open(r, &e) != MQG_OK)
+    if (retained_sys_exchange(v, &e) != MQG_OK || retained_open(r, &e) != MQG_OK)
         mqg_log(MQG_LOG_ERROR, MQG_EVENT_DEFINE, "queue=%s why=%s", MQTT_RETAINED_QUEUE, mqg_logqs(e.text));
     r->next = atomic_load(&retained_all);
     atomic_store_explicit(&retained_all, r, memory_order_release);
     return r;
+}
+
+bool mqtt_retained_begun(const struct mqg_vhost *v)
+{
+    const struct retained *r = retained_find(v);
+    return r && atomic_load_explicit(&r->ready, memory_order_acquire);
+}
+
+struct mqg_slice mqtt_exchange_of(struct mqg_slice topic)
+{
+    return mqg_slice_starts(topic, MQG_SLICE_LIT("$SYS/")) ? MQG_SLICE_LIT(MQTT_SYS_EXCHANGE)
+                                                           : mqg_slice_str(mqtt_settings.exchange);
 }
 
 bool mqtt_retained_ready(struct mqg_vhost *v)

@@ -58,7 +58,7 @@ enum mqg_err mqtt_bind(struct mqg_vhost *v, struct mqg_slice queue, struct mqg_s
     mqg_dynbuf_init(&key, 1u << 17);
     mqtt_filter_key(&key, filter);
     struct mqg_binding_def b = {
-        .source = mqg_slice_str(mqtt_settings.exchange), .destination = queue, .key = mqg_dynbuf_view(&key)};
+        .source = mqtt_exchange_of(filter), .destination = queue, .key = mqg_dynbuf_view(&key)};
     uint64_t own_ticket = 0;
     struct mqg_session *own = mqg_session_internal(v);
     enum mqg_err err = on ? mqg_binding_put(own, &b, &own_ticket, e)

@@ -1,5 +1,5 @@
 /* sys.c - the $SYS topics, named as Mosquitto names them, retained in the default vhost, from the node's counters. One worker
- * publishes them; a value that has not changed is not published again. */
+ * publishes them, once a client of MQTT has been there; a value that has not changed is not published again. */
 #include "mqtt.h"
 
 #include <stdio.h>
@@ -10,8 +10,11 @@ struct sys_topic {
     uint64_t (*value)(void);
 };
 
+#define SYS_FIRST_MS 200u /* until the first client has come */
+
 static struct mqg_timer sys_timer;
 static uint64_t sys_started_ms;
+static bool sys_version_said;
 
 static uint64_t sys_counter(enum mqg_counter c)
 {
@@ -121,7 +124,10 @@ static void sys_tick(struct mqg_timer *t)
         mqg_timer_in(t, 10000); /* a reload may switch it on */
         return;
     }
-    if (v && mqg_vhost_alive(v) && mqtt_retained_ready(v)) {
+    if (v && mqg_vhost_alive(v) && mqtt_retained_begun(v)) {
+        if (!sys_version_said)
+            sys_publish(v, "$SYS/broker/version", "mqgate version " MQG_VERSION);
+        sys_version_said = true;
         for (size_t i = 0; i < MQG_COUNTOF(sys_topics); i++) {
             char text[24];
             snprintf(text, sizeof(text), i == 0 ? "%llu seconds" : "%llu",
@@ -132,16 +138,15 @@ static void sys_tick(struct mqg_timer *t)
             sys_publish(v, sys_topics[i].name, text);
         }
     }
-    mqg_timer_in(t, mqtt_settings.sys_interval_ms);
+    uint64_t pause_ms = mqtt_settings.sys_interval_ms;
+    mqg_timer_in(t, sys_version_said || pause_ms < SYS_FIRST_MS ? pause_ms : SYS_FIRST_MS);
 }
 
 void mqtt_sys_start(struct mqg_worker *w)
 {
-    struct mqg_vhost *v = mqg_vhost_find(mqg_slice_str(mqtt_settings.vhost));
     memset(sys_last, 0, sizeof(sys_last));
     sys_started_ms = w->now.mono_ms;
-    if (v && mqtt_settings.sys_interval_ms > 0 && mqtt_retained_ready(v))
-        sys_publish(v, "$SYS/broker/version", "mqgate version " MQG_VERSION);
+    sys_version_said = false;
     mqg_timer_init(&sys_timer, sys_tick);
     mqg_timer_in(&sys_timer, 100);
 }
