@@ -1,6 +1,7 @@
 """What survives a restart and a kill -9: sessions, queued messages, retained messages, exactly once."""
 import struct
 import threading
+import time
 
 import raw as r
 from conftest import gateway
@@ -213,8 +214,9 @@ def test_exactly_once_over_kills():
                        threading.Thread(target=lambda: done.append(sub.run(total)))]
             for t in threads:
                 t.start()
-            if kills < 6:
-                threads[0].join(0.25 + 0.1 * (kills % 3))
+            if kills < 6:  # in the middle of it, however fast it goes
+                while len(sub.got) < total * (kills + 1) // 8 and threads[0].is_alive() and threads[1].is_alive():
+                    time.sleep(0.002)
                 node.kill9()
                 kills += 1
             for t in threads:
