@@ -261,7 +261,9 @@ def test_unknown_transactions_are_errors(stomp, command, headers):
 
 
 # -- receipts, disconnect, heart-beats -----------------------------------------------------------
-def test_every_frame_has_its_receipt_in_order(stomp, unique):
+def test_every_frame_has_its_receipt_in_order(stomp, unique, on_rabbitmq):
+    if on_rabbitmq:
+        pytest.skip("RabbitMQ closes at DISCONNECT before every RECEIPT has left")
     queue = f"/queue/{unique('q')}"
     c = stomp()
     frames = [("SUBSCRIBE", {"destination": queue, "id": "1", "ack": "client"}),
