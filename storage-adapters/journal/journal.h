@@ -55,7 +55,7 @@ struct jrn_seg {
     _Atomic int32_t pins;         /* reads under way */
     bool adopted;                 /* cold: it counts; the committer sets it */
     bool promised;                /* cold: the chunk that makes it count is handed in; the keeper's */
-    uint64_t promised_end; /* cold: where the last part ends that was promised; keeper's thread */
+    uint64_t promised_end;        /* cold: where the last part ends that was promised; keeper's thread */
     _Atomic uint64_t batch_bytes; /* of stream batches, while it is written */
     uint64_t live_bytes, live_messages, looked_us; /* the keeper's last look (account.c); under seg_lock */
     uint64_t closed_us;
