@@ -12,6 +12,7 @@
 
 #include "chunk.h"
 #include "map.h"
+#include "piece.h"
 
 #include <stdlib.h>
 
@@ -22,13 +23,6 @@ struct collect_queue {
     struct mqg_range *gone;
     uint32_t ngone, cap_gone;
     uint32_t n, at; /* entries of this run; where the next one goes */
-};
-
-/* Entries that were cut: a page in `raw`. */
-struct collect_piece {
-    uint64_t queue_id, first, last;
-    size_t at;
-    uint32_t len, count, eights;
 };
 
 /* A record that is not of a message: its bytes in `words`. */
@@ -45,10 +39,10 @@ struct jrn_collect {
     struct collect_queue *queues;
     struct jrn_entry *entries;
     uint32_t *owner, *order; /* of an entry: its queue; entries by queue */
-    struct collect_piece *pieces;
+    struct jrn_pieces pieces;
     struct collect_word *items;
-    struct mqg_dynbuf words, raw;
-    uint32_t nqueue, cap_queue, n, cap, npiece, cap_piece, nitem, cap_item, runs;
+    struct mqg_dynbuf words;
+    uint32_t nqueue, cap_queue, n, cap, nitem, cap_item, runs;
     uint32_t last_queue, row_min;
     uint64_t term;
     bool full; /* a buffer had no room */
@@ -66,7 +60,7 @@ struct jrn_collect *jrn_collect_new(uint32_t row_min)
     struct jrn_collect *c = mqg_xcalloc(1, sizeof *c);
     c->row_min = row_min;
     mqg_dynbuf_init(&c->words, JRN_CHUNK_MAX);
-    mqg_dynbuf_init(&c->raw, JRN_CHUNK_MAX);
+    mqg_dynbuf_init(&c->pieces.raw, JRN_CHUNK_MAX);
     return c;
 }
 
@@ -80,12 +74,12 @@ void jrn_collect_free(struct jrn_collect **collect)
     jrn_map_fini(&c->queue_of);
     jrn_map_fini(&c->key_of);
     mqg_dynbuf_fini(&c->words);
-    mqg_dynbuf_fini(&c->raw);
+    mqg_dynbuf_fini(&c->pieces.raw);
     free(c->queues);
     free(c->entries);
     free(c->owner);
     free(c->order);
-    free(c->pieces);
+    free(c->pieces.at);
     free(c->items);
     free(c);
     *collect = NULL;
@@ -148,32 +142,6 @@ static void collect_merge(struct collect_queue *q)
     q->ngone = n;
 }
 
-/* ---- pieces -------------------------------------------------------------------------------------------------- */
-
-static void collect_piece(struct jrn_collect *c, const struct jrn_entry *e, uint32_t n)
-{
-    struct collect_piece piece = {.queue_id = e->queue_id,
-                                  .first = e->qseq,
-                                  .last = e[n - 1].qseq,
-                                  .at = mqg_dynbuf_view(&c->raw).len,
-                                  .count = n};
-    c->full = !jrn_page_encode(&c->raw, e, n) || c->full;
-    for (uint32_t i = 0; i < n; i++)
-        piece.eights += e[i].eights;
-    piece.len = (uint32_t)(mqg_dynbuf_view(&c->raw).len - piece.at);
-    *COLLECT_PUSH(c, pieces, npiece, cap_piece) = piece;
-}
-
-/* Cuts the entries of one queue, ascending, into pieces. */
-static void collect_cut(struct jrn_collect *c, const struct jrn_entry *e, uint32_t n)
-{
-    for (uint32_t i = 0, k; i < n; i += k) {
-        for (k = 1; k < JRN_ROW_ENTRIES && i + k < n && e[i + k].qseq - e[i].qseq < JRN_ROW_SPAN; k++) {
-        }
-        collect_piece(c, e + i, k);
-    }
-}
-
 static int collect_entry_order(const void *a, const void *b, void *arg)
 {
     const struct jrn_entry *entries = arg;
@@ -207,7 +175,7 @@ static void collect_cut_queue(struct jrn_collect *c, struct collect_queue *q, ui
         if (!settled && !again)
             out[kept++] = *e;
     }
-    collect_cut(c, out, kept);
+    jrn_pieces_cut(&c->pieces, out, kept);
     free(out);
 }
 
@@ -371,76 +339,7 @@ enum mqg_err jrn_collect_frame(struct jrn_collect *c, const char *name, struct m
 
 /* ---- the end ------------------------------------------------------------------------------------------------------ */
 
-static int collect_piece_order(const void *a, const void *b)
-{
-    const struct collect_piece *x = a, *y = b;
-    if (x->queue_id != y->queue_id)
-        return x->queue_id < y->queue_id ? -1 : 1;
-    if (x->first != y->first)
-        return x->first < y->first ? -1 : 1;
-    return x->at < y->at ? -1 : x->at > y->at;
-}
-
-/* Do the pieces overlap, or could small ones be joined? */
-static bool collect_untidy(const struct collect_piece *p, uint32_t n, uint32_t row_min)
-{
-    for (uint32_t i = 1; i < n; i++) {
-        bool small = p[i - 1].count < row_min || p[i].count < row_min;
-        if (p[i].first <= p[i - 1].last || (small && p[i].last - p[i - 1].first < JRN_ROW_SPAN))
-            return true;
-    }
-    return false;
-}
-
-static int collect_copy_order(const void *a, const void *b)
-{
-    const struct jrn_entry *x = a, *y = b;
-    if (x->qseq != y->qseq)
-        return x->qseq < y->qseq ? -1 : 1;
-    return x->off < y->off ? -1 : x->off > y->off;
-}
-
-/* Takes the pieces of one queue apart and cuts them anew, behind all others. */
-static void collect_recut(struct jrn_collect *c, uint32_t from, uint32_t n)
-{
-    uint32_t all = 0, kept = 0;
-    for (uint32_t i = from; i < from + n; i++)
-        all += c->pieces[i].count;
-    struct jrn_entry *e = mqg_xmalloc((size_t)all * sizeof *e);
-    all = 0;
-    for (uint32_t i = from; i < from + n; i++) {
-        struct collect_piece *p = &c->pieces[i];
-        struct jrn_page page;
-        struct mqg_slice raw = mqg_dynbuf_view(&c->raw);
-        jrn_page_init(&page, mqg_slice_of(raw.ptr + p->at, p->len), p->queue_id, p->first, p->count);
-        while (jrn_page_next(&page, &e[all]))
-            e[all++].eights = p->eights / p->count;
-        p->count = 0;
-    }
-    qsort(e, all, sizeof *e, collect_copy_order);
-    for (uint32_t i = 0; i < all; i++)
-        if (i + 1 == all || e[i + 1].qseq != e[i].qseq)
-            e[kept++] = e[i];
-    collect_cut(c, e, kept);
-    free(e);
-}
-
-static void collect_order_pieces(struct jrn_collect *c)
-{
-    uint32_t n = c->npiece;
-    if (n)
-        qsort(c->pieces, n, sizeof *c->pieces, collect_piece_order);
-    for (uint32_t i = 0, k; c->runs > 1 && !c->full && i < n; i += k) {
-        for (k = 1; i + k < n && c->pieces[i + k].queue_id == c->pieces[i].queue_id; k++) {
-        }
-        if (collect_untidy(c->pieces + i, k, c->row_min))
-            collect_recut(c, i, k);
-    }
-    if (c->npiece > n)
-        qsort(c->pieces, c->npiece, sizeof *c->pieces, collect_piece_order);
-}
-
-static void collect_row(struct jrn_collect *c, struct jrn_digest *d, const struct collect_piece *p,
+static void collect_row(struct jrn_collect *c, struct jrn_digest *d, const struct jrn_cut *p,
                         struct mqg_slice bytes)
 {
     struct jrn_page page;
@@ -461,7 +360,7 @@ static void collect_row(struct jrn_collect *c, struct jrn_digest *d, const struc
     d->rows[d->nrow++] = row;
 }
 
-static void collect_small(struct jrn_collect *c, struct jrn_digest *d, const struct collect_piece *p,
+static void collect_small(struct jrn_collect *c, struct jrn_digest *d, const struct jrn_cut *p,
                           struct mqg_slice bytes)
 {
     bool good = mqg_dynbuf_varint(&d->small, p->queue_id) && mqg_dynbuf_varint(&d->small, p->first) &&
@@ -500,12 +399,13 @@ static void collect_say(struct jrn_collect *c, struct jrn_digest *d)
 enum mqg_err jrn_collect_end(struct jrn_collect *c, struct jrn_digest *d)
 {
     collect_run(c);
-    collect_order_pieces(c);
+    jrn_pieces_order(&c->pieces, c->runs > 1, c->row_min);
+    c->full = c->full || c->pieces.full;
     d->term = c->term;
-    d->rows = mqg_xcalloc(c->npiece ? c->npiece : 1, sizeof *d->rows);
-    for (uint32_t i = 0; i < c->npiece; i++) {
-        const struct collect_piece *p = &c->pieces[i];
-        struct mqg_slice bytes = mqg_slice_of(mqg_dynbuf_view(&c->raw).ptr + p->at, p->len);
+    d->rows = mqg_xcalloc(c->pieces.n ? c->pieces.n : 1, sizeof *d->rows);
+    for (uint32_t i = 0; i < c->pieces.n; i++) {
+        const struct jrn_cut *p = &c->pieces.at[i];
+        struct mqg_slice bytes = mqg_slice_of(mqg_dynbuf_view(&c->pieces.raw).ptr + p->at, p->len);
         if (c->full || p->count == 0)
             continue;
         if (p->count >= c->row_min)

@@ -300,6 +300,50 @@ static void index_unwanted(void **state)
     index_end(&m);
 }
 
+/* More destinations in one segment than one run of the collector takes, and every message's numbers lie between those of the
+ * others: rows of two runs must be taken apart and cut anew. */
+static void index_fans_out(void **state)
+{
+    enum { QUEUES = 30, MSGS = 8, EACH = 3000 };
+    static struct mqg_dest dests[QUEUES * EACH];
+    struct kit k;
+    (void)state;
+    kit_init(&k, "fanout", "4MiB");
+    k.spans = true;
+    kit_open(&k);
+    for (uint64_t m = 0; m < MSGS; m++) {
+        struct mqg_msg *msg = kit_msg_new(MQG_SLICE_LIT("some.key"), 100, m);
+        struct mqg_store_op op = {.kind = MQG_OP_MSG, .msg = {msg, dests, QUEUES * EACH}};
+        for (uint64_t i = 0; i < QUEUES * EACH; i++)
+            dests[i] = (struct mqg_dest){1 + i % QUEUES, 1 + i / QUEUES * MSGS + m};
+        msg->extent = jrn_ops.extent_open(k.s, 0);
+        mqg_extent_take(msg->extent, QUEUES * EACH);
+        assert_true(kit_wait(&k, 0, kit_submit(&k, 0, &op, 1, MQG_SUBMIT_URGENT)));
+        mqg_msg_unref(&msg);
+    }
+    kit_wait(&k, 0, kit_put(&k, 0, 99, 1, 3 << 20));
+    kit_wait(&k, 0, kit_put(&k, 0, 99, 2, 3 << 20)); /* the segment is left */
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(k.nspan, QUEUES); /* one each, for nothing lies in between */
+    struct mqg_index_entry e[100];
+    for (size_t i = 0; i < k.nspan; i++) {
+        enum mqg_err err;
+        assert_int_equal(k.span[i].count, MSGS * EACH);
+        assert_int_equal(kit_index_read(&k, k.span[i].queue_id, 5000, UINT64_MAX, e, 100, &err), 100);
+        for (uint64_t j = 0; j < 100; j++)
+            assert_int_equal(e[j].qseq, 5000 + j);
+    }
+    struct kit_msg x = {.queue_id = 1,
+                        .qseq = (e[0].qseq - 1) % MSGS,
+                        .extent = e[0].extent,
+                        .off = e[0].off,
+                        .len = e[0].len};
+    kit_check_body(&k, &x);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
 /* ---- damage ------------------------------------------------------------------------------------------------------ */
 
 /* A bit flipped anywhere in a digest, a digest cut anywhere: another one is made, and nothing is different. */
@@ -343,6 +387,7 @@ int main(void)
         cmocka_unit_test(index_pages),    cmocka_unit_test(index_recovers),
         cmocka_unit_test(index_forgets),  cmocka_unit_test(index_keeps_segments),
         cmocka_unit_test(index_unwanted), cmocka_unit_test(index_damage),
+        cmocka_unit_test(index_fans_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
