@@ -117,6 +117,11 @@ static bool evac_few_segments(struct kit *k, uint64_t n)
     return kit_stats(k).segments <= n;
 }
 
+static bool evac_small_folder(struct kit *k, uint64_t bytes)
+{
+    return kit_stats(k).disk_bytes <= bytes;
+}
+
 static bool evac_moved(struct kit *k, uint64_t n)
 {
     return kit_stats(k).moved_messages >= n;
@@ -209,9 +214,101 @@ static void evac_generations(void **state)
     evac_end(&h);
 }
 
+/* The host handed its entries over before their segments were evacuated: asked back, they name places that are right. */
+static void evac_forgotten(void **state)
+{
+    enum { ALL = 9000, MID = 3, SMALL = 600 }; /* a queue with few messages in a segment is not forgotten */
+    struct kit k;
+    struct evac_host h;
+    static struct evac_live mid[ALL];
+    static struct mqg_index_entry entries[ALL];
+    size_t nmid = 0, forgot = 0;
+    uint64_t ticket = 0;
+    enum mqg_err err;
+    (void)state;
+    evac_begin(&h, &k, "forgotten");
+    h.slow = mqg_xcalloc(ALL, sizeof *h.slow);
+    h.cap_slow = ALL;
+    for (size_t i = 0; i < ALL; i++) {
+        if (i % 8 == 0)
+            h.slow[h.nslow++] = evac_put(&h, EVAC_SLOW, SMALL, &ticket);
+        else
+            mid[nmid++] = evac_put(&h, MID, SMALL, &ticket);
+    }
+    assert_true(kit_wait(&k, 0, ticket));
+    assert_true(kit_wait_for(kit_indexed, &k, 0));
+    for (size_t i = 0; i < h.nslow; i++) {
+        const struct evac_live *live = &h.slow[i];
+        struct mqg_index_entry e = {
+            .qseq = live->qseq, .extent = live->extent, .off = live->off, .len = live->len};
+        forgot += jrn_ops.index_forget(k.s, EVAC_SLOW, &e, 1);
+    }
+    assert_true(forgot > h.nslow / 2); /* all but those in the tail */
+    for (size_t i = 0; i < nmid; i++)
+        evac_settle(&h, &mid[i]);
+    assert_true(kit_wait(&k, 1, k.ticket[1]));
+    assert_true(kit_wait_for(evac_moved, &k, forgot / 2));
+    uint32_t n = kit_index_read(&k, EVAC_SLOW, 0, UINT64_MAX - 1, entries, ALL, &err);
+    assert_int_equal(err, MQG_OK);
+    assert_int_equal(n, forgot);
+    for (uint32_t i = 0; i < n; i++) {
+        struct evac_live live = {entries[i].extent, EVAC_SLOW, entries[i].qseq, entries[i].off,
+                                 entries[i].len};
+        assert_int_equal(entries[i].qseq, h.slow[i].qseq);
+        evac_check(&h, &live, SMALL);
+        h.slow[i].extent = live.extent;
+        h.slow[i].off = live.off;
+    }
+    evac_check_slow(&h, SMALL);
+    evac_restart(&h, false);
+    evac_end(&h);
+}
+
+/* Messages around and above the size of a segment: whole after a restart, a file of their own gone with them,
+ * and small ones beside a large dead one moved out of its file. */
+static void evac_large_messages(void **state)
+{
+    struct kit k;
+    struct evac_host h;
+    struct evac_live large[4];
+    const size_t sizes[4] = {900 << 10, 5 << 20, 1500 << 10, 40 << 20};
+    uint64_t ticket = 0;
+    (void)state;
+    evac_begin(&h, &k, "large");
+    h.slow = mqg_xcalloc(4, sizeof *h.slow);
+    h.cap_slow = 4;
+    for (int i = 0; i < 4; i++) {
+        large[i] = evac_put(&h, 4, sizes[i], &ticket);
+        h.slow[h.nslow++] = evac_put(&h, EVAC_SLOW, EVAC_BODY, &ticket);
+    }
+    assert_true(kit_wait(&k, 0, ticket));
+    for (int i = 0; i < 4; i++)
+        evac_check(&h, &large[i], sizes[i]);
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(kit_count(&k, 4), 4);
+    for (int i = 0; i < 4; i++) {
+        const struct kit_msg *m = kit_find(&k, 4, large[i].qseq),
+                             *slow = kit_find(&k, EVAC_SLOW, (uint64_t)i + 1);
+        kit_check_body(&k, m);
+        large[i].extent = m->extent;
+        h.slow[i].extent = slow->extent;
+        h.slow[i].off = slow->off;
+    }
+    for (int i = 0; i < 4; i++)
+        evac_settle(&h, &large[i]);
+    assert_true(kit_wait(&k, 1, k.ticket[1]));
+    evac_flow(&h, 600, 1000, EVAC_BODY);
+    assert_true(kit_wait_for(evac_small_folder, &k, 16u << 20)); /* 47 MB of bodies are gone */
+    evac_check_slow(&h, EVAC_BODY);
+    evac_restart(&h, false);
+    evac_end(&h);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(evac_bounds_disk),
-                                       cmocka_unit_test(evac_generations)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(evac_bounds_disk), cmocka_unit_test(evac_generations),
+                                       cmocka_unit_test(evac_forgotten),
+                                       cmocka_unit_test(evac_large_messages)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
