@@ -49,7 +49,7 @@ static uint64_t sent, acked;
 static char topic[64];
 static uint8_t pid_open[PIDS + 1]; /* QoS 2: 1 PUBLISH sent, 2 PUBREL sent */
 
-static void fail(const char *fmt, ...)
+__attribute__((format(printf, 1, 2))) static void fail(const char *fmt, ...)
 {
     char text[256];
     va_list args;
