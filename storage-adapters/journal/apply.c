@@ -26,6 +26,8 @@ struct apply {
     _Atomic size_t next;
     _Atomic uint64_t bytes; /* read by the makers, not yet reported */
     _Atomic int running;
+    pthread_mutex_t lock; /* with `ended`: a thread has nothing more to do */
+    pthread_cond_t ended;
 };
 
 void jrn_scan_progress(struct scan *sc, uint64_t bytes, bool force)
@@ -109,8 +111,25 @@ static void *apply_make(void *arg)
         if (x->there)
             atomic_fetch_add(&a->bytes, x->seg->end);
     }
+    pthread_mutex_lock(&a->lock);
     atomic_fetch_sub(&a->running, 1);
+    pthread_cond_signal(&a->ended);
+    pthread_mutex_unlock(&a->lock);
     return NULL;
+}
+
+/* Until a thread has ended, or it is time to tell how far we are. */
+static void apply_wait(struct apply *a)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += APPLY_POLL_MS * 1000000l;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&a->lock);
+    if (atomic_load(&a->running) > 0)
+        pthread_cond_timedwait(&a->ended, &a->lock, &until);
+    pthread_mutex_unlock(&a->lock);
 }
 
 /* Makes what is missing; the caller's thread only watches and tells. */
@@ -130,7 +149,7 @@ static void apply_make_all(struct apply *a)
         (void)apply_make(a);
     }
     while (atomic_load(&a->running) > 0) {
-        nanosleep(&(struct timespec){0, APPLY_POLL_MS * 1000000l}, NULL);
+        apply_wait(a);
         jrn_scan_progress(a->sc, atomic_exchange(&a->bytes, 0), false);
     }
     for (int i = 0; i < n; i++)
@@ -166,8 +185,12 @@ enum mqg_err jrn_scan_apply(struct scan *sc)
         if (x->there)
             jrn_scan_progress(sc, x->seg->end, false);
     }
+    pthread_mutex_init(&a.lock, NULL);
+    pthread_cond_init(&a.ended, NULL);
     if (sc->made)
         apply_make_all(&a);
+    pthread_cond_destroy(&a.ended);
+    pthread_mutex_destroy(&a.lock);
     enum mqg_err err = apply_closed(&a);
     for (size_t i = 0; i < a.n; i++)
         if (a.at[i].there)
