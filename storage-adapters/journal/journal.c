@@ -64,10 +64,10 @@ static int journal_mkdirs(const struct mqg_store *s)
             continue;
         char cut = path[i];
         path[i] = '\0';
-        int r = s->fs->mkdir(s->fs->ctx, path);
-        if (r == 0)
-            r = journal_sync_parent(s, path);
+        int r = s->fs->mkdir(s->fs->ctx, path), synced = r == 0 ? journal_sync_parent(s, path) : 0;
         path[i] = cut;
+        if (synced < 0)
+            return synced;
         if (r < 0 && r != -EEXIST && cut == '\0')
             return r;
     }
