@@ -138,7 +138,7 @@ void binding_drop(struct definitions_edit *d, struct binding *b, bool unbind)
     LIST_REMOVE(b, to);
     binding_record(d, b, true);
     mqg_map_del(&d->vhost->bindings, binding_identity_of(b));
-    if (unbind && !d->dissolving) {
+    if (unbind && !d->dissolving && !b->source->gone) {
         struct topology_binding view = binding_view(b);
         topology_unbind(&d->topology, &view);
     }

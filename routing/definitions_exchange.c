@@ -66,6 +66,7 @@ static void exchange_record(struct definitions_edit *d, const struct exchange_en
 struct exchange_entry *exchange_create(struct definitions_edit *d, const struct mqg_exchange_def *def,
                                        enum mqg_exchange_type type)
 {
+    definitions_drop_finish(d, def->name, false);
     struct exchange_entry *x = mqg_xcalloc(1, sizeof *x);
     struct mqg_slice name = mqg_slice_of(mqg_slice_dup(def->name), def->name.len);
     x->args = args_new(&def->args);
@@ -108,18 +109,21 @@ static void exchange_entry_free(void *ptr, void *arg)
     free(x);
 }
 
+void exchange_entry_retire(struct exchange_entry *x)
+{
+    topology_retire(x, exchange_entry_free, NULL);
+}
+
 void exchange_drop(struct definitions_edit *d, struct exchange_entry *x)
 {
-    x->doomed = true;
-    while (!LIST_EMPTY(&x->from))
-        binding_drop(d, LIST_FIRST(&x->from), false);
+    x->doomed = x->gone = true;
     while (!LIST_EMPTY(&x->to))
         binding_drop(d, LIST_FIRST(&x->to), true);
     exchange_record(d, x, true);
     if (!d->dissolving)
         topology_remove_exchange(&d->topology, &x->cell);
     mqg_map_del(&d->vhost->exchanges, x->cell.name);
-    topology_retire(x, exchange_entry_free, NULL);
+    exchange_drop_bindings(d, x);
 }
 
 /* ---- declare ------------------------------------------------------------------------------------------- */

@@ -23,6 +23,7 @@ struct exchange_entry {
     struct binding_list from, to;
     struct exchange_entry *next_doomed;
     bool doomed; /* to be deleted by the edit at hand */
+    bool gone;   /* out of the snapshot; its bindings follow (definitions_drop.c) */
 };
 
 struct queue_owner;
@@ -125,6 +126,16 @@ void exchange_create_predeclared(struct definitions_edit *d);
 /* With all its bindings; exchanges that thereby lose their last one follow at the edit's end if they are
  * auto-delete. */
 void exchange_drop(struct definitions_edit *d, struct exchange_entry *x);
+
+void exchange_entry_retire(struct exchange_entry *x);
+/* Those that lead from x, which is gone: a slice now, the rest with the turns to come. Takes x. */
+void exchange_drop_bindings(struct definitions_edit *d, struct exchange_entry *x);
+/* Now: what is left of a deleted exchange of that name, or of all in the edit's vhost. */
+void definitions_drop_finish(struct definitions_edit *d, struct mqg_slice name, bool all);
+/* Takes the mutex; true: call again. */
+bool definitions_drop_slice(void);
+/* Sees to it that slices are dropped in the turns to come; false: there are none on this thread. (publish.c) */
+bool definitions_drop_later(void);
 
 /* ---- queues */
 /* id 0: a new one. */

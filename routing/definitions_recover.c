@@ -3,8 +3,8 @@
  * Records come in no order, each with its key's final value, so they are kept until the last has come, then
  * built by kind: vhosts, exchanges, queues, bindings; one edit per vhost, so that 100,000 bindings are one
  * publication. A record that does not decode, that sits under another's key, or whose vhost or ends are not
- * there, is reported and left out: the rest must start. (A binding without its ends is no damage: the two
- * removals of a cascade may be torn apart by a crash.)
+ * there, is reported and left out: the rest must start. (A binding without its ends is no damage: its removal
+ * may have been torn off that of its exchange by a crash, and is made up for.)
  *
  * Every start also counts up an epoch ("node/epoch"), from which sequence numbers of queues are made. */
 #include "definitions_int.h"
@@ -15,7 +15,7 @@
 
 #include <stdlib.h>
 
-enum { RECOVER_ARGS_MAX_BYTES = 16u << 20, RECOVER_KEY_MAX_BYTES = 4u << 20 };
+enum { RECOVER_ARGS_MAX_BYTES = 16u << 20, RECOVER_KEY_MAX_BYTES = 4u << 20, RECOVER_BATCH = 256 };
 
 struct recover_item {
     struct recover_item *next;
@@ -25,6 +25,8 @@ struct recover_item {
 
 /* main thread, before workers start */
 static struct recover_item *recover_items[META_KIND_COUNT];
+static bool recover_damaged;
+static struct recover_item *recover_ownerless; /* bindings without a source or a destination */
 static uint64_t recover_next_id, recover_epoch;
 static struct mqg_queue *recover_last; /* messages come queue by queue */
 
@@ -37,6 +39,7 @@ static struct mqg_slice recover_key(const struct recover_item *item)
 
 static void recover_report(struct mqg_slice key, const char *why)
 {
+    recover_damaged = true;
     mqg_log(MQG_LOG_WARN, MQG_EVENT_CORRUPTION, "what=definition key=%s why=%s", mqg_logq(key),
             mqg_logqs(why));
 }
@@ -107,6 +110,32 @@ static void recover_queue(struct definitions_edit *d, const struct meta_record *
     queue_create(d, &r->queue, &opts, r->number);
 }
 
+/* Its record goes, or an exchange of that name would find itself bound after the next start but one. */
+static void recover_left_out(struct mqg_slice key)
+{
+    struct recover_item *item = mqg_xmalloc(sizeof *item + key.len);
+    MQG_TRACE("routing", 0, "binding=%s left_out=no_ends", mqg_logq(key));
+    item->key_len = key.len;
+    item->value_len = 0;
+    memcpy(item->bytes, key.ptr, key.len);
+    item->next = recover_ownerless;
+    recover_ownerless = item;
+}
+
+static void recover_remove_ownerless(void)
+{
+    for (unsigned n = 1; recover_ownerless != NULL; n++) {
+        struct recover_item *item = recover_ownerless;
+        struct mqg_store_op op = {.kind = MQG_OP_META, .meta = {.key = recover_key(item), .remove = true}};
+        recover_ownerless = item->next;
+        if (!recover_damaged) /* else their ends may only be unreadable */
+            mqg_lane_add(mqg_storage_default(), &op, true);
+        if (!recover_damaged && n % RECOVER_BATCH == 0)
+            mqg_lane_submit(mqg_storage_default());
+        free(item);
+    }
+}
+
 static void recover_binding(struct definitions_edit *d, const struct meta_record *r, struct mqg_slice key)
 {
     const struct mqg_binding_def *b = &r->binding;
@@ -118,7 +147,7 @@ static void recover_binding(struct definitions_edit *d, const struct meta_record
     else
         to_queue = mqg_map_get(&d->vhost->queues, b->destination);
     if (source == NULL || (to_exchange == NULL && to_queue == NULL))
-        MQG_TRACE("routing", 0, "binding=%s left_out=no_ends", mqg_logq(key));
+        recover_left_out(key);
     else if (binding_create(d, b, source, to_exchange, to_queue, &e) != MQG_OK)
         recover_report(key, e.text);
 }
@@ -292,6 +321,7 @@ void mqg_routing_recovered(bool unclean)
     definitions_lock();
     recover_queues_done(unclean);
     definitions_record(&d, &(struct meta_record){.kind = META_EPOCH, .number = publish_epoch()}, false);
+    recover_remove_ownerless();
     definitions_queue_id_start(&d);
     definitions_unlock();
     if (recover_any_vhost())
@@ -323,6 +353,7 @@ void mqg_routing_fini(void)
         routing_forget(v);
     recover_last = NULL;
     recover_next_id = recover_epoch = 0;
+    recover_damaged = false;
     queue_owners_fini();
     topology_fini();
     while (mqg_epoch_reclaim() > 0)

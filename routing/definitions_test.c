@@ -2,6 +2,7 @@
  * owners, metadata that comes back after a restart. */
 #include "topology_fake.h"
 
+#include "definitions_int.h"
 #include "names.h"
 
 #include "../core/base/test_kit.h"
@@ -137,6 +138,17 @@ static void refused_(enum mqg_err got, int code, const char *want, int line)
 static bool exchange_there(const char *name)
 {
     return topology_exchange(root_vhost(), str(name)) != NULL;
+}
+
+static size_t route_count(const char *exchange, const char *key)
+{
+    struct route_set r;
+    struct mqg_slice one = str(key);
+    route_set_init(&r);
+    topology_route(root_vhost(), topology_exchange(root_vhost(), str(exchange)), NULL, &one, 1, &r);
+    size_t n = r.n;
+    route_set_fini(&r);
+    return n;
 }
 
 static bool queue_there(const char *name)
@@ -714,6 +726,68 @@ static void test_damaged_records(void **state)
     assert_true(queue_there("quorum") && queue_there("auto") && exchange_there("dx") && exchange_there("hx"));
 }
 
+static size_t meta_bindings(void)
+{
+    size_t n = 0;
+    for (struct mqg_map_iter it = {0}; mqg_map_next(&fake_meta, &it);)
+        n += mqg_slice_starts(it.key, str("b/"));
+    return n;
+}
+
+static void bind_many(const char *source, unsigned n)
+{
+    char key[16];
+    for (unsigned i = 0; i < n; i++) {
+        snprintf(key, sizeof key, "k%u", i);
+        ok(bind_to(source, "d", key));
+    }
+}
+
+/* The exchange is gone at once; its bindings go in slices, and are never taken for those of its successor. */
+static void test_large_exchanges_go_in_slices(void **state)
+{
+    (void)state;
+    ok(queue("d", DURABLE));
+    ok(exchange("x", "direct", DURABLE));
+    ok(exchange("y", "topic", DURABLE));
+    bind_many("x", 2500);
+    bind_many("y", 1500);
+    ok(exchange_delete("x", 0));
+    ok(exchange_delete("y", 0));
+    assert_false(exchange_there("x") || exchange_there("y"));
+    assert_int_equal(meta_bindings(), 2000);
+    ok(unbind("x", "d", "k2400"));
+    ok(exchange("x", "direct", DURABLE)); /* lets go of what is left of the first */
+    assert_int_equal(meta_bindings(), 500);
+    ok(bind_to("x", "d", "k7"));
+    assert_false(definitions_drop_slice());
+    assert_int_equal(meta_bindings(), 1);
+    assert_int_equal(route_count("x", "k7"), 1);
+    assert_int_equal(route_count("x", "k2400"), 0);
+    fake_restart(true);
+    assert_int_equal(route_count("x", "k7"), 1);
+    bind_many("x", 1800);
+    ok(exchange_delete("x", 0));
+    ok(queue_delete("d", 0)); /* its list still has bindings of x */
+    assert_int_equal(meta_bindings(), 0);
+    assert_false(definitions_drop_slice());
+}
+
+static void test_crash_between_slices(void **state)
+{
+    (void)state;
+    ok(queue("d", DURABLE));
+    ok(exchange("x", "direct", DURABLE));
+    bind_many("x", 2500);
+    ok(exchange_delete("x", 0));
+    assert_int_equal(meta_bindings(), 1500);
+    fake_restart(true);
+    assert_int_equal(meta_bindings(), 0);
+    ok(exchange("x", "direct", DURABLE));
+    fake_restart(true);
+    assert_int_equal(route_count("x", "k2400"), 0);
+}
+
 static void test_messages_find_their_queue(void **state)
 {
     (void)state;
@@ -800,6 +874,8 @@ int main(void)
         TEST(transient_is_gone_after_a_restart),
         TEST(ids_are_never_used_again),
         TEST(damaged_records),
+        TEST(large_exchanges_go_in_slices),
+        TEST(crash_between_slices),
         TEST(messages_find_their_queue),
         TEST(vhosts),
     };

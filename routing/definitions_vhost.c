@@ -42,6 +42,7 @@ void vhost_dissolve(struct definitions_edit *d)
 {
     uint64_t messages;
     d->dissolving = true;
+    definitions_drop_finish(d, MQG_SLICE_NONE, true);
     topology_edit_clear(&d->topology);
     for (struct mqg_map_iter it = {0}; mqg_map_next(&d->vhost->queues, &it);) {
         enum mqg_err err = queue_entry_drop(d, it.value, false, false, &messages, NULL);
@@ -54,6 +55,7 @@ void vhost_forget(struct definitions_edit *d)
 {
     d->dissolving = true;
     d->recovering = true;
+    definitions_drop_finish(d, MQG_SLICE_NONE, true);
     topology_edit_clear(&d->topology);
     for (struct mqg_map_iter it = {0}; mqg_map_next(&d->vhost->queues, &it);) {
         queue_timer_drop(((struct queue_entry *)it.value)->queue);

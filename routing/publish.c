@@ -6,6 +6,7 @@
  *
  * Confirms: what a publisher sent in a turn is decided together. Nothing stored: at once. Else when the ticket of the turn's
  * submit is durable; earlier turns first, so a confirm is always cumulative, and rejected ones are listed. */
+#include "definitions_int.h"
 #include "publish.h"
 
 #include <stdlib.h>
@@ -582,6 +583,29 @@ void mqg_publish_barrier(struct mqg_waiter *w)
     mqg_lane_wait(s, w);
 }
 
+/* ---- what definitions leave for later ------------------------------------------------------------------------------------------ */
+
+static void publish_drop_run(struct mqg_task *task)
+{
+    if (definitions_drop_slice())
+        mqg_worker_post(mqg_worker_self(), task);
+    else
+        publisher_self()->dropping = false;
+}
+
+/* A slice per turn of this worker, in which others are served too. */
+bool definitions_drop_later(void)
+{
+    struct mqg_worker *w = mqg_worker_self();
+    if (!w)
+        return false;
+    struct publisher *p = w->routing;
+    if (!p->dropping)
+        mqg_worker_post(w, &p->drop);
+    p->dropping = true;
+    return true;
+}
+
 /* ---- phases --------------------------------------------------------------------------------------------------------------------------- */
 
 /* What connections declared in this turn is visible before anything it caused leaves. */
@@ -623,6 +647,7 @@ static struct publisher *publisher_new(struct mqg_worker *w)
 {
     struct publisher *p = mqg_xcalloc(1, sizeof(*p));
     p->worker = w;
+    p->drop.run = publish_drop_run;
     route_set_init(&p->routes);
     mqg_arena_init(&p->arena, 4u << 20);
     mqg_dynbuf_init(&p->overlay, 4u << 20);

@@ -58,6 +58,8 @@ struct publisher {
     struct mqg_pub_state *dirty_pubs; /* pubs with confirms to note */
     struct mqg_arena arena;           /* one dead letter, one header match */
     struct mqg_dynbuf overlay;
+    struct mqg_task drop;             /* bindings of deleted exchanges, a slice per turn */
+    bool dropping;                    /* it is posted */
     struct mqg_batch_builder builder; /* the batch for a stream that is being built */
 };
 

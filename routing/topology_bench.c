@@ -5,6 +5,7 @@
  * Prints binds per second, a snapshot published per 64 binds as for a client that sends many at a time, and nanoseconds per route: a direct
  * key, a topic key among all the patterns, a fanout of 100; then the p99 of routing while another thread
  * binds at full speed. Memory is reclaimed as workers do it: at each turn. */
+#include "definitions_int.h"
 #include "topology_fake.h"
 
 #include <malloc.h>
@@ -24,6 +25,14 @@ static uint64_t bench_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Of this thread alone: what it would take on an idle machine. */
+static uint64_t bench_cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
@@ -78,6 +87,37 @@ static void bench_route(const char *exchange, const char *what, unsigned n)
     double ns = (double)(bench_ns() - start) / BENCH_ROUTES;
     printf("route   %-12s %-34s %8.0f ns  %.2f queues\n", exchange, what, ns, (double)reached / BENCH_ROUTES);
     route_set_fini(&r);
+}
+
+/* ---- deleting ------------------------------------------------------------------------------------------ */
+
+/* What one command takes of its worker when an exchange goes with all its bindings, and what is left to do after it. */
+static void bench_delete(unsigned n)
+{
+    struct mqg_epoch_reader *reader = mqg_epoch_register();
+    struct mqg_exchange_def def = {
+        .name = MQG_SLICE_LIT("gone"), .type = MQG_SLICE_LIT("direct"), .durable = true};
+    uint64_t ticket, longest = 0;
+    MQG_ASSERT(mqg_exchange_declare(fake_session(1), &def, false, &ticket, NULL) == MQG_OK);
+    for (unsigned i = 0; i < n; i++)
+        bench_bind("gone", i, "");
+    mqg_epoch_quiescent(reader);
+    while (mqg_epoch_reclaim() > 0)
+        mqg_epoch_quiescent(reader);
+    uint64_t start = bench_cpu_ns();
+    MQG_ASSERT(mqg_exchange_delete(fake_session(1), def.name, false, &ticket, NULL) == MQG_OK);
+    uint64_t command = bench_cpu_ns() - start;
+    for (bool more = true; more;) {
+        uint64_t turn = bench_cpu_ns();
+        mqg_epoch_quiescent(reader);
+        more = definitions_drop_slice();
+        more = mqg_epoch_reclaim() > 0 || more;
+        turn = bench_cpu_ns() - turn;
+        longest = turn > longest ? turn : longest;
+    }
+    printf("delete  %-12s %8u bindings  command %.1f ms, longest turn after it %.1f ms, all %.1f ms\n",
+           "direct", n, (double)command / 1e6, (double)longest / 1e6, (double)(bench_cpu_ns() - start) / 1e6);
+    mqg_epoch_unregister(&reader);
 }
 
 /* ---- routing while somebody declares ------------------------------------------------------------------- */
@@ -162,6 +202,7 @@ int main(int argc, char **argv)
     bench_bind("amq.topic", 3, "*.");
     bench_route("amq.topic", "with '#' and '*' patterns beside", n);
     bench_route("amq.fanout", "100 queues", n);
+    bench_delete(n);
     bench_concurrent(n);
     topology_see();
     fake_stop();

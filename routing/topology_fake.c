@@ -241,6 +241,10 @@ size_t queue_live_ranges(struct mqg_queue *q, struct mqg_range *ranges, size_t m
 void mqg_publish_flush(void)
 {
 }
+bool definitions_drop_later(void)
+{
+    return true; /* the tests do it */
+}
 void publish_init(void)
 {
 }

@@ -1,11 +1,14 @@
 """Stream queues over AMQP: x-queue-type: stream, offsets, many readers, and what streams refuse."""
 import datetime
 import decimal
+import socket
 import time
 
 import pika
 import pytest
 
+from mqtest.broker import free_port
+from mqtest.fixtures import keep_alive_broker
 from mqtest.pika_help import Sink, closes, exists, pump, put
 
 STREAM = {"x-queue-type": "stream"}
@@ -532,6 +535,44 @@ def test_partitions_come_back(own_broker):
     ch.queue_delete("p")
     ch.queue_declare("p", durable=True, arguments=arguments)
     assert ch.queue_declare("p", passive=True).method.message_count == 0
+
+
+# -- other protocols ------------------------------------------------------------------------------------
+def stomp(port, *frames, until):
+    """Says these frames and returns what comes until these bytes are in it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        sock.sendall(b"CONNECT\naccept-version:1.2\nhost:/\nlogin:guest\npasscode:guest\n\n\0" + b"".join(frames))
+        out = b""
+        while until not in out:
+            data = sock.recv(65536)
+            assert data, out
+            out += data
+        return out
+
+
+@pytest.mark.timeout(90)
+def test_stomp_writes_and_reads_a_stream(broker_kind):
+    if broker_kind.name != "mqgate":
+        pytest.skip("needs the plug-in; not compared")
+    port = free_port()
+    with keep_alive_broker(lambda: broker_kind({"listeners.stomp": f"127.0.0.1:{port}"})) as made:
+        ch = pika.BlockingConnection(pika.URLParameters(made.url)).channel()
+        ch.confirm_delivery()
+        ch.queue_declare("s", durable=True, arguments=STREAM)
+        ch.queue_bind("s", "amq.topic", "a.*")
+        ch.basic_publish("", "s", b"from amqp", pika.BasicProperties(headers={"n": 5}, message_id="m"))
+        stomp(port, b"SEND\ndestination:/topic/a.b\ncontent-type:text/plain\nfoo:b\\car\nreceipt:r\n\nfrom stomp\0",
+              until=b"receipt-id:r")
+        ch.basic_qos(prefetch_count=10)
+        sink = Sink(ch, "s", arguments={"x-stream-offset": "first"})
+        deliver, props, _ = sink.wait(2)[1]
+        assert sink.bodies == [b"from amqp", b"from stomp"]
+        assert (deliver.exchange, deliver.routing_key, props.content_type) == ("amq.topic", "a.b", "text/plain")
+        assert props.headers["foo"] == "b:ar" and props.headers["x-stream-offset"] == 1
+        got = stomp(port, b"SUBSCRIBE\nid:1\ndestination:/amq/queue/s\nack:client\nprefetch-count:10\n"
+                          b"x-stream-offset:first\n\n\0", until=b"from stomp")
+        first = got[got.index(b"MESSAGE"):got.index(b"from amqp")]
+        assert b"\nn:5\n" in first and b"\nx-stream-offset:0\n" in first
 
 
 @pytest.mark.long
