@@ -36,10 +36,10 @@ struct mqg_pub_state {
     struct mqg_waiter waiter;
     struct mqg_storage *waits_on;
     /* the last route: right while the topology's generation is the same */
-    uint64_t generation;
+    uint64_t generation, auth_generation;
     struct mqg_vhost *vhost;
     struct route_set routes;
-    bool cached;
+    bool cached; /* for (exchange, key), these generations of definitions and of permissions */
     char key_sep;
     uint8_t exchange_len;
     uint16_t key_len;
@@ -194,9 +194,9 @@ void mqg_publish_direct(struct mqg_queue *q, struct mqg_msg *m)
 
 static bool pub_cache_hit(const struct mqg_pub_state *ps, const struct mqg_msg *m, uint64_t generation)
 {
-    return ps->cached && ps->generation == generation && ps->exchange_len == m->st.exchange_len &&
-           ps->key_len == m->st.key_len && ps->key_sep == m->st.key_sep &&
-           memcmp(ps->exchange, m->data, ps->exchange_len) == 0 &&
+    return ps->cached && ps->generation == generation && ps->auth_generation == mqg_auth_generation() &&
+           ps->exchange_len == m->st.exchange_len && ps->key_len == m->st.key_len &&
+           ps->key_sep == m->st.key_sep && memcmp(ps->exchange, m->data, ps->exchange_len) == 0 &&
            memcmp(ps->key, mqg_msg_at_key(m), ps->key_len) == 0;
 }
 
@@ -223,7 +223,8 @@ enum mqg_err mqg_publish_check(struct mqg_pub *pub, struct mqg_slice exchange, s
     struct mqg_pub_state *ps = pub->state;
     if (ps->cached && ps->exchange_len == exchange.len &&
         memcmp(ps->exchange, exchange.ptr, exchange.len) == 0 &&
-        ps->generation == topology_generation(pub->session->vhost))
+        ps->generation == topology_generation(pub->session->vhost) &&
+        ps->auth_generation == mqg_auth_generation())
         return MQG_OK;
     const struct mqg_exchange *x;
     return pub_exchange(pub, exchange, &x, e);
@@ -234,7 +235,7 @@ static enum mqg_err pub_route(struct mqg_pub *pub, struct mqg_msg *m, const stru
 {
     struct mqg_pub_state *ps = pub->state;
     struct mqg_vhost *v = pub->session->vhost;
-    uint64_t generation = topology_generation(v);
+    uint64_t generation = topology_generation(v), auth_generation = mqg_auth_generation();
     if (nextra == 0 && pub_cache_hit(ps, m, generation))
         return MQG_OK;
     ps->cached = false;
@@ -252,6 +253,7 @@ static enum mqg_err pub_route(struct mqg_pub *pub, struct mqg_msg *m, const stru
     if (nextra == 0 && m->st.exchange_len < 256 && m->st.key_len < 256 && topology_cacheable(x)) {
         ps->cached = true;
         ps->generation = generation;
+        ps->auth_generation = auth_generation;
         ps->exchange_len = (uint8_t)m->st.exchange_len;
         ps->key_len = m->st.key_len;
         ps->key_sep = (char)m->st.key_sep;

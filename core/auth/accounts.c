@@ -1,7 +1,7 @@
 /* accounts.c - the table of users and permissions: two sorted vectors of counted objects under one mutex.
  *
  * Logins, listings and the first check of a session after a change look here; a session's later checks compare a number
- * (auth_generation) and never come. So a mutex and a binary search are enough, and nothing needs an epoch. */
+ * (mqg_auth_generation) and never come. So a mutex and a binary search are enough, and nothing needs an epoch. */
 #include "auth_int.h"
 
 #include <mqgate/vec.h>
@@ -146,7 +146,7 @@ void auth_unlock(void)
     pthread_mutex_unlock(&accounts_lock);
 }
 
-uint64_t auth_generation(void)
+uint64_t mqg_auth_generation(void)
 {
     return atomic_load_explicit(&accounts_generation, memory_order_acquire);
 }

@@ -98,9 +98,6 @@ void auth_topic_clear(void);
 void auth_topic_key(struct mqg_dynbuf *out, struct mqg_slice vhost, struct mqg_slice user,
                     struct mqg_slice exchange);
 
-/* Counts up with each change: sessions compare it. */
-uint64_t auth_generation(void);
-
 /* ---- codec.c ------------------------------------------------------------------------------------------------------ */
 
 void auth_user_key(struct mqg_dynbuf *out, struct mqg_slice name);

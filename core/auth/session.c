@@ -209,7 +209,7 @@ bool mqg_session_can(struct mqg_session *s, enum mqg_perm perm, struct mqg_slice
         return true;
     if (resource.len == 0)
         resource = MQG_SLICE_LIT("amq.default");
-    uint64_t generation = auth_generation();
+    uint64_t generation = mqg_auth_generation();
     if (MQG_UNLIKELY(c->generation != generation))
         session_refresh(s, generation);
     for (size_t i = 0; i < SESSION_ANSWERS; i++) {

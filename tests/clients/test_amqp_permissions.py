@@ -117,3 +117,19 @@ def test_list_queues(limited, broker):
     from mqtest.broker import wait_until
     wait_until(lambda: "my-q\t1" in broker.ctl("list_queues", "-p", VHOST, "name", "messages"), 10, "listed")
     limited.owner.queue_purge("my-q")
+
+
+def test_revoked_permission_stops_a_publisher_at_work(broker, limited):
+    """The next publish is refused. RabbitMQ's channel keeps the answer that it once got."""
+    if broker.is_rabbitmq:
+        return
+    for _ in range(3):
+        limited.ch.basic_publish("my-x", "", b"m")
+        limited.ch.basic_qos()
+    broker.ctl("set_permissions", "-p", VHOST, USER, "^my-", "^shared", "^my-")
+    try:
+        with closes("channel", 403, f"ACCESS_REFUSED - access to exchange 'my-x' in vhost '{VHOST}' refused for user '{USER}'"):
+            limited.ch.basic_publish("my-x", "", b"m")
+            limited.ch.basic_qos()
+    finally:
+        broker.ctl("set_permissions", "-p", VHOST, USER, "^my-", "^(my-|shared)", "^my-")
