@@ -222,9 +222,10 @@ static void commit_void_stale(struct mqg_store *s, struct jrn_chunk *c)
     }
 }
 
+/* What the segment holds now; others read that under the lock. */
 static void commit_spans(struct mqg_store *s, struct jrn_seg *seg, const struct jrn_chunk *c)
 {
-    if (c->msgs.n == 0 && c->facts.n == 0)
+    if (c->msgs.n == 0 && c->facts.n == 0 && c->nkeyed == 0)
         return;
     pthread_mutex_lock(&s->seg_lock);
     for (uint32_t i = 0; i < c->msgs.n; i++) {
@@ -234,6 +235,9 @@ static void commit_spans(struct mqg_store *s, struct jrn_seg *seg, const struct 
     }
     for (uint32_t i = 0; i < c->facts.n; i++)
         jrn_spans_fact(&seg->facts, &c->facts.at[i]);
+    seg->keyed |= c->nkeyed != 0;
+    for (uint32_t i = 0; i < c->nkeyed; i++)
+        seg->trims |= c->keyed[i].trim;
     pthread_mutex_unlock(&s->seg_lock);
 }
 
@@ -247,9 +251,6 @@ static void commit_note(struct mqg_store *s, struct jrn_chunk *c)
             jrn_keys_set(&s->keys, k, seg->seq, (uint32_t)(c->place + k->off));
     }
     commit_spans(s, seg, c);
-    seg->keyed |= c->nkeyed != 0;
-    for (uint32_t i = 0; i < c->nkeyed; i++)
-        seg->trims |= c->keyed[i].trim;
     if (c->nparts)
         jrn_cold_adopted(s, c);
     if (c->frees) {

@@ -13,7 +13,8 @@
 
 enum {
     DIGESTER_TURN_MS = 250,
-    DIGESTER_AGAIN_US = 60 * 1000 * 1000, /* after one that could not be made */
+    DIGESTER_AGAIN_US = 5 * 1000 *
+                        1000, /* after one that could not be made: long queues wait for it in memory */
 };
 
 struct jrn_digester {
@@ -51,8 +52,13 @@ static void digester_make(struct mqg_store *s, struct jrn_seg *seg)
         jrn_index_attach(s, seg, &d);
     if (err == MQG_OK)
         jrn_digest_fini(&d);
-    if (!written)
+    if (!written) {
+        pthread_mutex_lock(&s->seg_lock);
         seg->closed_us = mqg_clock_mono_us() + DIGESTER_AGAIN_US;
+        pthread_mutex_unlock(&s->seg_lock);
+        mqg_log(MQG_LOG_DEBUG, MQG_EVENT_STORE, "store=%s what=no_digest file=%s err=%s text=%s", s->section,
+                seg->name, mqg_err_name(err), mqg_logqs(err == MQG_OK ? "not written" : e.text));
+    }
     MQG_TRACE("journal", 0, "what=digest file=%s err=%s", seg->name, mqg_err_name(err));
 }
 
