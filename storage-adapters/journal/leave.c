@@ -188,8 +188,10 @@ static void leave_gone(struct jrn_leave *l, struct jrn_leaving *gone)
 
 bool jrn_leave_turn(struct jrn_leave *l)
 {
+    if (l->n >
+        0) /* what was handed in never became durable: the store stops or failed, jrn_leave_free has the rest */
+        return false;
     jrn_evac_ghosts(l->evac);
-    l->n = 0;
     bool some = false;
     while (l->n < LEAVE_TOGETHER && !leave_stopping(l)) {
         bool again = false;
