@@ -2,6 +2,7 @@
 when nothing helps, publishers wait while consumers are served."""
 import os
 import shutil
+import threading
 import struct
 
 import pika
@@ -260,15 +261,28 @@ def test_memory_watermark(gateway):
     """What cannot go aside (a queue with priorities) fills memory: blocked, served, unblocked, and on."""
     one = gateway(limits__memory="16MiB")
     publisher = Blocked(one, "sorted", arguments={"x-max-priority": 3})
-    sent, body = 0, b"m" * 100_000
+    body = b"m" * 100_000
+
+    def fill_until_told(told):
+        for _ in range(1000):
+            if publisher.times > told:
+                return
+            publisher.publish(body)  # may stand still in here: the socket was full when the gateway stopped to read
+
+    def pressed():
+        return one.log_text(1 << 20).count("event=pressure blocked=yes")
+
     for _ in range(3):
-        before = publisher.times
-        while not publisher.now and sent < 3000:
-            publisher.publish(body)
-            sent += 1
-        assert publisher.times == before + 1
-        there = depth(one, "sorted")
-        consume_all(one, "sorted", there)
+        told, before = publisher.times, pressed()
+        filler = threading.Thread(target=fill_until_told, args=(told,))
+        filler.start()
+        wait_until(lambda: pressed() > before, PATIENCE_S, "pressure")
+        filler.join(0.5)
+        consume_all(one, "sorted", depth(one, "sorted"))
+        filler.join(PATIENCE_S)
+        assert not filler.is_alive() and publisher.times > told
+        if publisher.now:  # it went on as soon as it could, and filled it again
+            consume_all(one, "sorted", depth(one, "sorted"))
         publisher.wait(blocked=False)
     publisher.publish(b"last")
     wait_until(lambda: depth(one, "sorted") > 0, what="a message behind the watermark")
