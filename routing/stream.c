@@ -327,8 +327,9 @@ enum mqg_err mqg_partition_append(struct mqg_partition *p, struct mqg_append *a,
     MQG_CHECK(p, PARTITION_MAGIC);
     MQG_ASSERT(a->nrope > 0 && a->nrope <= APPEND_PIECES_MAX && a->rope[0].len >= MQG_BATCH_PATCH_BYTES);
     uint8_t head[MQG_BATCH_PATCH_BYTES];
-    struct mqg_slice rope[APPEND_PIECES_MAX + 1] = {mqg_slice_of(head, sizeof(head))};
+    struct mqg_slice rope[APPEND_PIECES_MAX + 1];
     memcpy(head, a->rope[0].ptr, sizeof(head));
+    rope[0] = mqg_slice_of(head, sizeof(head));
     rope[1] = mqg_slice_of(a->rope[0].ptr + sizeof(head), a->rope[0].len - sizeof(head));
     for (uint32_t i = 1; i < a->nrope; i++)
         rope[i + 1] = a->rope[i];
