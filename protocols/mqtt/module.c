@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-struct mqtt_settings mqtt_settings;
+_Atomic(const struct mqtt_settings *) mqtt_settings_now;
+static struct mqtt_settings *settings_last;
 
 static const struct mqg_conf_row mqtt_rows[] = {
     {"mqtt", "vhost", MQG_CONF_STR, "/", 0, 0, NULL, "vhost of clients that name none"},
@@ -136,10 +137,22 @@ static void mqtt_describe(const struct mqg_conn *conn, struct mqg_describe *d)
     d->num(d->arg, "messages_unconfirmed", (int64_t)(c->seq - c->answered));
 }
 
+/* The main thread's. */
+static void settings_publish(const struct mqtt_settings *fresh)
+{
+    struct mqtt_settings *s = mqg_xmalloc(sizeof *s);
+    *s = *fresh;
+    s->before = settings_last;
+    settings_last = s;
+    atomic_store_explicit(&mqtt_settings_now, s, memory_order_release);
+}
+
 static enum mqg_err mqtt_load(const struct mqg_conf *conf, struct mqg_error *e)
 {
     (void)e;
-    mqtt_read(conf, &mqtt_settings);
+    struct mqtt_settings first = {.before = NULL};
+    mqtt_read(conf, &first);
+    settings_publish(&first);
     mqg_origin_register(&mqtt_origin_ops);
     mqtt_persist_init();
     mqg_worker_on_start(mqtt_worker_start, mqtt_worker_stop);
@@ -152,7 +165,7 @@ static void mqtt_reload(const struct mqg_conf *conf)
     mqtt_read(conf, &fresh);
     fresh.alias_max = mqtt_settings.alias_max; /* connections have tables of that size */
     memcpy(fresh.exchange, mqtt_settings.exchange, sizeof(fresh.exchange)); /* bindings name it */
-    mqtt_settings = fresh;
+    settings_publish(&fresh);
 }
 
 static void mqtt_unload(void)
@@ -160,6 +173,11 @@ static void mqtt_unload(void)
     mqtt_session_fini();
     mqtt_share_fini();
     mqtt_retained_fini();
+    while (settings_last) {
+        struct mqtt_settings *s = settings_last;
+        settings_last = s->before;
+        free(s);
+    }
 }
 
 static const char *const mqtt_listeners[] = {"mqtt", "mqtt_ws", NULL};

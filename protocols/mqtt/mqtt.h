@@ -36,6 +36,7 @@
 #define MQTT_RETAINED_QUEUE "mqtt-retained"
 #define MQTT_RETAINED_MARK  "mqtt.retained/"
 
+/* Immutable once it is published; a reload publishes another, and the old one stays for whoever reads it. */
 struct mqtt_settings {
     char exchange[256], vhost[256];
     char port_vhosts[1024], cert_vhosts[1024];
@@ -43,9 +44,10 @@ struct mqtt_settings {
     uint32_t subscriptions_max, receive_maximum, inflight_max, alias_max, keep_alive_max_s, expiry_max_s;
     uint32_t message_max, packet_max, retained_max;
     uint64_t queue_length, queue_bytes, qos0_length, qos0_bytes, sys_interval_ms;
+    struct mqtt_settings *before; /* freed with the module */
 };
-/* Written by load and reload on the main thread, whole values only; read by workers. */
-extern struct mqtt_settings mqtt_settings;
+extern _Atomic(const struct mqtt_settings *) mqtt_settings_now;
+#define mqtt_settings (*atomic_load_explicit(&mqtt_settings_now, memory_order_acquire))
 
 /* ---- packet identifiers in use ------------------------------------------------------------------------------- */
 

@@ -12,7 +12,7 @@
 
 static void disk_page_drop(struct disk_page **p)
 {
-    if (*p && --(*p)->refs == 0)
+    if (*p && atomic_fetch_sub_explicit(&(*p)->refs, 1, memory_order_acq_rel) == 1)
         free(*p);
     *p = NULL;
 }
@@ -30,7 +30,7 @@ static void disk_pages(struct disk_file *f, size_t n)
 static uint8_t *disk_own_page(struct disk_file *f, size_t i)
 {
     struct disk_page *p = f->pages[i];
-    if (p && p->refs == 1)
+    if (p && atomic_load_explicit(&p->refs, memory_order_acquire) == 1)
         return p->data;
     struct disk_page *own = mqg_xmalloc(sizeof *own);
     own->refs = 1;

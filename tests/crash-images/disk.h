@@ -40,9 +40,7 @@ struct disk_log {
 };
 
 struct disk_page {
-    uint32_t
-        refs; /* one thread makes images; a running store has the lock of its own disk, and pages are only shared
-                    * with disks that nobody runs on */
+    _Atomic uint32_t refs; /* shared by disks that have a lock each */
     uint8_t data[DISK_PAGE];
 };
 
