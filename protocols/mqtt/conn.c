@@ -153,8 +153,8 @@ static enum mqg_err conn_disconnect(struct mqtt_conn *c, struct mqg_slice body, 
     if (c->expiry_s == 0 && expiry != 0) /* 3.14.2.2.2 */
         return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR,
                              "a session expiry at the end of a session");
-    c->expiry_s = mqtt_settings.expiry_max_s && expiry > mqtt_settings.expiry_max_s
-                      ? mqtt_settings.expiry_max_s
+    c->expiry_s = mqtt_settings()->expiry_max_s && expiry > mqtt_settings()->expiry_max_s
+                      ? mqtt_settings()->expiry_max_s
                       : expiry;
     c->session->expiry_s = c->expiry_s;
     c->normal_end = bye.reason == 0; /* [MQTT-3.14.4-3] */
@@ -215,7 +215,7 @@ static enum mqg_err conn_head_check(const struct mqtt_conn *c, const struct mqtt
                              mqtt_type_name(h->type));
     if (err != MQG_OK)
         return err;
-    uint32_t max = fresh ? 16000 : h->type == MQTT_PUBLISH ? mqtt_settings.packet_max : MQTT_INPUT_MAX - 5;
+    uint32_t max = fresh ? 16000 : h->type == MQTT_PUBLISH ? mqtt_settings()->packet_max : MQTT_INPUT_MAX - 5;
     if (h->body_bytes > max)
         return mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE, "%s of %u bytes",
                              mqtt_type_name(h->type), h->body_bytes);

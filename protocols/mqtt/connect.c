@@ -55,12 +55,12 @@ static void connect_vhost(const struct mqg_conn_info *from, struct mqg_slice *us
     const uint8_t *colon = user->len ? memrchr(user->ptr, ':', user->len) : NULL;
     char port[8];
     snprintf(port, sizeof(port), "%u", from->port);
-    *vhost = mqg_slice_str(mqtt_settings.vhost);
+    *vhost = mqg_slice_str(mqtt_settings()->vhost);
     if (colon) {
         *vhost = mqg_slice_of(user->ptr, (size_t)(colon - user->ptr));
         *user = mqg_slice_of(colon + 1, user->len - vhost->len - 1);
-    } else if (!connect_map(mqtt_settings.cert_vhosts, from->cert_subject_cn, vhost)) {
-        connect_map(mqtt_settings.port_vhosts, port, vhost);
+    } else if (!connect_map(mqtt_settings()->cert_vhosts, from->cert_subject_cn, vhost)) {
+        connect_map(mqtt_settings()->port_vhosts, port, vhost);
     }
 }
 
@@ -70,7 +70,7 @@ static enum mqg_err connect_login(struct mqtt_conn *c, const struct mqtt_connect
     struct mqg_slice user = p->user, vhost;
     struct mqg_error why = {0};
     connect_vhost(from, &user, &vhost);
-    bool by_cert = !p->has_user && mqtt_settings.cert_login && from->cert_subject_cn[0] != '\0';
+    bool by_cert = !p->has_user && mqtt_settings()->cert_login && from->cert_subject_cn[0] != '\0';
     enum mqg_err err = by_cert ? mqg_auth_external(from, mqg_slice_str(from->cert_subject_cn), &c->principal,
                                                    &why)
                                : mqg_auth_password(from, user, p->password, &c->principal, &why);
@@ -90,7 +90,7 @@ static enum mqg_err connect_login(struct mqtt_conn *c, const struct mqtt_connect
 /* The permission on the exchange, and on the topic; a filter is judged as the key that it binds by. */
 bool mqtt_may(struct mqtt_conn *c, enum mqg_perm perm, struct mqg_slice topic)
 {
-    struct mqg_slice exchange = mqg_slice_str(mqtt_settings.exchange);
+    struct mqg_slice exchange = mqg_slice_str(mqtt_settings()->exchange);
     if (!mqg_session_can(c->principal, perm, exchange))
         return false;
     struct mqg_dynbuf key;
@@ -128,7 +128,7 @@ static enum mqg_err connect_client(struct mqtt_conn *c, const struct mqtt_connec
 
 static uint32_t connect_expiry(const struct mqtt_connect *p)
 {
-    uint32_t max = mqtt_settings.expiry_max_s;
+    uint32_t max = mqtt_settings()->expiry_max_s;
     uint32_t s = p->version == MQTT_5 ? mqtt_num(&p->props, MQTT_P_SESSION_EXPIRY, 0)
                  : p->clean           ? 0
                                       : MQTT_EXPIRY_NEVER;
@@ -137,10 +137,10 @@ static uint32_t connect_expiry(const struct mqtt_connect *p)
 
 static void connect_take(struct mqtt_conn *c, const struct mqtt_connect *p)
 {
-    uint32_t most = mqtt_settings.inflight_max;
+    uint32_t most = mqtt_settings()->inflight_max;
     c->clean = p->clean;
     c->keep_alive_s = p->keep_alive_s;
-    uint32_t max_s = mqtt_settings.keep_alive_max_s;
+    uint32_t max_s = mqtt_settings()->keep_alive_max_s;
     if (max_s > 0 && p->version == MQTT_5 && (c->keep_alive_s == 0 || c->keep_alive_s > max_s))
         c->keep_alive_s = (uint16_t)max_s;
     c->expiry_s = connect_expiry(p);
@@ -149,8 +149,8 @@ static void connect_take(struct mqtt_conn *c, const struct mqtt_connect *p)
         c->send_max = most;
     c->packet_max = mqtt_num(&p->props, MQTT_P_MAXIMUM_PACKET_SIZE, 0);
     c->alias_max = (uint16_t)mqtt_num(&p->props, MQTT_P_TOPIC_ALIAS_MAXIMUM, 0);
-    if (c->alias_max > mqtt_settings.alias_max)
-        c->alias_max = (uint16_t)mqtt_settings.alias_max;
+    if (c->alias_max > mqtt_settings()->alias_max)
+        c->alias_max = (uint16_t)mqtt_settings()->alias_max;
     c->problem_info = mqtt_num(&p->props, MQTT_P_REQUEST_PROBLEM, 1) != 0;
     c->response_info = mqtt_num(&p->props, MQTT_P_REQUEST_RESPONSE, 0) != 0;
 }
@@ -170,7 +170,7 @@ static enum mqg_err connect_will(struct mqtt_conn *c, const struct mqtt_connect 
 {
     if (!p->has_will)
         return MQG_OK;
-    if (p->will_payload.len > mqtt_settings.message_max)
+    if (p->will_payload.len > mqtt_settings()->message_max)
         return mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE, "the will is too large");
     if (mqg_slice_starts(p->will_topic, MQG_SLICE_LIT("$SYS/")) || !mqtt_may(c, MQG_WRITE, p->will_topic))
         return mqg_error_set(e, MQG_DENIED, MQTT_RC_NOT_AUTHORIZED, "not allowed to publish the will");
@@ -212,16 +212,16 @@ enum mqg_err mqtt_connect(struct mqtt_conn *c, struct mqg_slice body, struct mqg
 
 static void connack_props(struct mqtt_conn *c, struct mqg_dynbuf *out)
 {
-    uint32_t max_s = mqtt_settings.keep_alive_max_s;
-    if (mqtt_settings.expiry_max_s > 0 && c->expiry_s == mqtt_settings.expiry_max_s)
+    uint32_t max_s = mqtt_settings()->keep_alive_max_s;
+    if (mqtt_settings()->expiry_max_s > 0 && c->expiry_s == mqtt_settings()->expiry_max_s)
         mqtt_add_num(out, MQTT_P_SESSION_EXPIRY, c->expiry_s);
-    if (mqtt_settings.receive_maximum < UINT16_MAX)
-        mqtt_add_num(out, MQTT_P_RECEIVE_MAXIMUM, mqtt_settings.receive_maximum);
-    mqtt_add_num(out, MQTT_P_MAXIMUM_PACKET_SIZE, mqtt_settings.packet_max);
+    if (mqtt_settings()->receive_maximum < UINT16_MAX)
+        mqtt_add_num(out, MQTT_P_RECEIVE_MAXIMUM, mqtt_settings()->receive_maximum);
+    mqtt_add_num(out, MQTT_P_MAXIMUM_PACKET_SIZE, mqtt_settings()->packet_max);
     if (c->assigned)
         mqtt_add_str(out, MQTT_P_ASSIGNED_CLIENT_ID, mqg_slice_of(c->client, c->client_len));
-    if (mqtt_settings.alias_max > 0)
-        mqtt_add_num(out, MQTT_P_TOPIC_ALIAS_MAXIMUM, mqtt_settings.alias_max);
+    if (mqtt_settings()->alias_max > 0)
+        mqtt_add_num(out, MQTT_P_TOPIC_ALIAS_MAXIMUM, mqtt_settings()->alias_max);
     if (max_s > 0 && c->keep_alive_s == max_s)
         mqtt_add_num(out, MQTT_P_SERVER_KEEP_ALIVE, max_s);
     if (c->response_info) {

@@ -161,10 +161,10 @@ static enum mqg_err mqtt_load(const struct mqg_conf *conf, struct mqg_error *e)
 
 static void mqtt_reload(const struct mqg_conf *conf)
 {
-    struct mqtt_settings fresh = mqtt_settings;
+    struct mqtt_settings fresh = *mqtt_settings();
     mqtt_read(conf, &fresh);
-    fresh.alias_max = mqtt_settings.alias_max; /* connections have tables of that size */
-    memcpy(fresh.exchange, mqtt_settings.exchange, sizeof(fresh.exchange)); /* bindings name it */
+    fresh.alias_max = mqtt_settings()->alias_max; /* connections have tables of that size */
+    memcpy(fresh.exchange, mqtt_settings()->exchange, sizeof(fresh.exchange)); /* bindings name it */
     settings_publish(&fresh);
 }
 

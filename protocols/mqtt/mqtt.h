@@ -47,7 +47,10 @@ struct mqtt_settings {
     struct mqtt_settings *before; /* freed with the module */
 };
 extern _Atomic(const struct mqtt_settings *) mqtt_settings_now;
-#define mqtt_settings (*atomic_load_explicit(&mqtt_settings_now, memory_order_acquire))
+static inline const struct mqtt_settings *mqtt_settings(void)
+{
+    return atomic_load_explicit(&mqtt_settings_now, memory_order_acquire);
+}
 
 /* ---- packet identifiers in use ------------------------------------------------------------------------------- */
 

@@ -264,7 +264,7 @@ bool mqtt_retained_begun(const struct mqg_vhost *v)
 struct mqg_slice mqtt_exchange_of(struct mqg_slice topic)
 {
     return mqg_slice_starts(topic, MQG_SLICE_LIT("$SYS/")) ? MQG_SLICE_LIT(MQTT_SYS_EXCHANGE)
-                                                           : mqg_slice_str(mqtt_settings.exchange);
+                                                           : mqg_slice_str(mqtt_settings()->exchange);
 }
 
 bool mqtt_retained_ready(struct mqg_vhost *v)
@@ -292,7 +292,7 @@ bool mqtt_retained_room(struct mqg_vhost *v, struct mqg_slice topic)
     if (!r)
         return true;
     pthread_mutex_lock(&r->lock);
-    bool room = r->count < mqtt_settings.retained_max || node_at(r, topic, false) != NULL;
+    bool room = r->count < mqtt_settings()->retained_max || node_at(r, topic, false) != NULL;
     pthread_mutex_unlock(&r->lock);
     return room;
 }

@@ -403,9 +403,9 @@ static enum mqg_err session_declare(struct mqtt_session *s, enum mqtt_feed_kind 
     mqg_arena_init(&a, 4096);
     struct mqg_queue_def d = {.name = name, .durable = s->durable && !qos0};
     mqg_table_set_int(&a, &d.args, "x-max-length",
-                      (int64_t)(qos0 ? mqtt_settings.qos0_length : mqtt_settings.queue_length));
+                      (int64_t)(qos0 ? mqtt_settings()->qos0_length : mqtt_settings()->queue_length));
     mqg_table_set_int(&a, &d.args, "x-max-length-bytes",
-                      (int64_t)(qos0 ? mqtt_settings.qos0_bytes : mqtt_settings.queue_bytes));
+                      (int64_t)(qos0 ? mqtt_settings()->qos0_bytes : mqtt_settings()->queue_bytes));
     enum mqg_err err = mqg_queue_declare(own, &d, false, &ok, ticket, e);
     mqg_arena_fini(&a);
     return err == MQG_OK ? session_bind_all(s, kind, name, ticket, e) : err;

@@ -89,8 +89,8 @@ static enum mqg_err share_declare(struct mqtt_share *s, struct mqg_session *own,
     uint64_t declared = 0;
     mqg_arena_init(&a, 4096);
     struct mqg_queue_def d = {.name = mqg_slice_str(s->name), .durable = true};
-    mqg_table_set_int(&a, &d.args, "x-max-length", (int64_t)mqtt_settings.queue_length);
-    mqg_table_set_int(&a, &d.args, "x-max-length-bytes", (int64_t)mqtt_settings.queue_bytes);
+    mqg_table_set_int(&a, &d.args, "x-max-length", (int64_t)mqtt_settings()->queue_length);
+    mqg_table_set_int(&a, &d.args, "x-max-length-bytes", (int64_t)mqtt_settings()->queue_bytes);
     enum mqg_err err = mqg_queue_declare(own, &d, false, &ok, &declared, e);
     mqg_arena_fini(&a);
     if (declared > *ticket)

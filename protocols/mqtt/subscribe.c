@@ -148,7 +148,7 @@ static int sub_judge(struct mqtt_conn *c, const struct mqtt_filter *f)
     if (!mqtt_may(c, MQG_READ, filter))
         return MQTT_RC_NOT_AUTHORIZED;
     bool known = mqg_map_get(&c->session->subs, f->name) != NULL;
-    if (!known && c->session->subs.count >= mqtt_settings.subscriptions_max)
+    if (!known && c->session->subs.count >= mqtt_settings()->subscriptions_max)
         return MQTT_RC_QUOTA_EXCEEDED;
     return 0;
 }

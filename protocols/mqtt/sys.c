@@ -119,8 +119,8 @@ static void sys_publish(struct mqg_vhost *v, const char *topic, const char *text
 
 static void sys_tick(struct mqg_timer *t)
 {
-    struct mqg_vhost *v = mqg_vhost_find(mqg_slice_str(mqtt_settings.vhost));
-    if (mqtt_settings.sys_interval_ms == 0) {
+    struct mqg_vhost *v = mqg_vhost_find(mqg_slice_str(mqtt_settings()->vhost));
+    if (mqtt_settings()->sys_interval_ms == 0) {
         mqg_timer_in(t, 10000); /* a reload may switch it on */
         return;
     }
@@ -138,7 +138,7 @@ static void sys_tick(struct mqg_timer *t)
             sys_publish(v, sys_topics[i].name, text);
         }
     }
-    uint64_t pause_ms = mqtt_settings.sys_interval_ms;
+    uint64_t pause_ms = mqtt_settings()->sys_interval_ms;
     mqg_timer_in(t, sys_version_said || pause_ms < SYS_FIRST_MS ? pause_ms : SYS_FIRST_MS);
 }
 
