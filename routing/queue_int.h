@@ -29,11 +29,12 @@ struct mqg_sub {
     TAILQ_ENTRY(mqg_sub) avail; /* its group's list, while it can take */
     struct sub_group *group;
     /* under the queue's lock */
-    bool on_avail, paused, over;
+    bool paused, over; /* of a stream's: its worker's */
     uint32_t unacked;
     struct mqg_delivery *inbox;
     uint32_t inbox_n, inbox_cap;
     uint64_t inbox_bytes;
+    bool on_avail; /* not beside the two above, which are read together */
     /* the worker's */
     struct mqg_delivery *out;
     uint32_t out_at, out_n, out_cap;

@@ -4,6 +4,7 @@ import time
 import urllib.request
 
 import pytest
+from mqtest.broker import build_dir
 from conftest import gateway
 from mqtest.broker import wait_until
 from raw import Closed, Raw
@@ -127,7 +128,8 @@ def test_slow_subscriber_costs_bounded_memory(client, tenants, unique):
         p.send(b"".join(p.publish_bytes(unique, b"x" * 10000) for _ in range(100)))
     assert p.alive()
     assert counter(tenants, "mqgate_messages_overflow_dropped_total") > dropped + 10000
-    assert tenants.rss_bytes() - before < 100 << 20
+    limit_mib = 100 if build_dir().name == "build" else 512  # sanitizers keep what was freed
+    assert tenants.rss_bytes() - before < limit_mib << 20
     slow.close()
 
 
