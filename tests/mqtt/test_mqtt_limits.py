@@ -4,9 +4,8 @@ import time
 import urllib.request
 
 import pytest
-from mqtest.broker import build_dir
 from conftest import gateway
-from mqtest.broker import wait_until
+from mqtest.broker import build_dir, wait_until
 from raw import Closed, Raw
 
 
