@@ -192,9 +192,10 @@ void mqg_publish_direct(struct mqg_queue *q, struct mqg_msg *m)
 
 /* ---- routing with a one-entry cache -------------------------------------------------------------------------------------- */
 
-static bool pub_cache_hit(const struct mqg_pub_state *ps, const struct mqg_msg *m, uint64_t generation)
+static bool pub_cache_hit(const struct mqg_pub_state *ps, const struct mqg_msg *m, uint64_t generation,
+                          uint64_t auth_generation)
 {
-    return ps->cached && ps->generation == generation && ps->auth_generation == mqg_auth_generation() &&
+    return ps->cached && ps->generation == generation && ps->auth_generation == auth_generation &&
            ps->exchange_len == m->st.exchange_len && ps->key_len == m->st.key_len &&
            ps->key_sep == m->st.key_sep && memcmp(ps->exchange, m->data, ps->exchange_len) == 0 &&
            memcmp(ps->key, mqg_msg_at_key(m), ps->key_len) == 0;
@@ -236,7 +237,7 @@ static enum mqg_err pub_route(struct mqg_pub *pub, struct mqg_msg *m, const stru
     struct mqg_pub_state *ps = pub->state;
     struct mqg_vhost *v = pub->session->vhost;
     uint64_t generation = topology_generation(v), auth_generation = mqg_auth_generation();
-    if (nextra == 0 && pub_cache_hit(ps, m, generation))
+    if (nextra == 0 && pub_cache_hit(ps, m, generation, auth_generation))
         return MQG_OK;
     ps->cached = false;
     const struct mqg_exchange *x = NULL;

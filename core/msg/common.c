@@ -1,6 +1,6 @@
 /* common.c - the common view as origin bytes, for messages that no protocol's own bytes belong to.
  *
- *   version 1 | has 4 | ten texts (length 4, bytes), those that `has` names | timestamp 8 | expiration 8 | priority 1 |
+ *   version 1 | has 4 | nine texts (length 4, bytes), those that `has` names | timestamp 8 | expiration 8 | priority 1 |
  *   delivery mode 1 | headers in value.h's encoding                                                   (little-endian)
  *
  * A record of a stream, read by a protocol that has no way to write its own form, becomes such a message; so does what the
@@ -9,31 +9,15 @@
 
 enum { COMMON_VERSION = 1 };
 
-static const struct common_text {
-    uint32_t bit;
-    size_t offset;
-} common_texts[] = {
-    {MQG_PROP_CONTENT_TYPE, offsetof(struct mqg_view, content_type)},
-    {MQG_PROP_CONTENT_ENCODING, offsetof(struct mqg_view, content_encoding)},
-    {MQG_PROP_CORRELATION_ID, offsetof(struct mqg_view, correlation_id)},
-    {MQG_PROP_REPLY_TO, offsetof(struct mqg_view, reply_to)},
-    {MQG_PROP_MESSAGE_ID, offsetof(struct mqg_view, message_id)},
-    {MQG_PROP_TYPE, offsetof(struct mqg_view, type)},
-    {MQG_PROP_APP_ID, offsetof(struct mqg_view, app_id)},
-    {MQG_PROP_USER_ID, offsetof(struct mqg_view, user_id)},
-    {MQG_PROP_CLUSTER_ID, offsetof(struct mqg_view, cluster_id)},
-};
-
 static enum mqg_err common_encode(const struct mqg_view *v, struct mqg_arena *a, struct mqg_dynbuf *out)
 {
     (void)a;
     mqg_dynbuf_u8(out, COMMON_VERSION);
     mqg_dynbuf_le32(out, v->has);
-    for (size_t i = 0; i < MQG_COUNTOF(common_texts); i++) {
-        if ((v->has & common_texts[i].bit) == 0)
+    for (size_t i = 0; i < VIEW_TEXTS; i++) {
+        if ((v->has & view_texts[i].bit) == 0)
             continue;
-        struct mqg_slice s = *(const struct mqg_slice *)(const void *)((const char *)v +
-                                                                       common_texts[i].offset);
+        struct mqg_slice s = *view_text_at((struct mqg_view *)(uintptr_t)v, i);
         mqg_dynbuf_le32(out, (uint32_t)s.len);
         mqg_dynbuf_slice(out, s);
     }
@@ -54,10 +38,9 @@ static enum mqg_err common_decode(struct mqg_slice origin, struct mqg_arena *a, 
     if (mqg_cursor_u8(&c) != COMMON_VERSION)
         return MQG_UNSUPPORTED;
     out->has = mqg_cursor_le32(&c);
-    for (size_t i = 0; i < MQG_COUNTOF(common_texts); i++)
-        if (out->has & common_texts[i].bit)
-            *(struct mqg_slice *)(void *)((char *)out +
-                                          common_texts[i].offset) = mqg_cursor_slice(&c, mqg_cursor_le32(&c));
+    for (size_t i = 0; i < VIEW_TEXTS; i++)
+        if (out->has & view_texts[i].bit)
+            *view_text_at(out, i) = mqg_cursor_slice(&c, mqg_cursor_le32(&c));
     out->timestamp_us = mqg_cursor_le64(&c);
     out->expiration_ms = mqg_cursor_le64(&c);
     out->priority = mqg_cursor_u8(&c);

@@ -19,11 +19,8 @@ size_t mqg_key_levels(struct mqg_slice key, char sep, struct mqg_slice *levels, 
     return n;
 }
 
-void mqg_key_render(struct mqg_dynbuf *out, struct mqg_slice key, char from_sep, char to_sep)
+void mqg_key_swap(uint8_t *to, struct mqg_slice key, char from_sep, char to_sep)
 {
-    uint8_t *to = mqg_dynbuf_reserve(out, key.len);
-    if (to == NULL)
-        return;
     for (size_t i = 0; i < key.len; i++) {
         uint8_t c = key.ptr[i];
         if (c == (uint8_t)from_sep)
@@ -32,5 +29,13 @@ void mqg_key_render(struct mqg_dynbuf *out, struct mqg_slice key, char from_sep,
             c = (uint8_t)from_sep;
         to[i] = c;
     }
+}
+
+void mqg_key_render(struct mqg_dynbuf *out, struct mqg_slice key, char from_sep, char to_sep)
+{
+    uint8_t *to = mqg_dynbuf_reserve(out, key.len);
+    if (to == NULL)
+        return;
+    mqg_key_swap(to, key, from_sep, to_sep);
     out->len += key.len;
 }

@@ -79,26 +79,24 @@ static enum mqg_err view_apply(struct mqg_view *v, struct mqg_arena *a, const st
     return view_add_headers(&v->headers, a, o);
 }
 
+const struct view_text view_texts[VIEW_TEXTS] = {
+    {MQG_PROP_CONTENT_TYPE, offsetof(struct mqg_view, content_type)},
+    {MQG_PROP_CONTENT_ENCODING, offsetof(struct mqg_view, content_encoding)},
+    {MQG_PROP_CORRELATION_ID, offsetof(struct mqg_view, correlation_id)},
+    {MQG_PROP_REPLY_TO, offsetof(struct mqg_view, reply_to)},
+    {MQG_PROP_MESSAGE_ID, offsetof(struct mqg_view, message_id)},
+    {MQG_PROP_TYPE, offsetof(struct mqg_view, type)},
+    {MQG_PROP_APP_ID, offsetof(struct mqg_view, app_id)},
+    {MQG_PROP_USER_ID, offsetof(struct mqg_view, user_id)},
+    {MQG_PROP_CLUSTER_ID, offsetof(struct mqg_view, cluster_id)},
+};
+
 /* What is not there must not be read by accident. */
 static void view_clear_missing(struct mqg_view *v)
 {
-    static const struct view_text {
-        uint32_t bit;
-        size_t offset;
-    } texts[] = {
-        {MQG_PROP_CONTENT_TYPE, offsetof(struct mqg_view, content_type)},
-        {MQG_PROP_CONTENT_ENCODING, offsetof(struct mqg_view, content_encoding)},
-        {MQG_PROP_CORRELATION_ID, offsetof(struct mqg_view, correlation_id)},
-        {MQG_PROP_REPLY_TO, offsetof(struct mqg_view, reply_to)},
-        {MQG_PROP_MESSAGE_ID, offsetof(struct mqg_view, message_id)},
-        {MQG_PROP_TYPE, offsetof(struct mqg_view, type)},
-        {MQG_PROP_APP_ID, offsetof(struct mqg_view, app_id)},
-        {MQG_PROP_USER_ID, offsetof(struct mqg_view, user_id)},
-        {MQG_PROP_CLUSTER_ID, offsetof(struct mqg_view, cluster_id)},
-    };
-    for (size_t i = 0; i < MQG_COUNTOF(texts); i++)
-        if ((v->has & texts[i].bit) == 0)
-            *(struct mqg_slice *)(void *)((char *)v + texts[i].offset) = MQG_SLICE_NONE;
+    for (size_t i = 0; i < VIEW_TEXTS; i++)
+        if ((v->has & view_texts[i].bit) == 0)
+            *view_text_at(v, i) = MQG_SLICE_NONE;
     if ((v->has & MQG_PROP_TIMESTAMP) == 0)
         v->timestamp_us = 0;
     if ((v->has & MQG_PROP_EXPIRATION) == 0)

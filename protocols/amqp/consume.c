@@ -91,31 +91,30 @@ static struct mqg_slice short_cut(struct mqg_slice s)
 }
 
 /* Levels joined by dots, whatever protocol it came by (docs/mapping): an MQTT topic a/b.c is a.b/c here. */
-static struct mqg_slice key_dotted(const struct mqg_msg *m, struct mqg_dynbuf *room)
+static struct mqg_slice key_dotted(const struct mqg_msg *m, uint8_t room[AMQP_SHORTSTR_MAX_BYTES])
 {
+    struct mqg_slice key = short_cut(mqg_msg_key(m));
     if (MQG_LIKELY(m->st.key_sep == '.'))
-        return short_cut(mqg_msg_key(m));
-    mqg_dynbuf_init(room, UINT16_MAX);
-    mqg_key_render(room, mqg_msg_key(m), (char)m->st.key_sep, '.');
-    return short_cut(mqg_dynbuf_view(room));
+        return key;
+    mqg_key_swap(room, key, (char)m->st.key_sep, '.');
+    return mqg_slice_of(room, key.len);
 }
 
 static void deliver_one(struct amqp_consumer *co, const struct mqg_delivery *d)
 {
     struct amqp_channel *ch = co->channel;
-    struct mqg_dynbuf key = {0};
+    uint8_t key[AMQP_SHORTSTR_MAX_BYTES];
     struct amqp_basic_deliver m = {
         .consumer_tag = mqg_slice_of(co->tag, co->tag_len),
         .redelivered = d->redelivered,
         .exchange = short_cut(mqg_msg_exchange(d->msg)),
-        .routing_key = key_dotted(d->msg, &key),
+        .routing_key = key_dotted(d->msg, key),
     };
     m.delivery_tag = co->no_ack ? amqp_unacked_skip(ch) : amqp_unacked_add(ch, co->queue, co, d->handle);
     uint8_t frame[AMQP_FRAME_OVERHEAD_BYTES + 800];
     size_t n = amqp_basic_deliver_frame_size(&m);
     amqp_basic_deliver_frame(frame, ch->number, &m);
     amqp_send_content(ch->ac, ch->number, frame, n, d->msg, d->delivery_count);
-    mqg_dynbuf_fini(&key);
 }
 
 static size_t consumer_deliver(struct mqg_sub *sub, void *owner, const struct mqg_delivery *d, size_t n)
@@ -427,11 +426,11 @@ static void get_send(struct amqp_channel *ch, struct amqp_get *g)
         AMQP_REPLY(ch, 0, basic_get_empty, .cluster_id = MQG_SLICE_NONE);
         return;
     }
-    struct mqg_dynbuf key = {0};
+    uint8_t key[AMQP_SHORTSTR_MAX_BYTES];
     struct amqp_basic_get_ok m = {
         .redelivered = d->redelivered,
         .exchange = short_cut(mqg_msg_exchange(d->msg)),
-        .routing_key = key_dotted(d->msg, &key),
+        .routing_key = key_dotted(d->msg, key),
         .message_count = g->get.messages_left > UINT32_MAX ? UINT32_MAX : (uint32_t)g->get.messages_left,
     };
     m.delivery_tag = g->get.no_ack ? amqp_unacked_skip(ch) : amqp_unacked_add(ch, g->queue, NULL, d->handle);
@@ -439,7 +438,6 @@ static void get_send(struct amqp_channel *ch, struct amqp_get *g)
     size_t n = amqp_basic_get_ok_frame_size(&m);
     amqp_basic_get_ok_frame(frame, ch->number, &m);
     amqp_send_content(ch->ac, ch->number, frame, n, d->msg, d->delivery_count);
-    mqg_dynbuf_fini(&key);
 }
 
 static void get_done(struct mqg_get *get)

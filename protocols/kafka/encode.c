@@ -7,11 +7,6 @@ struct writing {
     bool flexible;
 };
 
-static bool range_has(struct kafka_range r, int16_t version)
-{
-    return version >= r.first && version <= r.last;
-}
-
 /* n = -1: null. */
 static void write_length(struct writing *w, int64_t n, bool wide)
 {
@@ -27,7 +22,7 @@ static void write_length(struct writing *w, int64_t n, bool wide)
 static void write_bytes(struct writing *w, const struct kafka_field *f, struct mqg_slice s)
 {
     bool wide = f->type != KAFKA_STRING;
-    if (s.ptr == NULL && range_has(f->null, w->version)) {
+    if (s.ptr == NULL && kafka_range_has(f->null, w->version)) {
         write_length(w, -1, wide);
         return;
     }
@@ -76,7 +71,7 @@ static int32_t array_count(const struct kafka_field *f, const uint8_t *in)
 
 static void write_field(struct writing *w, const struct kafka_field *f, const uint8_t *in)
 {
-    bool nullable = range_has(f->null, w->version);
+    bool nullable = kafka_range_has(f->null, w->version);
     if (f->array) {
         int32_t n = array_count(f, in);
         write_length(w, n >= 0 ? n : nullable ? -1 : 0, true);
@@ -125,7 +120,7 @@ static bool field_is_default(const struct kafka_field *f, const uint8_t *in, int
 {
     if (f->array)
         return array_count(f, in) == (int32_t)f->initial;
-    if (f->type == KAFKA_STRUCT && range_has(f->null, version))
+    if (f->type == KAFKA_STRUCT && kafka_range_has(f->null, version))
         return !*(const bool *)(in + f->extra);
     return value_is_default(f, in + f->offset, version);
 }
@@ -133,14 +128,14 @@ static bool field_is_default(const struct kafka_field *f, const uint8_t *in, int
 static bool layout_is_default(const struct kafka_layout *l, const uint8_t *in, int16_t version)
 {
     for (size_t i = 0; i < l->nfields; i++)
-        if (range_has(l->fields[i].versions, version) && !field_is_default(&l->fields[i], in, version))
+        if (kafka_range_has(l->fields[i].versions, version) && !field_is_default(&l->fields[i], in, version))
             return false;
     return true;
 }
 
 static bool field_is_sent_tagged(const struct kafka_field *f, const uint8_t *in, int16_t version)
 {
-    return range_has(f->tagged, version) && !field_is_default(f, in, version);
+    return kafka_range_has(f->tagged, version) && !field_is_default(f, in, version);
 }
 
 /* Its size is known once it is written; the varint goes before it. */
@@ -175,7 +170,7 @@ static void write_struct(struct writing *w, const struct kafka_layout *l, const 
 {
     for (size_t i = 0; i < l->nfields; i++) {
         const struct kafka_field *f = &l->fields[i];
-        if (range_has(f->versions, w->version) && !range_has(f->tagged, w->version))
+        if (kafka_range_has(f->versions, w->version) && !kafka_range_has(f->tagged, w->version))
             write_field(w, f, in);
     }
     if (w->flexible)

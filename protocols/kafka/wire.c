@@ -5,12 +5,7 @@
  * arena alone), and the depth is the table's own. */
 #include "wire.h"
 
-/* ---- ranges, primitive reads ------------------------------------------------------------------------------------------- */
-
-static bool range_has(struct kafka_range r, int16_t version)
-{
-    return version >= r.first && version <= r.last;
-}
+/* ---- primitive reads ---------------------------------------------------------------------------------------------------- */
 
 struct reading {
     struct mqg_cursor c;
@@ -40,7 +35,7 @@ static int64_t read_length(struct reading *r, bool wide)
 static struct mqg_slice read_bytes(struct reading *r, const struct kafka_field *f)
 {
     int64_t n = read_length(r, f->type != KAFKA_STRING);
-    if (n == -1 && range_has(f->null, r->version))
+    if (n == -1 && kafka_range_has(f->null, r->version))
         return MQG_SLICE_NONE;
     if (n < 0)
         mqg_cursor_fail(&r->c);
@@ -149,7 +144,7 @@ static void read_array(struct reading *r, const struct kafka_field *f, uint8_t *
     int32_t *count = (int32_t *)(void *)(out + f->extra);
     int64_t n = read_length(r, true);
     *count = -1;
-    if (n == -1 && range_has(f->null, r->version))
+    if (n == -1 && kafka_range_has(f->null, r->version))
         return;
     if (n < 0 || n > INT32_MAX)
         mqg_cursor_fail(&r->c);
@@ -167,7 +162,7 @@ static void read_field(struct reading *r, const struct kafka_field *f, uint8_t *
 {
     if (f->array) {
         read_array(r, f, out);
-    } else if (f->type == KAFKA_STRUCT && range_has(f->null, r->version)) {
+    } else if (f->type == KAFKA_STRUCT && kafka_range_has(f->null, r->version)) {
         bool there = (int8_t)mqg_cursor_u8(&r->c) >= 0;
         *(bool *)(out + f->extra) = there && !r->c.failed;
         if (there)
@@ -183,7 +178,7 @@ static const struct kafka_field *field_of_tag(const struct kafka_layout *l, int1
 {
     for (size_t i = 0; i < l->nfields; i++)
         if (l->fields[i].tag >= 0 && (uint32_t)l->fields[i].tag == tag &&
-            range_has(l->fields[i].tagged, version))
+            kafka_range_has(l->fields[i].tagged, version))
             return &l->fields[i];
     return NULL;
 }
@@ -219,7 +214,7 @@ static void read_struct(struct reading *r, const struct kafka_layout *l, uint8_t
     layout_init(l, out);
     for (size_t i = 0; i < l->nfields && !r->c.failed; i++) {
         const struct kafka_field *f = &l->fields[i];
-        if (range_has(f->versions, r->version) && !range_has(f->tagged, r->version))
+        if (kafka_range_has(f->versions, r->version) && !kafka_range_has(f->tagged, r->version))
             read_field(r, f, out);
     }
     if (r->flexible)

@@ -41,6 +41,11 @@ struct kafka_range {
     int8_t first, last; /* inclusive; empty when first > last */
 };
 
+static inline bool kafka_range_has(struct kafka_range r, int16_t version)
+{
+    return version >= r.first && version <= r.last;
+}
+
 struct kafka_layout;
 
 struct kafka_field {

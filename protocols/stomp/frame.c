@@ -224,14 +224,6 @@ uint8_t *stomp_escape(uint8_t *to, struct mqg_slice s, enum stomp_version v, boo
     return to;
 }
 
-bool stomp_needs_escape(struct mqg_slice s, enum stomp_version v, bool is_name)
-{
-    for (size_t i = 0; i < s.len; i++)
-        if (s.ptr[i] == 0 || stomp_escape_letter(s.ptr[i], v, is_name) != 0)
-            return true;
-    return false;
-}
-
 void stomp_put_header(struct mqg_dynbuf *out, enum stomp_version v, struct mqg_slice name,
                       struct mqg_slice value)
 {

@@ -133,7 +133,6 @@ enum mqg_err stomp_unescape(struct mqg_slice in, enum stomp_version v, struct mq
 /* Writes s as a header's name or value for a version; returns the end. In 1.0, which has no escapes, only what would break the
  * frame is written as 1.1 does. */
 uint8_t *stomp_escape(uint8_t *to, struct mqg_slice s, enum stomp_version v, bool is_name);
-bool stomp_needs_escape(struct mqg_slice s, enum stomp_version v, bool is_name);
 /* "name:value\n". */
 void stomp_put_header(struct mqg_dynbuf *out, enum stomp_version v, struct mqg_slice name,
                       struct mqg_slice value);

@@ -118,30 +118,6 @@ static void collect_gone(struct jrn_collect *c, struct mqg_slice main)
     }
 }
 
-static int collect_range_order(const void *a, const void *b)
-{
-    const struct mqg_range *x = a, *y = b;
-    return x->first < y->first ? -1 : x->first > y->first;
-}
-
-/* Ranges may lie inside each other; afterwards they are apart and ascending. */
-static void collect_merge(struct collect_queue *q)
-{
-    uint32_t n = 0;
-    if (q->ngone)
-        qsort(q->gone, q->ngone, sizeof *q->gone, collect_range_order);
-    for (uint32_t i = 0; i < q->ngone; i++) {
-        struct mqg_range r = q->gone[i];
-        if (n && (q->gone[n - 1].last == UINT64_MAX || r.first <= q->gone[n - 1].last + 1)) {
-            if (r.last > q->gone[n - 1].last)
-                q->gone[n - 1].last = r.last;
-        } else {
-            q->gone[n++] = r;
-        }
-    }
-    q->ngone = n;
-}
-
 static int collect_entry_order(const void *a, const void *b, void *arg)
 {
     const struct jrn_entry *entries = arg;
@@ -191,7 +167,7 @@ static void collect_run(struct jrn_collect *c)
         c->order[c->queues[c->owner[i]].at++] = i;
     for (uint32_t i = 0; i < c->nqueue; i++) {
         struct collect_queue *q = &c->queues[i];
-        collect_merge(q);
+        q->ngone = jrn_ranges_merge(q->gone, q->ngone);
         if (q->n)
             collect_cut_queue(c, q, c->order + (q->at - q->n), q->n);
         q->n = 0;

@@ -3,6 +3,8 @@
  * with the disk costs an error and never memory. */
 #include "record.h"
 
+#include <stdlib.h>
+
 static uint64_t record_unzigzag(uint64_t v)
 {
     return (v >> 1) ^ (0 - (v & 1));
@@ -51,6 +53,29 @@ bool jrn_ranges_next(struct jrn_ranges *it, struct mqg_range *out)
     }
     it->next = out->last;
     return !it->c.failed;
+}
+
+static int ranges_order(const void *a, const void *b)
+{
+    const struct mqg_range *x = a, *y = b;
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+uint32_t jrn_ranges_merge(struct mqg_range *r, uint32_t n)
+{
+    uint32_t kept = 0;
+    if (n)
+        qsort(r, n, sizeof *r, ranges_order);
+    for (uint32_t i = 0; i < n; i++) {
+        struct mqg_range next = r[i];
+        if (kept && (r[kept - 1].last == UINT64_MAX || next.first <= r[kept - 1].last + 1)) {
+            if (next.last > r[kept - 1].last)
+                r[kept - 1].last = next.last;
+        } else {
+            r[kept++] = next;
+        }
+    }
+    return kept;
 }
 
 bool jrn_rec_count(struct mqg_slice main, struct jrn_count *out)

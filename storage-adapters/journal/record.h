@@ -24,6 +24,9 @@ struct jrn_ranges {
 bool jrn_ranges_init(struct jrn_ranges *it, struct mqg_slice main);
 bool jrn_ranges_next(struct jrn_ranges *it, struct mqg_range *out);
 
+/* Sorts ranges that may lie inside each other; afterwards they are apart and ascending. How many are left. */
+uint32_t jrn_ranges_merge(struct mqg_range *r, uint32_t n);
+
 struct jrn_count {
     uint64_t queue_id, qseq;
     uint32_t delivery_count, acquired_count;

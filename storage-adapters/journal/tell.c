@@ -330,12 +330,6 @@ static int tell_row_order(const void *a, const void *b)
     return x->seg->seq < y->seg->seq ? -1 : x->seg->seq > y->seg->seq;
 }
 
-static int tell_range_order(const void *a, const void *b)
-{
-    const struct mqg_range *x = a, *y = b;
-    return x->first < y->first ? -1 : x->first > y->first;
-}
-
 static int tell_count_order(const void *a, const void *b)
 {
     const struct found_count *x = a, *y = b;
@@ -344,28 +338,10 @@ static int tell_count_order(const void *a, const void *b)
     return x->delivery_count < y->delivery_count ? -1 : x->delivery_count > y->delivery_count;
 }
 
-/* Ranges may lie inside each other; the sweep wants them apart. */
-static void tell_merge(struct found_queue *q)
-{
-    uint32_t n = 0;
-    if (q->ngone)
-        qsort(q->gone, q->ngone, sizeof *q->gone, tell_range_order);
-    for (uint32_t i = 0; i < q->ngone; i++) {
-        struct mqg_range r = q->gone[i];
-        if (n && (q->gone[n - 1].last == UINT64_MAX || r.first <= q->gone[n - 1].last + 1)) {
-            if (r.last > q->gone[n - 1].last)
-                q->gone[n - 1].last = r.last;
-        } else {
-            q->gone[n++] = r;
-        }
-    }
-    q->ngone = n;
-}
-
 static enum mqg_err tell_queue(struct tell *t, struct found_queue *q)
 {
     struct mqg_recover *r = t->r;
-    tell_merge(q);
+    q->ngone = jrn_ranges_merge(q->gone, q->ngone); /* the sweep wants them apart */
     tell_sort(q->items, q->nitem);
     if (q->nrow)
         qsort(q->rows, q->nrow, sizeof *q->rows, tell_row_order);

@@ -38,7 +38,8 @@ MQG_API struct mqg_storage *mqg_storage_at(uint32_t index); /* NULL beyond the l
 MQG_API const char *mqg_stores_failure(void);
 MQG_API void mqg_stores_on_failure(void (*fn)(const char *text)); /* called once, any thread */
 
-/* A store's disk watermark was reached (true) or left (false). Any thread. Set before open. */
+/* Publishers are to stand still (true) or may go on: a store reached a watermark, or is behind with what a lane gave it. Any
+ * thread, one call at a time. Set before open. */
 MQG_API void mqg_stores_on_pressure(void (*fn)(bool blocked, const char *why));
 /* Who answers struct mqg_store_host.queue_live (routing). Set before open. */
 MQG_API void mqg_stores_queue_live(size_t (*fn)(uint64_t queue_id, struct mqg_range *ranges, size_t max,

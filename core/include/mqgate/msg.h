@@ -258,6 +258,8 @@ MQG_API enum mqg_err mqg_msg_view(const struct mqg_msg *m, struct mqg_arena *a, 
 MQG_API size_t mqg_key_levels(struct mqg_slice key, char sep, struct mqg_slice *levels, size_t max);
 /* Renders the key for another separator, swapping separators inside levels; appends to out. */
 MQG_API void mqg_key_render(struct mqg_dynbuf *out, struct mqg_slice key, char from_sep, char to_sep);
+/* The same into memory of the caller's: key.len bytes, since swapping keeps the length. */
+MQG_API void mqg_key_swap(uint8_t *to, struct mqg_slice key, char from_sep, char to_sep);
 
 /* Bytes of message memory in use on the node (slabs and large blocks), and the budget's limit. Any thread. */
 MQG_API int64_t mqg_msg_memory_used(void);
