@@ -198,14 +198,23 @@ static void scan_all_count(struct scan *sc)
     qsort(sc->live, sc->nlive, sizeof(struct jrn_seg *), scan_by_seq);
 }
 
-/* The manifest, or an ADOPT, says that this segment counts, and how far. */
+static bool scan_is_counted(const struct scan *sc, const struct jrn_seg *seg)
+{
+    for (size_t i = 0; i < sc->nlive; i++)
+        if (sc->live[i] == seg)
+            return true;
+    return false;
+}
+
+/* The manifest, or an ADOPT, says that this segment counts, and how far. Named twice, it would be told twice. */
 static enum mqg_err scan_row(struct scan *sc, const struct jrn_manifest_row *row)
 {
     bool cold = (row->seq & JRN_SEQ_COLD) != 0;
     struct jrn_seg *seg = scan_by_nonce(sc, row->nonce);
     uint64_t before = sc->nlive && !jrn_seg_is_cold(sc->live[sc->nlive - 1]) ? sc->live[sc->nlive - 1]->seq
                                                                              : 0;
-    bool fits = (cold || (row->seq > before && row->seq < sc->tail->seq)) && seg != sc->tail;
+    bool fits = (cold || (row->seq > before && row->seq < sc->tail->seq)) && seg != sc->tail &&
+                !scan_is_counted(sc, seg);
     if (!seg || !fits || (cold && row->end > seg->bytes)) {
         char what[128];
         snprintf(what, sizeof what, "%ssegment %llu, which the manifest names, %s", cold ? "cold " : "",
