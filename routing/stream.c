@@ -210,6 +210,25 @@ void mqg_routing_recover_producer(uint64_t partition, const struct mqg_producer_
     mqg_queue_unref(&q);
 }
 
+static void (*recover_group)(const struct mqg_group_found *f);
+
+void mqg_group_on_recover(void (*fn)(const struct mqg_group_found *f))
+{
+    MQG_ASSERT(recover_group == NULL || recover_group == fn);
+    recover_group = fn;
+}
+
+void mqg_routing_recover_position(struct mqg_slice group, uint64_t partition, uint64_t offset,
+                                  struct mqg_slice metadata)
+{
+    struct mqg_partition *p = recover_group != NULL ? stream_partition_find(partition) : NULL;
+    if (p == NULL)
+        return;
+    struct mqg_queue *q = p->stream->queue;
+    recover_group(&(struct mqg_group_found){q->vhost, p->stream, p->index, p, group, metadata, offset});
+    mqg_queue_unref(&q);
+}
+
 void mqg_partition_producers(struct mqg_partition *p,
                              bool (*visit)(void *arg, const struct mqg_producer_state *state), void *arg)
 {

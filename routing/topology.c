@@ -32,6 +32,11 @@ uint64_t topology_generation(const struct mqg_vhost *v)
     return vhost_root(v)->generation;
 }
 
+uint64_t mqg_vhost_generation(const struct mqg_vhost *v)
+{
+    return topology_generation(v);
+}
+
 /* Only the words of a message can change what an exchange answers, so nothing may be remembered where a
  * headers exchange with bindings might be reached; with no way to another exchange the answer is at hand,
  * else any such exchange in the vhost is one too many. */

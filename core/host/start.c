@@ -103,6 +103,13 @@ static void recover_producer(void *arg, uint64_t partition, uint64_t producer_id
     mqg_routing_recover_producer(partition, &state);
 }
 
+static void recover_position(void *arg, struct mqg_slice group, uint64_t partition, uint64_t offset,
+                             struct mqg_slice metadata)
+{
+    (void)arg;
+    mqg_routing_recover_position(group, partition, offset, metadata);
+}
+
 static void recover_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
 {
     (void)arg;
@@ -126,6 +133,7 @@ static enum mqg_err start_recover(struct mqg_error *e)
                             .span = recover_span,
                             .spans_wanted = recover_spans_wanted,
                             .stream = recover_stream,
+                            .position = recover_position,
                             .producer = recover_producer,
                             .progress = recover_progress};
     node_state_set("recovering");

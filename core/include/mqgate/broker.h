@@ -26,6 +26,8 @@ MQG_API struct mqg_vhost *mqg_vhost_find(
     struct mqg_slice name); /* (any, epoch reader) NULL when there is none; vhosts are never freed */
 MQG_API struct mqg_slice mqg_vhost_name(const struct mqg_vhost *v);
 MQG_API bool mqg_vhost_alive(const struct mqg_vhost *v);
+/* Changes whenever a definition in it does: who keeps an answer about its names compares it. (worker) */
+MQG_API uint64_t mqg_vhost_generation(const struct mqg_vhost *v);
 MQG_API enum mqg_err mqg_vhost_put(struct mqg_slice name, uint64_t *ticket,
                                    struct mqg_error *e) MQG_MUST_CHECK;
 /* Deletes everything in it; its connections get MQG_EV_KILL. */

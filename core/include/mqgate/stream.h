@@ -189,12 +189,28 @@ struct mqg_group_position {
 };
 MQG_API bool mqg_group_position(struct mqg_partition *p, struct mqg_group_position *g) MQG_MUST_CHECK;
 
+/* A position as recovery tells it: the last word per group and partition of a stream that is there. The slices are valid
+ * during the call. */
+struct mqg_group_found {
+    struct mqg_vhost *vhost;
+    struct mqg_stream *stream;
+    uint32_t index;
+    struct mqg_partition *partition;
+    struct mqg_slice group, metadata;
+    uint64_t offset;
+};
+/* In load(), before recovery: who keeps all positions in memory (a group coordinator) is told each, on the main thread, after
+ * all streams and before workers run. One reader. Stores that keep positions elsewhere tell none. */
+MQG_API void mqg_group_on_recover(void (*fn)(const struct mqg_group_found *f));
+
 /* ---- host ------------------------------------------------------------------------------------------------------------------ */
 
 /* Recovery tells a partition's bounds, after the metadata. Main thread. */
 MQG_API void mqg_routing_recover_stream(uint64_t partition, const struct mqg_stream_bounds *b);
 /* After it, in any order. */
 MQG_API void mqg_routing_recover_producer(uint64_t partition, const struct mqg_producer_state *state);
+MQG_API void mqg_routing_recover_position(struct mqg_slice group, uint64_t partition, uint64_t offset,
+                                          struct mqg_slice metadata);
 /* struct mqg_store_host.stream_ready (any). */
 MQG_API void mqg_routing_stream_ready(uint64_t partition);
 
