@@ -285,6 +285,20 @@ uint64_t mqg_partition_id(const struct mqg_partition *p)
 {
     return p->id;
 }
+uint32_t mqg_partition_index(const struct mqg_partition *p)
+{
+    return p->index;
+}
+
+struct mqg_partition *mqg_partition_find(uint64_t id)
+{
+    struct mqg_partition *p = stream_partition_find(id);
+    if (p == NULL || !atomic_load_explicit(&p->ended, memory_order_acquire))
+        return p;
+    struct mqg_queue *q = p->stream->queue;
+    mqg_queue_unref(&q);
+    return NULL;
+}
 
 struct mqg_partition *mqg_stream_partition(const struct mqg_stream *s, uint32_t index)
 {

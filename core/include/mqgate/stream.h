@@ -69,6 +69,9 @@ MQG_API int32_t mqg_stream_epoch(void);
 
 MQG_API struct mqg_stream *mqg_partition_stream(const struct mqg_partition *p);
 MQG_API uint64_t mqg_partition_id(const struct mqg_partition *p); /* 64 bit, never used again */
+MQG_API uint32_t mqg_partition_index(const struct mqg_partition *p);
+/* By its id, with a reference to its stream (mqg_stream_unref); NULL: there is none, or no more. (any) */
+MQG_API struct mqg_partition *mqg_partition_find(uint64_t id);
 /* (any) GONE when the stream was deleted. log_end counts what was appended and is not durable yet. */
 MQG_API enum mqg_err mqg_partition_bounds(struct mqg_partition *p,
                                           struct mqg_stream_bounds *out) MQG_MUST_CHECK;
