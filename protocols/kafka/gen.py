@@ -135,7 +135,7 @@ def table(name, fields):
 
 def constants(messages):
     apis = sorted({(m.key, m.api) for m in messages})
-    out = ["enum kafka_api {", *[f"    KAFKA_API_{api.upper()} = {key}," for key, api in apis], "};", ""]
+    out = ["enum kafka_key {", *[f"    KAFKA_API_{api.upper()} = {key}," for key, api in apis], "};", ""]
     return out + [f"#define KAFKA_API_LAST {apis[-1][0]}", ""]
 
 
