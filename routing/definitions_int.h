@@ -36,19 +36,32 @@ struct queue_entry {
     LIST_ENTRY(queue_entry) owned;
 };
 
-struct binding {
-    struct mqg_binding_def def; /* slices into identity, args owned */
-    struct mqg_table *args;
-    struct exchange_entry *source;
-    struct exchange_entry *to_exchange; /* one of these */
-    struct queue_entry *to_queue;
+/* What a headers exchange or arguments add to a binding; most have neither. */
+struct binding_more {
+    struct mqg_table *args; /* NULL: none */
     struct headers_match match;
     uint64_t id;
-    bool durable;
-    LIST_ENTRY(binding) from, to;
-    size_t identity_len;
-    uint8_t identity[];
+    size_t canonical_len; /* the arguments as what tells bindings apart */
+    uint8_t canonical[];
 };
+
+/* There may be a million of them: names are its ends' own, and the key is kept here once. */
+struct binding {
+    LIST_ENTRY(binding) from, to;
+    struct exchange_entry *source;
+    union {
+        struct exchange_entry *exchange; /* as to_exchange says */
+        struct queue_entry *queue;
+    } dest;
+    struct binding_more *more; /* NULL: a plain one */
+    uint32_t hash;
+    uint16_t key_len;
+    bool durable, to_exchange;
+    uint8_t key[];
+};
+
+/* What b says; slices and arguments borrow from it and its ends. */
+struct mqg_binding_def binding_def(const struct binding *b);
 
 /* One command: the snapshot's edit, the metadata written so far, exchanges that lost their last binding. */
 struct definitions_edit {

@@ -97,8 +97,9 @@ static void listing_bindings(const struct mqg_vhost *v, struct mqg_vec *out)
 {
     definitions_lock();
     mqg_vec_reserve(out, v->bindings.count);
-    for (struct mqg_map_iter it = {0}; mqg_map_next(&v->bindings, &it);)
-        mqg_vec_push(out, it.value);
+    for (size_t i = 0; i < v->bindings.cap; i++)
+        if (v->bindings.slots[i] != NULL)
+            mqg_vec_push(out, v->bindings.slots[i]);
     definitions_unlock();
 }
 
@@ -109,13 +110,13 @@ static bool listing_vhost_bindings(struct mqg_vhost *v,
     bool more = true;
     listing_bindings(v, &bindings);
     for (size_t i = 0; i < bindings.n && more; i++) {
-        const struct binding *b = bindings.items[i];
+        struct mqg_binding_def def = binding_def(bindings.items[i]);
         struct mqg_binding_info info = {.vhost = mqg_vhost_name(v),
-                                        .source = b->def.source,
-                                        .destination = b->def.destination,
-                                        .key = b->def.key,
-                                        .to_exchange = b->def.to_exchange,
-                                        .args = &b->def.args};
+                                        .source = def.source,
+                                        .destination = def.destination,
+                                        .key = def.key,
+                                        .to_exchange = def.to_exchange,
+                                        .args = &def.args};
         more = visit(arg, &info);
     }
     mqg_vec_fini(&bindings);

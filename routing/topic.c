@@ -1,8 +1,8 @@
 /* topic.c - the trie of a topic exchange: patterns in, destinations of a key out.
  *
  * A node is a prefix of patterns; its children are the next level: a persistent map for words, one child for
- * '*', one for
- * '#'. An edit copies the nodes on its path and nothing else.
+ * '*', one for '#'. An edit copies the nodes on its path and nothing else. Most patterns of a large trie end in
+ * a leaf with one destination: that is kept in its parent as a marked pointer, without a node.
  *
  * Matching walks all prefixes that fit at once, level by level, as a set of nodes: no backtracking, so a
  * pattern full of '#' costs as many nodes as it has levels, not their powers. Why the set needs little
@@ -49,10 +49,13 @@ static bool topic_is(struct mqg_slice level, char c)
 
 static struct topic_node *topic_own(const struct topology_edit *t, struct topic_node *node)
 {
-    if (node != NULL && node->edit == t->pmap.id)
+    bool leaf = dest_marked(node) != NULL;
+    if (node != NULL && !leaf && node->edit == t->pmap.id)
         return node;
     struct topic_node *own = mqg_xcalloc(1, sizeof *own);
-    if (node != NULL) {
+    if (leaf) {
+        own->dests = (struct dest_set *)node; /* marked alike */
+    } else if (node != NULL) {
         *own = *node;
         topology_retire_plain(node);
     }
@@ -90,6 +93,10 @@ struct topic_node *topic_add(const struct topology_edit *t, struct topic_node *r
     struct topic_node *node = root;
     for (struct mqg_slice level; topic_level(&levels, &level);) {
         struct topic_node *old = topic_child(node, level);
+        if (old == NULL && !levels.more && !topic_is(level, '#')) {
+            topic_child_set(t, node, level, dest_mark(d));
+            return root;
+        }
         struct topic_node *child = topic_own(t, old);
         if (child != old)
             topic_child_set(t, node, level, child);
@@ -130,17 +137,25 @@ struct topic_node *topic_remove(const struct topology_edit *t, struct topic_node
                                           sizeof *path); /* no more levels than bytes + 1 */
     struct topic_levels levels = topic_levels(pattern);
     size_t n = 0;
+    bool leaf = false;
     path[n++] = (struct topic_step){topic_own(t, root), MQG_SLICE_NONE};
     for (struct mqg_slice level; topic_level(&levels, &level);) {
         struct topic_node *parent = path[n - 1].node;
         struct topic_node *old = topic_child(parent, level);
         MQG_ASSERT(old != NULL);
+        if (dest_marked(old) != NULL) {
+            MQG_ASSERT(dest_marked(old) == d && !levels.more);
+            topic_child_set(t, parent, level, NULL);
+            leaf = true;
+            break;
+        }
         struct topic_node *child = topic_own(t, old);
         if (child != old)
             topic_child_set(t, parent, level, child);
         path[n++] = (struct topic_step){child, level};
     }
-    path[n - 1].node->dests = dests_remove(t, path[n - 1].node->dests, d);
+    if (!leaf)
+        path[n - 1].node->dests = dests_remove(t, path[n - 1].node->dests, d);
     root = topic_prune(t, path, n);
     free(path);
     return root;
@@ -149,7 +164,7 @@ struct topic_node *topic_remove(const struct topology_edit *t, struct topic_node
 /* Depth is bounded by the levels of a key, which fits 16 bits. */
 void topic_free(struct topic_node *root)
 {
-    if (root == NULL)
+    if (root == NULL || dest_marked(root) != NULL)
         return;
     topic_free(root->star);
     topic_free(root->hash);
@@ -214,7 +229,7 @@ static bool topic_enter_hash(struct topic_scratch *s, const struct topic_node *n
 static void topic_enter(struct topic_scratch *s, size_t *n, const struct topic_node *node)
 {
     topic_push(&s->next, &s->next_cap, n, node);
-    while (node->hash != NULL && topic_enter_hash(s, node->hash)) {
+    while (dest_marked(node) == NULL && node->hash != NULL && topic_enter_hash(s, node->hash)) {
         node = node->hash;
         topic_push(&s->next, &s->next_cap, n, node);
     }
@@ -248,6 +263,8 @@ static size_t topic_step(struct topic_scratch *s, size_t n, struct mqg_slice lev
     size_t out = 0;
     for (size_t i = 0; i < n; i++) {
         const struct topic_node *node = s->now[i];
+        if (dest_marked(node) != NULL)
+            continue; /* nothing below */
         if (topic_is_sticky(s, node))
             topic_push(&s->next, &s->next_cap, &out, node);
         if (node->star != NULL)
@@ -276,7 +293,8 @@ void topic_match(const struct topic_node *root, struct mqg_slice key, struct top
         topic_swap(s);
     }
     for (size_t i = 0; i < n; i++)
-        route_add_dests(job, s->now[i]->dests);
+        route_add_dests(job, dest_marked(s->now[i]) != NULL ? (const struct dest_set *)s->now[i]
+                                                            : s->now[i]->dests);
 }
 
 void topic_scratch_fini(struct topic_scratch *s)

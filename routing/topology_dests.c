@@ -1,7 +1,8 @@
 /* topology_dests.c - persistent sets of destinations, and the set that routing fills.
  *
- * Most keys lead to one queue, some fanouts to a hundred thousand. Up to DESTS_FLAT_MAX a set is one array: a
- * bind copies it, a route walks it. Beyond, the copies would make declaring quadratic: the set turns into a
+ * Most keys lead to one queue, some fanouts to a hundred thousand. One destination alone takes no memory: the
+ * set's pointer is the destination's, marked. Up to DESTS_FLAT_MAX a set is one array: a bind copies it, a
+ * route walks it. Beyond, the copies would make declaring quadratic: the set turns into a
  * map by destination id. It turns back only when it is empty; a set that was large once may well be again.
  * Each member counts the bindings that name it, since the same queue may be bound twice with other arguments
  * (or, to a fanout, with other keys).
@@ -32,8 +33,6 @@ static struct dest_set *dests_new(const struct topology_edit *t, uint32_t cap)
 /* The set, made for writing by this edit, with room for `cap` members. */
 static struct dest_set *dests_own(const struct topology_edit *t, struct dest_set *set, uint32_t cap)
 {
-    if (set == NULL)
-        return dests_new(t, cap);
     bool ours = set->edit == t->pmap.id;
     if (ours && set->cap >= cap)
         return set;
@@ -91,6 +90,14 @@ static struct dest_set *dests_many_add(const struct topology_edit *t, struct des
     return set;
 }
 
+/* From the one to a set with room for another. */
+static struct dest_set *dests_open(const struct topology_edit *t, const struct dest *only)
+{
+    struct dest_set *set = dests_new(t, 2);
+    set->refs[set->n++] = (struct dest_ref){only, 1};
+    return set;
+}
+
 /* From flat to map. */
 static struct dest_set *dests_spread(const struct topology_edit *t, struct dest_set *set)
 {
@@ -107,13 +114,16 @@ static struct dest_set *dests_spread(const struct topology_edit *t, struct dest_
 
 struct dest_set *dests_add(const struct topology_edit *t, struct dest_set *set, const struct dest *d)
 {
-    if (set != NULL && set->many != NULL)
+    if (set == NULL)
+        return dest_mark(d);
+    if (dest_marked(set) != NULL)
+        set = dests_open(t, dest_marked(set));
+    if (set->many != NULL)
         return dests_many_add(t, set, d);
-    uint32_t at = set != NULL ? dests_find(set, d) : UINT32_MAX;
-    if (at == UINT32_MAX && set != NULL && set->n == DESTS_FLAT_MAX)
+    uint32_t at = dests_find(set, d);
+    if (at == UINT32_MAX && set->n == DESTS_FLAT_MAX)
         return dests_many_add(t, dests_spread(t, set), d);
-    uint32_t n = set != NULL ? set->n : 0;
-    set = dests_own(t, set, at == UINT32_MAX ? n + 1 : n);
+    set = dests_own(t, set, at == UINT32_MAX ? set->n + 1 : set->n);
     if (at == UINT32_MAX)
         set->refs[set->n++] = (struct dest_ref){d, 1};
     else
@@ -133,6 +143,10 @@ static struct dest_set *dests_drop_empty(const struct topology_edit *t, struct d
 struct dest_set *dests_remove(const struct topology_edit *t, struct dest_set *set, const struct dest *d)
 {
     MQG_ASSERT(set != NULL);
+    if (dest_marked(set) != NULL) {
+        MQG_ASSERT(dest_marked(set) == d);
+        return NULL;
+    }
     if (set->many != NULL) {
         struct dest_ref *old = mqg_pmap_get(set->many, dests_key(&d));
         MQG_ASSERT(old != NULL);
@@ -150,7 +164,7 @@ struct dest_set *dests_remove(const struct topology_edit *t, struct dest_set *se
 
 void dests_free(struct dest_set *set)
 {
-    if (set == NULL)
+    if (set == NULL || dest_marked(set) != NULL)
         return;
     struct mqg_pmap_cursor c;
     for (mqg_pmap_cursor_init(&c, set->many); mqg_pmap_cursor_next(&c);)
@@ -273,6 +287,10 @@ void route_add_dests(struct route_job *job, const struct dest_set *set)
         return;
     bool unseen = job->out->n == 0;
     job->matched = true;
+    if (dest_marked(set) != NULL) {
+        route_add_dest(job, dest_marked(set), unseen);
+        return;
+    }
     for (uint32_t i = 0; set->many == NULL && i < set->n; i++)
         route_add_dest(job, set->refs[i].dest, unseen);
     struct mqg_pmap_cursor c;

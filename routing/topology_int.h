@@ -34,7 +34,8 @@ struct dest_ref {
     uint32_t count; /* bindings that say so */
 };
 
-/* A set of destinations: flat while it is small, a map by id beyond. */
+/* A set of destinations: flat while it is small, a map by id beyond. One alone, bound once, is no set at all but its
+ * pointer with the lowest bit set: most keys lead to one queue. */
 struct dest_set {
     uint64_t edit;
     uint32_t n, cap;
@@ -42,6 +43,8 @@ struct dest_set {
     struct dest_ref refs[];
 };
 
+/* Where nothing follows and one destination stands, its parent holds that in the place of the node, marked likewise
+ * (not below '#', whose nodes are told apart by their addresses). */
 struct topic_node {
     uint64_t edit;
     struct mqg_pmap *children; /* level -> topic_node */
@@ -138,6 +141,17 @@ void topology_fini(void);
 
 /* ---- sets ---------------------------------------------------------------------------------------------- */
 
+static inline const struct dest *dest_marked(const void *p)
+{
+    return ((uintptr_t)p & 1) != 0 ? (const struct dest *)((uintptr_t)p - 1) : NULL;
+}
+
+static inline void *dest_mark(const struct dest *d)
+{
+    return (void *)((uintptr_t)d + 1);
+}
+
+/* NULL is the empty set. */
 struct dest_set *dests_add(const struct topology_edit *t, struct dest_set *set,
                            const struct dest *d) MQG_MUST_CHECK;
 /* NULL when nothing is left. d must be in it. */

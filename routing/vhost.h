@@ -6,6 +6,15 @@
 
 #include <mqgate/map.h>
 
+struct binding;
+
+/* All bindings, found by what tells them apart: open addressing, the hash and the rest of the key in the binding itself
+ * (definitions_binding.c). */
+struct binding_table {
+    struct binding **slots;
+    size_t cap, count; /* cap: a power of two, or 0 */
+};
+
 #define VHOST_MAGIC 0x56484f53u
 
 struct mqg_vhost {
@@ -18,7 +27,7 @@ struct mqg_vhost {
     /* under the topology mutex; keys borrow from the values */
     struct mqg_map exchanges; /* name -> struct exchange_entry */
     struct mqg_map queues;    /* name -> struct queue_entry */
-    struct mqg_map bindings;  /* identity -> struct binding */
+    struct binding_table bindings;
 };
 
 static inline const struct topology *vhost_root(const struct mqg_vhost *v)

@@ -28,7 +28,7 @@ struct pmap_leaf {
     uint64_t edit;
     uint64_t hash;
     void *value;
-    size_t len;
+    uint32_t len;
     uint8_t key[];
 };
 
@@ -110,16 +110,26 @@ static void pmap_discard(const struct mqg_pmap_edit *edit, void *ptr, uint64_t m
 
 static void *pmap_leaf_new(const struct pmap_op *op)
 {
-    struct pmap_leaf *leaf = mqg_xmalloc(sizeof *leaf + op->key.len);
-    *leaf = (struct pmap_leaf){op->edit->id, op->hash, op->value, op->key.len};
+    MQG_ASSERT(op->key.len <= UINT32_MAX);
+    struct pmap_leaf *leaf = mqg_xmalloc(offsetof(struct pmap_leaf, key) + op->key.len);
+    leaf->edit = op->edit->id;
+    leaf->hash = op->hash;
+    leaf->value = op->value;
+    leaf->len = (uint32_t)op->key.len;
     if (op->key.len > 0)
         memcpy(leaf->key, op->key.ptr, op->key.len);
     return pmap_leaf_child(leaf);
 }
 
+/* Room for how many children a node of n has: larger ones grow by eights, so that an edit that adds many copies seldom. */
+static size_t pmap_node_room(size_t n)
+{
+    return n <= 4 ? n : (n + 7) & ~(size_t)7;
+}
+
 static struct pmap_node *pmap_node_new(const struct pmap_op *op, uint64_t bits, size_t n)
 {
-    struct pmap_node *node = mqg_xmalloc(sizeof *node + n * sizeof node->child[0]);
+    struct pmap_node *node = mqg_xmalloc(sizeof *node + pmap_node_room(n) * sizeof node->child[0]);
     node->edit = op->edit->id;
     node->bits = bits;
     return node;
@@ -141,10 +151,16 @@ static struct pmap_node *pmap_node_put(const struct pmap_op *op, struct pmap_nod
     return node;
 }
 
-/* A copy of the node's n children with one more at i. */
+/* The node's n children with one more at i: in place when the edit made it and there is room, else a copy. */
 static struct pmap_node *pmap_node_insert(const struct pmap_op *op, struct pmap_node *node, size_t n,
                                           uint64_t bits, size_t i, void *child)
 {
+    if (node->edit == op->edit->id && n < pmap_node_room(n)) {
+        memmove(&node->child[i + 1], &node->child[i], (n - i) * sizeof child);
+        node->child[i] = child;
+        node->bits = bits;
+        return node;
+    }
     struct pmap_node *copy = pmap_node_new(op, bits, n + 1);
     memcpy(copy->child, node->child, i * sizeof child);
     copy->child[i] = child;

@@ -243,8 +243,8 @@ static void connect_open(struct mqtt_conn *c, enum mqtt_feed_kind kind)
 
 static void connect_open_shares(struct mqtt_conn *c)
 {
-    for (struct mqg_map_iter it = {.left = 0}; c->phase == MQTT_UP && mqg_map_next(&c->session->subs, &it);) {
-        struct mqtt_sub *sub = it.value;
+    for (uint32_t i = 0; c->phase == MQTT_UP && i < c->session->subs.n; i++) {
+        struct mqtt_sub *sub = c->session->subs.list[i];
         struct mqg_queue *q = NULL;
         struct mqg_error e = {0};
         uint64_t ticket = 0;

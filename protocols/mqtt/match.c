@@ -22,9 +22,9 @@ const struct mqtt_match *mqtt_match(struct mqtt_session *s, const struct mqg_msg
         return out;
     bool own = match_is_own(s, m), skipped = false;
     *out = (struct mqtt_match){.any = false};
-    for (uint32_t i = 0; i < s->nlist; i++) {
-        const struct mqtt_sub *sub = s->list[i];
-        if (!mqtt_topic_matches(sub->filter, topic))
+    for (uint32_t i = 0; i < s->subs.n; i++) {
+        const struct mqtt_sub *sub = s->subs.list[i];
+        if (sub->share || !mqtt_topic_matches(mqtt_sub_filter(sub), topic))
             continue;
         skipped = skipped || sub->no_local;
         if (sub->no_local && own) /* [MQTT-3.8.3-3] */

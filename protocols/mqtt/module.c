@@ -132,7 +132,7 @@ static void mqtt_describe(const struct mqg_conn *conn, struct mqg_describe *d)
     if (!c->session)
         return;
     d->num(d->arg, "session_expiry", c->session->expiry_s);
-    d->num(d->arg, "subscriptions", (int64_t)c->session->subs.count);
+    d->num(d->arg, "subscriptions", (int64_t)c->session->subs.n);
     d->num(d->arg, "messages_unacknowledged", (int64_t)c->session->out.n);
     d->num(d->arg, "messages_unconfirmed", (int64_t)(c->seq - c->answered));
 }

@@ -4,6 +4,7 @@
  *   connect.c    CONNECT, CONNACK, login        session.c   who holds a session: claims, take-over, expiry, the end
  *   publish.c    PUBLISH in, QoS 1 and 2        deliver.c   PUBLISH out, what is in flight, its acknowledgements
  *   subscribe.c  SUBSCRIBE, UNSUBSCRIBE         match.c     which of a session's filters a message came by
+ *   subs.c       the table of a session's filters
  *   share.c      shared subscriptions           retained.c  retained messages
  *   will.c       will messages                  persist.c   what sessions write down, and how they come back
  *   idtable.c    packet identifiers in use      origin.c    our properties as the common view, and back
@@ -25,6 +26,7 @@
 #include <mqgate/protocol.h>
 #include <mqgate/vec.h>
 
+#include "subs.h"
 #include "wire.h"
 
 #define MQTT_CLIENT_ID_MAX  200u
@@ -90,17 +92,6 @@ struct mqtt_id *mqtt_ids_next(const struct mqtt_ids *t, uint32_t *at);
 
 /* ---- subscriptions ---------------------------------------------------------------------------------------------- */
 
-struct mqtt_share;
-
-struct mqtt_sub {
-    struct mqg_slice name;   /* as the client said it; owned */
-    struct mqg_slice filter; /* inside name */
-    struct mqtt_share *share;
-    uint32_t id; /* subscription identifier, 0: none */
-    uint8_t qos;
-    bool no_local, retain_as_published, fresh;
-};
-
 /* What a session's filters say of one topic. */
 struct mqtt_match {
     bool any, retain;
@@ -154,10 +145,8 @@ struct mqtt_session {
     uint64_t expire_ms, will_ms; /* monotonic; 0: none */
     struct mqg_timer timer;
     struct mqtt_will *will;
-    bool has_queue[2];      /* MQTT_FEED_QOS0, MQTT_FEED_SESSION */
-    struct mqg_map subs;    /* name -> struct mqtt_sub */
-    struct mqtt_sub **list; /* those that are not shared, for matching */
-    uint32_t nlist, list_cap;
+    bool has_queue[2]; /* MQTT_FEED_QOS0, MQTT_FEED_SESSION */
+    struct mqtt_subs subs;
     struct mqtt_ids in, out;
     uint64_t ticket;           /* of its last record on this lane */
     struct mqg_waiter handing; /* waits for it before the session goes to another worker */
@@ -296,7 +285,7 @@ bool mqtt_may(struct mqtt_conn *c, enum mqg_perm perm, struct mqg_slice topic);
 enum mqg_err mqtt_subscribe(struct mqtt_conn *c, struct mqg_slice body, struct mqg_error *e);
 enum mqg_err mqtt_unsubscribe(struct mqtt_conn *c, struct mqg_slice body, struct mqg_error *e);
 struct mqtt_sub *mqtt_sub_put(struct mqtt_session *s, struct mqg_slice name, bool *fresh);
-void mqtt_sub_free(struct mqtt_session *s, struct mqtt_sub *sub); /* takes it out of list and map first */
+void mqtt_sub_free(struct mqtt_session *s, struct mqtt_sub *sub); /* takes it out first */
 /* Binds or unbinds the queue of that kind by the filter, as the node itself. */
 enum mqg_err mqtt_bind(struct mqg_vhost *v, struct mqg_slice queue, struct mqg_slice filter, bool on,
                        uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;

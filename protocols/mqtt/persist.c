@@ -79,7 +79,7 @@ void mqtt_persist_session_gone(struct mqtt_session *s)
 void mqtt_persist_sub(struct mqtt_session *s, const struct mqtt_sub *sub, bool remove)
 {
     char key[128], hex[33];
-    mqtt_digest_hex(sub->name, hex);
+    mqtt_digest_hex(mqtt_sub_name(sub), hex);
     struct mqg_slice k = persist_key(key, sizeof(key), 'f', s, hex);
     if (remove) {
         s->ticket = mqg_meta_remove(k);
@@ -87,7 +87,7 @@ void mqtt_persist_sub(struct mqtt_session *s, const struct mqtt_sub *sub, bool r
     }
     struct mqg_dynbuf b;
     persist_head(&b, s);
-    persist_text(&b, sub->name);
+    persist_text(&b, mqtt_sub_name(sub));
     mqg_dynbuf_u8(&b, (uint8_t)(sub->qos | sub->no_local << 2 | sub->retain_as_published << 3));
     mqg_dynbuf_le32(&b, sub->id);
     persist_put(s, k, &b);

@@ -405,7 +405,7 @@ void mqtt_retained_send(struct mqtt_session *s, const struct mqtt_sub *sub, stru
     if (!r)
         return;
     struct retained_search search = {.n = 0, .now_us = mqg_worker_self()->now.wall_us};
-    struct mqg_slice rest = sub->filter, level;
+    struct mqg_slice rest = mqtt_sub_filter(sub), level;
     bool more = true;
     while (search.n <= MQTT_LEVELS_MAX && level_next(&rest, &level, &more))
         search.levels[search.n++] = level;

@@ -54,7 +54,6 @@ static struct mqtt_session *session_new(struct mqg_slice key, struct mqg_slice c
     s->holder = holder;
     s->claims_tail = &s->claims;
     s->ask.run = session_ask;
-    mqg_map_init(&s->subs, MQG_MAP_BORROW);
     mqg_timer_init(&s->timer, session_timer);
     mqg_map_set(&registry, s->key, s);
     return s;
@@ -62,8 +61,7 @@ static struct mqtt_session *session_new(struct mqg_slice key, struct mqg_slice c
 
 static void session_free(struct mqtt_session *s)
 {
-    mqg_map_fini(&s->subs);
-    free(s->list);
+    mqtt_subs_fini(&s->subs);
     mqtt_ids_fini(&s->in);
     mqtt_ids_fini(&s->out);
     mqtt_will_free(&s->will);
@@ -82,13 +80,12 @@ static struct mqg_slice session_key(struct mqg_dynbuf *b, struct mqg_slice vhost
 
 static void session_drop_subs(struct mqtt_session *s)
 {
-    for (struct mqg_map_iter it = {.left = 0}; mqg_map_next(&s->subs, &it);) {
+    while (s->subs.n > 0) {
+        struct mqtt_sub *sub = s->subs.list[s->subs.n - 1];
         if (s->durable)
-            mqtt_persist_sub(s, it.value, true);
-        mqtt_sub_free(s, it.value);
+            mqtt_persist_sub(s, sub, true);
+        mqtt_sub_free(s, sub);
     }
-    mqg_map_fini(&s->subs);
-    mqg_map_init(&s->subs, MQG_MAP_BORROW);
 }
 
 static void session_drop_queue(struct mqtt_session *s, enum mqtt_feed_kind kind)
@@ -388,9 +385,11 @@ static enum mqg_err session_bind_all(struct mqtt_session *s, enum mqtt_feed_kind
                                      uint64_t *ticket, struct mqg_error *e)
 {
     enum mqg_err err = MQG_OK;
-    for (uint32_t i = 0; i < s->nlist && err == MQG_OK; i++)
-        if ((s->list[i]->qos == 0) == (kind == MQTT_FEED_QOS0))
-            err = mqtt_bind(s->vhost, name, s->list[i]->filter, true, ticket, e);
+    for (uint32_t i = 0; i < s->subs.n && err == MQG_OK; i++) {
+        const struct mqtt_sub *sub = s->subs.list[i];
+        if (!sub->share && (sub->qos == 0) == (kind == MQTT_FEED_QOS0))
+            err = mqtt_bind(s->vhost, name, mqtt_sub_filter(sub), true, ticket, e);
+    }
     return err;
 }
 

@@ -11,44 +11,27 @@
 
 struct mqtt_sub *mqtt_sub_put(struct mqtt_session *s, struct mqg_slice name, bool *fresh)
 {
-    struct mqtt_sub *sub = mqg_map_get(&s->subs, name);
+    struct mqtt_sub *sub = mqtt_subs_get(&s->subs, name);
     struct mqg_slice group, filter;
     bool bad;
     s->cached = false;
     *fresh = sub == NULL;
     if (sub)
         return sub;
-    sub = mqg_xcalloc(1, sizeof(*sub));
-    sub->name = mqg_slice_of(mqg_slice_dup(name), name.len);
-    sub->filter = sub->name;
-    if (mqtt_share_split(sub->name, &group, &filter, &bad)) {
-        sub->filter = filter;
+    sub = mqtt_subs_add(&s->subs, name);
+    if (mqtt_share_split(mqtt_sub_name(sub), &group, &filter, &bad)) {
+        sub->filter_at = (uint16_t)(sub->name_len - filter.len);
         sub->share = mqtt_share_ref(s->vhost, group, filter);
-    } else {
-        if (s->nlist == s->list_cap) {
-            s->list_cap = s->list_cap ? s->list_cap * 2 : 2;
-            s->list = mqg_xrealloc(s->list, s->list_cap * sizeof(struct mqtt_sub *));
-        }
-        s->list[s->nlist++] = sub;
     }
-    mqg_map_set(&s->subs, sub->name, sub);
     return sub;
 }
 
 void mqtt_sub_free(struct mqtt_session *s, struct mqtt_sub *sub)
 {
     s->cached = false;
-    mqg_map_del(&s->subs, sub->name);
-    for (uint32_t i = 0; i < s->nlist; i++) {
-        if (s->list[i] != sub)
-            continue;
-        s->list[i] = s->list[--s->nlist];
-        break;
-    }
     if (sub->share)
         mqtt_share_unref(&sub->share);
-    free((void *)(uintptr_t)sub->name.ptr);
-    free(sub);
+    mqtt_subs_del(&s->subs, sub);
 }
 
 enum mqg_err mqtt_bind(struct mqg_vhost *v, struct mqg_slice queue, struct mqg_slice filter, bool on,
@@ -91,17 +74,18 @@ static bool sub_key_shared(const struct mqtt_session *s, const struct mqtt_sub *
 {
     struct mqg_dynbuf a, b;
     bool same = false;
-    if (!memchr(sub->filter.ptr, '*', sub->filter.len) && !memchr(sub->filter.ptr, '+', sub->filter.len))
+    struct mqg_slice filter = mqtt_sub_filter(sub);
+    if (!memchr(filter.ptr, '*', filter.len) && !memchr(filter.ptr, '+', filter.len))
         return false;
     mqg_dynbuf_init(&a, 1u << 17);
     mqg_dynbuf_init(&b, 1u << 17);
-    mqtt_filter_key(&a, sub->filter);
-    for (uint32_t i = 0; i < s->nlist && !same; i++) {
-        const struct mqtt_sub *x = s->list[i];
-        if (x == sub || x->filter.len != sub->filter.len || sub_kind(x->qos) != kind)
+    mqtt_filter_key(&a, filter);
+    for (uint32_t i = 0; i < s->subs.n && !same; i++) {
+        const struct mqtt_sub *x = s->subs.list[i];
+        if (x == sub || x->share || mqtt_sub_filter(x).len != filter.len || sub_kind(x->qos) != kind)
             continue;
         mqg_dynbuf_reset(&b);
-        mqtt_filter_key(&b, x->filter);
+        mqtt_filter_key(&b, mqtt_sub_filter(x));
         same = mqg_slice_eq(mqg_dynbuf_view(&a), mqg_dynbuf_view(&b));
     }
     mqg_dynbuf_fini(&a);
@@ -115,8 +99,8 @@ static enum mqg_err sub_unbind(struct mqtt_session *s, const struct mqtt_sub *su
     char room[256];
     if (sub_key_shared(s, sub, sub_kind(qos)))
         return MQG_OK;
-    return mqtt_bind(s->vhost, mqtt_session_queue_name(s, sub_kind(qos), room), sub->filter, false, ticket,
-                     e);
+    return mqtt_bind(s->vhost, mqtt_session_queue_name(s, sub_kind(qos), room), mqtt_sub_filter(sub), false,
+                     ticket, e);
 }
 
 static enum mqg_err sub_bind(struct mqtt_conn *c, struct mqtt_sub *sub, uint8_t old_qos, bool fresh,
@@ -131,7 +115,8 @@ static enum mqg_err sub_bind(struct mqtt_conn *c, struct mqtt_sub *sub, uint8_t 
     }
     enum mqg_err err = mqtt_session_queue(s, kind, q, ticket, e);
     if (err == MQG_OK && (fresh || sub_kind(old_qos) != kind))
-        err = mqtt_bind(s->vhost, mqtt_session_queue_name(s, kind, room), sub->filter, true, ticket, e);
+        err = mqtt_bind(s->vhost, mqtt_session_queue_name(s, kind, room), mqtt_sub_filter(sub), true, ticket,
+                        e);
     if (err == MQG_OK && !fresh && sub_kind(old_qos) != kind)
         err = sub_unbind(s, sub, old_qos, ticket, e);
     return err == MQG_OK ? sub_feed(c, kind, NULL, q, e) : err;
@@ -147,8 +132,8 @@ static int sub_judge(struct mqtt_conn *c, const struct mqtt_filter *f)
         return MQTT_RC_FILTER_INVALID;
     if (!mqtt_may(c, MQG_READ, filter))
         return MQTT_RC_NOT_AUTHORIZED;
-    bool known = mqg_map_get(&c->session->subs, f->name) != NULL;
-    if (!known && c->session->subs.count >= mqtt_settings()->subscriptions_max)
+    bool known = mqtt_subs_get(&c->session->subs, f->name) != NULL;
+    if (!known && c->session->subs.n >= mqtt_settings()->subscriptions_max)
         return MQTT_RC_QUOTA_EXCEEDED;
     return 0;
 }
@@ -254,7 +239,7 @@ static void unsub_feed(struct mqtt_conn *c, struct mqtt_feed *f)
 static uint8_t unsub_one(struct mqtt_conn *c, struct mqg_slice name, uint64_t *ticket)
 {
     struct mqtt_session *s = c->session;
-    struct mqtt_sub *sub = mqg_map_get(&s->subs, name);
+    struct mqtt_sub *sub = mqtt_subs_get(&s->subs, name);
     struct mqg_error e = {0};
     if (!sub)
         return MQTT_RC_NO_SUBSCRIPTION_EXISTED;
