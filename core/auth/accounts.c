@@ -15,12 +15,15 @@ static _Atomic uint64_t accounts_generation = 1;
 
 /* ---- objects ------------------------------------------------------------------------------------------------------- */
 
-struct auth_user *auth_user_new(struct mqg_slice name, const struct auth_hash *hash, unsigned tags)
+struct auth_user *auth_user_new(struct mqg_slice name, const struct auth_hash *hash,
+                                const struct auth_scram *scram, unsigned tags)
 {
     struct auth_user *u = mqg_xcalloc(1, sizeof *u);
     atomic_init(&u->refs, 1);
     u->name = mqg_slice_dup(name);
     u->hash = *hash;
+    if (scram != NULL)
+        memcpy(u->scram, scram, sizeof u->scram);
     u->tags = tags;
     return u;
 }

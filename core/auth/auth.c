@@ -7,10 +7,12 @@
 #include <mqgate/lanes.h>
 #include <mqgate/obs.h>
 
-/* Written once the first user was: who deletes all users does not find guest again after a restart. */
+/* Written once the first user was: who deletes all users does not find guest again after a restart. Its value is '1' and the
+ * secret from which the salts are made that SCRAM shows for users who do not exist. */
 #define AUTH_FIRST_KEY "user/"
+enum { AUTH_FIRST_BYTES = 1 + AUTH_SCRAM_SECRET_BYTES };
 
-static bool auth_had_first;
+static bool auth_had_first, auth_had_secret;
 static _Atomic bool auth_anonymous_on;
 static _Atomic bool auth_guest_loopback = true;
 
@@ -82,6 +84,9 @@ void mqg_auth_recover(struct mqg_slice key, struct mqg_slice value)
     struct mqg_dynbuf made;
     if (mqg_slice_eq(key, MQG_SLICE_LIT(AUTH_FIRST_KEY))) {
         auth_had_first = true;
+        auth_had_secret = value.len == AUTH_FIRST_BYTES;
+        if (auth_had_secret)
+            auth_scram_secret(value.ptr + 1);
         return;
     }
     mqg_dynbuf_init(&made, 4096);
@@ -101,8 +106,11 @@ static void auth_first_user(void)
     const struct mqg_slice all[MQG_PERM_COUNT] = {MQG_SLICE_LIT(".*"), MQG_SLICE_LIT(".*"),
                                                   MQG_SLICE_LIT(".*")};
     struct auth_hash hash;
+    struct auth_scram scram[MQG_SCRAM_COUNT];
     auth_hash_make(&hash, guest);
-    struct auth_user *u = auth_user_new(guest, &hash, MQG_TAG_ADMINISTRATOR);
+    for (unsigned i = 0; i < MQG_SCRAM_COUNT; i++)
+        auth_scram_make(&scram[i], i, guest);
+    struct auth_user *u = auth_user_new(guest, &hash, scram, MQG_TAG_ADMINISTRATOR);
     struct auth_perm *p = auth_perm_new(guest, vhost, all, NULL);
     struct mqg_dynbuf key, value;
     mqg_dynbuf_init(&key, 4096);
@@ -124,18 +132,26 @@ static void auth_first_user(void)
     mqg_log(MQG_LOG_INFO, MQG_EVENT_ACCOUNT, "user=guest change=first tags=administrator vhost=/");
 }
 
+static void auth_first_record(void)
+{
+    uint8_t value[AUTH_FIRST_BYTES] = {'1'};
+    mqg_random_bytes(value + 1, AUTH_SCRAM_SECRET_BYTES);
+    auth_scram_secret(value + 1);
+    mqg_meta_put(MQG_SLICE_LIT(AUTH_FIRST_KEY), mqg_slice_of(value, sizeof value));
+}
+
 void mqg_auth_recovered(void)
 {
     if (auth_user_count() == 0 && !auth_had_first)
         auth_first_user();
-    if (!auth_had_first)
-        mqg_meta_put(MQG_SLICE_LIT(AUTH_FIRST_KEY), MQG_SLICE_LIT("1"));
-    auth_had_first = true;
+    if (!auth_had_secret)
+        auth_first_record();
+    auth_had_first = auth_had_secret = true;
 }
 
 void mqg_auth_fini(void)
 {
-    auth_had_first = false;
+    auth_had_first = auth_had_secret = false;
     auth_accounts_clear();
     auth_topic_clear();
 }

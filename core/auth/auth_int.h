@@ -38,6 +38,49 @@ void auth_hash_print(const struct auth_hash *h, char out[AUTH_HASH_TEXT_BYTES]);
 /* Takes as long for a wrong password as for the right one. h NULL (no such user): as long, and false. */
 bool auth_hash_check(const struct auth_hash *h, struct mqg_slice password);
 
+/* ---- scram.c ---------------------------------------------------------------------------------------------------- */
+
+enum {
+    AUTH_SCRAM_ITERATIONS = 4096, /* RFC 7677 section 4: at least; each new password costs them twice */
+    AUTH_SCRAM_ITERATIONS_MAX = 1000000,
+    AUTH_SCRAM_SALT_BYTES = 16,
+    AUTH_SCRAM_SALT_MIN_BYTES = 8,
+    AUTH_SCRAM_SALT_MAX_BYTES = 64,
+    AUTH_SCRAM_SECRET_BYTES = 32,
+    AUTH_SCRAM_TEXT_BYTES = 320, /* of a printed verifier, with its NUL */
+    AUTH_BASE64_MAX_BYTES = 600, /* decoded */
+};
+
+/* What the server keeps of a password for one mechanism. */
+struct auth_scram {
+    uint32_t iterations; /* 0: nothing */
+    uint8_t salt_bytes;
+    uint8_t salt[AUTH_SCRAM_SALT_MAX_BYTES];
+    uint8_t stored[AUTH_DIGEST_MAX_BYTES], server[AUTH_DIGEST_MAX_BYTES];
+};
+
+size_t auth_scram_bytes(enum mqg_scram_hash hash); /* of its digests */
+void auth_scram_digest(enum mqg_scram_hash hash, struct mqg_slice in, uint8_t out[AUTH_DIGEST_MAX_BYTES]);
+void auth_scram_hmac(enum mqg_scram_hash hash, struct mqg_slice key, struct mqg_slice in,
+                     uint8_t out[AUTH_DIGEST_MAX_BYTES]);
+/* From the salted password; from the password under a fresh salt. */
+void auth_scram_from(struct auth_scram *v, enum mqg_scram_hash hash, uint32_t iterations,
+                     struct mqg_slice salt, struct mqg_slice salted);
+void auth_scram_make(struct auth_scram *v, enum mqg_scram_hash hash, struct mqg_slice password);
+/* What is shown for a user who has none: the same at each try, and at each start as long as the secret is the same. */
+void auth_scram_fake(struct auth_scram *v, enum mqg_scram_hash hash, struct mqg_slice user);
+void auth_scram_secret(const uint8_t secret[AUTH_SCRAM_SECRET_BYTES]);
+/* "SCRAM-SHA-256$4096:salt$stored:server", in base64; parse says of which mechanism. */
+void auth_scram_print(const struct auth_scram *v, enum mqg_scram_hash hash, char out[AUTH_SCRAM_TEXT_BYTES]);
+bool auth_scram_parse(struct auth_scram *v, struct mqg_slice text, enum mqg_scram_hash *hash);
+/* Strict base64; the bytes decoded, or -1 when it is none or longer than max. */
+int auth_base64(struct mqg_slice in, uint8_t *out, size_t max);
+
+/* ---- scram_login.c ---------------------------------------------------------------------------------------------- */
+
+/* For the test vectors: with this server's nonce. */
+struct mqg_scram *auth_scram_login(enum mqg_scram_hash hash, struct mqg_slice nonce);
+
 /* ---- pattern.c -------------------------------------------------------------------------------------------------- */
 
 struct auth_pattern; /* immutable; NULL matches nothing */
@@ -54,6 +97,7 @@ struct auth_user {
     _Atomic uint32_t refs;
     char *name;
     struct auth_hash hash;
+    struct auth_scram scram[MQG_SCRAM_COUNT];
     unsigned tags;
 };
 
@@ -64,7 +108,9 @@ struct auth_perm {
     struct auth_pattern *pattern[MQG_PERM_COUNT];
 };
 
-struct auth_user *auth_user_new(struct mqg_slice name, const struct auth_hash *hash, unsigned tags);
+/* scram: MQG_SCRAM_COUNT of them, or NULL: none. */
+struct auth_user *auth_user_new(struct mqg_slice name, const struct auth_hash *hash,
+                                const struct auth_scram *scram, unsigned tags);
 void auth_user_unref(struct auth_user **u);
 /* NULL and *e filled when a pattern does not compile; with e NULL such a pattern refuses everything. */
 struct auth_perm *auth_perm_new(struct mqg_slice user, struct mqg_slice vhost,
@@ -90,6 +136,11 @@ struct auth_user **auth_user_all(size_t *n);
 struct auth_perm **auth_perm_all(size_t *n);
 void auth_accounts_clear(void);
 
+/* ---- manage.c ----------------------------------------------------------------------------------------------------- */
+
+uint64_t auth_user_write_locked(struct auth_user *u); /* record and memory; takes the reference; the ticket */
+enum mqg_err auth_no_user(struct mqg_slice name, struct mqg_error *e);
+
 /* ---- topic.c ------------------------------------------------------------------------------------------------------ */
 
 enum mqg_err auth_topic_recover(struct mqg_slice value);
@@ -106,6 +157,13 @@ void auth_user_encode(struct mqg_dynbuf *out, const struct auth_user *u);
 void auth_perm_encode(struct mqg_dynbuf *out, const struct auth_perm *p);
 enum mqg_err auth_user_decode(struct mqg_slice value, struct auth_user **out) MQG_MUST_CHECK;
 enum mqg_err auth_perm_decode(struct mqg_slice value, struct auth_perm **out) MQG_MUST_CHECK;
+
+/* ---- session.c ------------------------------------------------------------------------------------------------------ */
+
+/* Counts, logs why, and answers UNAUTHENTICATED without telling. */
+enum mqg_err auth_refuse(const struct mqg_conn_info *from, struct mqg_slice user, const char *why,
+                         struct mqg_error *e);
+struct mqg_session *auth_admit(const struct mqg_conn_info *from, const struct auth_user *u);
 
 /* ---- auth.c --------------------------------------------------------------------------------------------------------- */
 

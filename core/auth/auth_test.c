@@ -207,5 +207,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(refused, fake_setup, fake_teardown),
         cmocka_unit_test_setup_teardown(hostile_records, fake_setup, fake_teardown),
     };
-    return cmocka_run_group_tests_name("accounts", tests, NULL, NULL) + password_tests() + session_tests();
+    return cmocka_run_group_tests_name("accounts", tests, NULL, NULL) + password_tests() + scram_tests() +
+           session_tests();
 }

@@ -4,14 +4,14 @@
  *
  * Values, little-endian, strings as u16 length and bytes:
  *
- *   user  | 1 | flags 0 | tags u32 | name | algorithm | hash, base64 |
+ *   user  | 1 | flags | tags u32 | name | algorithm | hash, base64 |     flags 1: | verifiers u8 | SCRAM verifier (scram.c) ... |
  *   perm  | 1 | flags 0 | vhost | user | configure | write | read |
  *
  * The first byte is the version. A flag or a tag that this version does not know is refused like a later version: it was
  * written because it matters. */
 #include "auth_int.h"
 
-enum { CODEC_VERSION = 1 };
+enum { CODEC_VERSION = 1, CODEC_SCRAM = 1 };
 
 static void codec_part(struct mqg_dynbuf *out, struct mqg_slice part)
 {
@@ -59,16 +59,34 @@ static void codec_put(struct mqg_dynbuf *out, const char *s)
     mqg_dynbuf_put(out, s, len);
 }
 
+static uint8_t codec_verifiers(const struct auth_user *u)
+{
+    uint8_t n = 0;
+    for (unsigned i = 0; i < MQG_SCRAM_COUNT; i++)
+        n = (uint8_t)(n + (u->scram[i].iterations > 0));
+    return n;
+}
+
 void auth_user_encode(struct mqg_dynbuf *out, const struct auth_user *u)
 {
     char text[AUTH_HASH_TEXT_BYTES];
+    uint8_t verifiers = codec_verifiers(u);
     auth_hash_print(&u->hash, text);
     mqg_dynbuf_u8(out, CODEC_VERSION);
-    mqg_dynbuf_u8(out, 0);
+    mqg_dynbuf_u8(out, verifiers > 0 ? CODEC_SCRAM : 0);
     mqg_dynbuf_le32(out, u->tags);
     codec_put(out, u->name);
     codec_put(out, u->hash.algorithm);
     codec_put(out, text);
+    if (verifiers > 0)
+        mqg_dynbuf_u8(out, verifiers);
+    for (unsigned i = 0; i < MQG_SCRAM_COUNT; i++) {
+        char verifier[AUTH_SCRAM_TEXT_BYTES];
+        if (u->scram[i].iterations == 0)
+            continue;
+        auth_scram_print(&u->scram[i], i, verifier);
+        codec_put(out, verifier);
+    }
 }
 
 void auth_perm_encode(struct mqg_dynbuf *out, const struct auth_perm *p)
@@ -83,12 +101,13 @@ void auth_perm_encode(struct mqg_dynbuf *out, const struct auth_perm *p)
 
 /* ---- reading ----------------------------------------------------------------------------------------------------------- */
 
-static enum mqg_err codec_head(struct mqg_cursor *c)
+static enum mqg_err codec_head(struct mqg_cursor *c, uint8_t known_flags, uint8_t *flags)
 {
-    uint8_t version = mqg_cursor_u8(c), flags = mqg_cursor_u8(c);
+    uint8_t version = mqg_cursor_u8(c);
+    *flags = mqg_cursor_u8(c);
     if (c->failed)
         return MQG_MALFORMED;
-    return version == CODEC_VERSION && flags == 0 ? MQG_OK : MQG_UNSUPPORTED;
+    return version == CODEC_VERSION && (*flags & ~known_flags) == 0 ? MQG_OK : MQG_UNSUPPORTED;
 }
 
 /* Texts become C strings, so a NUL inside would hide a part. */
@@ -100,12 +119,30 @@ static struct mqg_slice codec_take(struct mqg_cursor *c, size_t max_bytes)
     return s;
 }
 
+/* At least one, and each mechanism once. */
+static void codec_take_scram(struct mqg_cursor *c, struct auth_scram scram[MQG_SCRAM_COUNT])
+{
+    size_t n = mqg_cursor_u8(c);
+    if (n == 0 || n > MQG_SCRAM_COUNT)
+        mqg_cursor_fail(c);
+    for (size_t i = 0; i < n && !c->failed; i++) {
+        struct auth_scram v;
+        enum mqg_scram_hash hash;
+        if (!auth_scram_parse(&v, codec_take(c, AUTH_SCRAM_TEXT_BYTES), &hash) || scram[hash].iterations > 0)
+            mqg_cursor_fail(c);
+        else
+            scram[hash] = v;
+    }
+}
+
 enum mqg_err auth_user_decode(struct mqg_slice value, struct auth_user **out)
 {
     const unsigned known = MQG_TAG_ADMINISTRATOR | MQG_TAG_MONITORING | MQG_TAG_POLICYMAKER |
                            MQG_TAG_MANAGEMENT | MQG_TAG_IMPERSONATOR;
     struct mqg_cursor c = mqg_cursor_of(value);
-    enum mqg_err err = codec_head(&c);
+    struct auth_scram scram[MQG_SCRAM_COUNT] = {0};
+    uint8_t flags;
+    enum mqg_err err = codec_head(&c, CODEC_SCRAM, &flags);
     if (err != MQG_OK)
         return err;
     uint32_t tags = mqg_cursor_le32(&c);
@@ -113,20 +150,23 @@ enum mqg_err auth_user_decode(struct mqg_slice value, struct auth_user **out)
     const char *algorithm = auth_algorithm(codec_take(&c, AUTH_NAME_MAX_BYTES));
     struct mqg_slice text = codec_take(&c, AUTH_HASH_TEXT_BYTES);
     struct auth_hash hash;
+    if (flags & CODEC_SCRAM)
+        codec_take_scram(&c, scram);
     if (!mqg_cursor_done(&c) || name.len == 0)
         return MQG_MALFORMED;
     if (algorithm == NULL || (tags & ~known) != 0)
         return MQG_UNSUPPORTED;
     if (!auth_hash_parse(&hash, algorithm, text))
         return MQG_MALFORMED;
-    *out = auth_user_new(name, &hash, tags);
+    *out = auth_user_new(name, &hash, scram, tags);
     return MQG_OK;
 }
 
 enum mqg_err auth_perm_decode(struct mqg_slice value, struct auth_perm **out)
 {
     struct mqg_cursor c = mqg_cursor_of(value);
-    enum mqg_err err = codec_head(&c);
+    uint8_t flags;
+    enum mqg_err err = codec_head(&c, 0, &flags);
     if (err != MQG_OK)
         return err;
     struct mqg_slice vhost = codec_take(&c, AUTH_NAME_MAX_BYTES), user = codec_take(&c, AUTH_NAME_MAX_BYTES);

@@ -31,6 +31,7 @@ void fake_restart(void);
 struct mqg_conn_info fake_from(bool loopback);
 
 int password_tests(void);
+int scram_tests(void);
 int session_tests(void);
 
 #endif

@@ -36,7 +36,7 @@ static uint64_t record_put(const struct manage_record *r)
     return mqg_meta_put(mqg_dynbuf_view(&r->key), mqg_dynbuf_view(&r->value));
 }
 
-static uint64_t user_write_locked(struct auth_user *u)
+uint64_t auth_user_write_locked(struct auth_user *u)
 {
     struct manage_record r;
     record_init(&r);
@@ -94,19 +94,33 @@ static enum mqg_err manage_hash(struct auth_hash *h, const struct mqg_slice *pas
     return MQG_OK;
 }
 
+static bool manage_same_hash(const struct auth_hash *a, const struct auth_hash *b)
+{
+    return a->digest_bytes > 0 && a->digest_bytes == b->digest_bytes &&
+           memcmp(a->salt, b->salt, sizeof a->salt) == 0 &&
+           memcmp(a->digest, b->digest, a->digest_bytes) == 0;
+}
+
 enum mqg_err mqg_user_put(struct mqg_slice name, const struct mqg_slice *password,
                           const struct mqg_slice *hash_base64, struct mqg_slice algorithm, unsigned tags,
                           uint64_t *ticket, struct mqg_error *e)
 {
     struct auth_hash hash;
+    struct auth_scram scram[MQG_SCRAM_COUNT] = {0};
     enum mqg_err err = manage_name(name, e);
     if (err == MQG_OK)
         err = manage_hash(&hash, password, hash_base64, algorithm, e);
     if (err != MQG_OK)
         return err;
-    struct auth_user *u = auth_user_new(name, &hash, tags);
+    if (hash_base64 == NULL && password != NULL && password->len > 0)
+        for (unsigned i = 0; i < MQG_SCRAM_COUNT; i++)
+            auth_scram_make(&scram[i], i, *password);
+    struct auth_user *u = auth_user_new(name, &hash, scram, tags);
     auth_lock();
-    *ticket = user_write_locked(u);
+    const struct auth_user *old = auth_user_locked(name);
+    if (hash_base64 != NULL && old != NULL && manage_same_hash(&old->hash, &hash))
+        memcpy(u->scram, old->scram, sizeof u->scram); /* an import of what we exported */
+    *ticket = auth_user_write_locked(u);
     auth_unlock();
     char words[96];
     mqg_tags_print(tags, words);
@@ -114,7 +128,7 @@ enum mqg_err mqg_user_put(struct mqg_slice name, const struct mqg_slice *passwor
     return MQG_OK;
 }
 
-static enum mqg_err manage_no_user(struct mqg_slice name, struct mqg_error *e)
+enum mqg_err auth_no_user(struct mqg_slice name, struct mqg_error *e)
 {
     return mqg_error_set(e, MQG_NOT_FOUND, 0, "user '%.*s' does not exist", MQG_SLICE_FMT(name));
 }
@@ -125,10 +139,10 @@ enum mqg_err mqg_user_tags(struct mqg_slice name, unsigned tags, uint64_t *ticke
     const struct auth_user *old = auth_user_locked(name);
     bool found = old != NULL;
     if (found)
-        *ticket = user_write_locked(auth_user_new(name, &old->hash, tags));
+        *ticket = auth_user_write_locked(auth_user_new(name, &old->hash, old->scram, tags));
     auth_unlock();
     if (!found)
-        return manage_no_user(name, e);
+        return auth_no_user(name, e);
     char words[96];
     mqg_tags_print(tags, words);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_ACCOUNT, "user=%s change=tags tags=%s", mqg_logq(name), mqg_logqs(words));
@@ -158,7 +172,7 @@ enum mqg_err mqg_user_delete(struct mqg_slice name, uint64_t *ticket, struct mqg
         auth_perm_unref(&perms[i]);
     free(perms);
     if (!found)
-        return manage_no_user(name, e);
+        return auth_no_user(name, e);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_ACCOUNT, "user=%s change=delete", mqg_logq(name));
     return MQG_OK;
 }
@@ -219,7 +233,7 @@ enum mqg_err mqg_perm_put(struct mqg_slice user, struct mqg_slice vhost, struct 
     record_fini(&r);
     if (!found) {
         auth_perm_unref(&p);
-        return manage_no_user(user, e);
+        return auth_no_user(user, e);
     }
     mqg_log(MQG_LOG_INFO, MQG_EVENT_ACCOUNT,
             "user=%s change=permissions vhost=%s configure=%s write=%s read=%s", mqg_logq(user),

@@ -98,8 +98,8 @@ static struct auth_user *session_check(struct mqg_slice name, struct mqg_slice p
     return u;
 }
 
-static enum mqg_err session_refuse(const struct mqg_conn_info *from, struct mqg_slice user, const char *why,
-                                   struct mqg_error *e)
+enum mqg_err auth_refuse(const struct mqg_conn_info *from, struct mqg_slice user, const char *why,
+                         struct mqg_error *e)
 {
     mqg_count(MQG_COUNT_LOGINS_FAILED, 1);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_CONN_LOGIN, "conn=%llu result=refused user=%s peer=%s:%u why=%s",
@@ -107,9 +107,14 @@ static enum mqg_err session_refuse(const struct mqg_conn_info *from, struct mqg_
     return mqg_error_set(e, MQG_UNAUTHENTICATED, 403, "Login was refused");
 }
 
+struct mqg_session *auth_admit(const struct mqg_conn_info *from, const struct auth_user *u)
+{
+    return session_new(u->name, u->tags, from->id);
+}
+
 static void session_made(const struct mqg_conn_info *from, struct auth_user **u, struct mqg_session **out)
 {
-    *out = session_new((*u)->name, (*u)->tags, from->id);
+    *out = auth_admit(from, *u);
     auth_user_unref(u);
 }
 
@@ -119,7 +124,7 @@ enum mqg_err mqg_auth_password(const struct mqg_conn_info *from, struct mqg_slic
     const char *why;
     struct auth_user *u = session_check(user, password, (from->flags & MQG_CONN_LOOPBACK) != 0, &why);
     if (u == NULL)
-        return session_refuse(from, user, why, e);
+        return auth_refuse(from, user, why, e);
     session_made(from, &u, out);
     return MQG_OK;
 }
@@ -131,10 +136,10 @@ enum mqg_err mqg_auth_external(const struct mqg_conn_info *from, struct mqg_slic
     struct mqg_slice name = session_is_anonymous(user, loopback) ? MQG_SLICE_LIT("guest") : user;
     struct auth_user *u = auth_user_find(name);
     if (u == NULL)
-        return session_refuse(from, user, "no such user", e);
+        return auth_refuse(from, user, "no such user", e);
     if (!auth_from_ok(u->name, loopback)) {
         auth_user_unref(&u);
-        return session_refuse(from, user, "guest may only come from this machine", e);
+        return auth_refuse(from, user, "guest may only come from this machine", e);
     }
     session_made(from, &u, out);
     return MQG_OK;

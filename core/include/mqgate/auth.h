@@ -41,6 +41,23 @@ MQG_API enum mqg_err mqg_auth_password(const struct mqg_conn_info *from, struct 
  * password) is an anonymous client: guest, when auth.anonymous is on and it comes from loopback. */
 MQG_API enum mqg_err mqg_auth_external(const struct mqg_conn_info *from, struct mqg_slice user,
                                        struct mqg_session **out, struct mqg_error *e) MQG_MUST_CHECK;
+/* SCRAM (RFC 5802, RFC 7677): a login in which the password is never sent. Two messages of the client, each answered; the
+ * protocol carries them (Kafka's SaslAuthenticate, MQTT's AUTH). Channel binding is not offered: 'n' and 'y' are taken, 'p' is
+ * refused. The state belongs to one connection. */
+enum mqg_scram_hash { MQG_SCRAM_SHA256, MQG_SCRAM_SHA512, MQG_SCRAM_COUNT };
+struct mqg_scram;
+MQG_API const char *mqg_scram_name(enum mqg_scram_hash hash); /* "SCRAM-SHA-256" */
+/* The mechanism of that name (their case counts); false: none. */
+MQG_API bool mqg_scram_find(struct mqg_slice mechanism, enum mqg_scram_hash *out);
+MQG_API struct mqg_scram *mqg_scram_new(enum mqg_scram_hash hash);
+MQG_API void mqg_scram_free(struct mqg_scram **s);
+/* Takes the client's next message. MORE: send *reply and wait for the next. OK: send *reply (the server's signature); *out is the
+ * session. UNAUTHENTICATED (wrong password, unknown user, a user without this mechanism: all alike on the wire, told apart in the
+ * log) and MALFORMED: it is over; *reply is then the "e=..." of RFC 5802 section 7 where a protocol has a place for it. *reply
+ * lives until the next call or the free. Thread: worker. */
+MQG_API enum mqg_err mqg_scram_step(struct mqg_scram *s, const struct mqg_conn_info *from,
+                                    struct mqg_slice message, struct mqg_slice *reply,
+                                    struct mqg_session **out, struct mqg_error *e) MQG_MUST_CHECK;
 /* Enters a vhost: NOT_FOUND when there is none, DENIED without a permission row there. */
 MQG_API enum mqg_err mqg_session_open(struct mqg_session *s, struct mqg_slice vhost,
                                       struct mqg_error *e) MQG_MUST_CHECK;
@@ -88,6 +105,18 @@ MQG_API void mqg_topic_perm_each(void (*visit)(void *arg, const struct mqg_topic
 MQG_API enum mqg_err mqg_user_put(struct mqg_slice name, const struct mqg_slice *password,
                                   const struct mqg_slice *hash_base64, struct mqg_slice algorithm,
                                   unsigned tags, uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
+/* What SCRAM needs is made from the password whenever mqg_user_put gets one; an imported hash leaves a user without it (the same
+ * hash again keeps what was there). These set, remove and tell it alone. salted: PBKDF2 of the password (Hi() of RFC 5802), as long
+ * as the hash; salt: 8 to 64 bytes; iterations: 4,096 to 1,000,000. A user that does not exist is NOT_FOUND. */
+MQG_API enum mqg_err mqg_user_scram_put(struct mqg_slice name, enum mqg_scram_hash hash, uint32_t iterations,
+                                        struct mqg_slice salt, struct mqg_slice salted, uint64_t *ticket,
+                                        struct mqg_error *e) MQG_MUST_CHECK;
+/* NOT_FOUND also when the user has none of that mechanism. */
+MQG_API enum mqg_err mqg_user_scram_delete(struct mqg_slice name, enum mqg_scram_hash hash, uint64_t *ticket,
+                                           struct mqg_error *e) MQG_MUST_CHECK;
+/* Iterations per mechanism, 0: no such credential. NOT_FOUND: no such user. Any thread. */
+MQG_API enum mqg_err mqg_user_scram(struct mqg_slice name, uint32_t iterations[MQG_SCRAM_COUNT],
+                                    struct mqg_error *e) MQG_MUST_CHECK;
 MQG_API enum mqg_err mqg_user_tags(struct mqg_slice name, unsigned tags, uint64_t *ticket,
                                    struct mqg_error *e) MQG_MUST_CHECK;
 MQG_API enum mqg_err mqg_user_delete(struct mqg_slice name, uint64_t *ticket,
