@@ -243,8 +243,10 @@ static void journal_stats(struct mqg_store *s, struct mqg_store_stats *out)
                                     .last_sync_us = atomic_load(&s->stat_sync_us),
                                     .live_extents = atomic_load(&s->stat_extents),
                                     .state = atomic_load(&s->state)};
+    uint64_t filed = jrn_streams_bytes(s);
     pthread_mutex_lock(&s->seg_lock);
-    out->disk_bytes = s->disk_bytes;
+    out->disk_bytes = s->disk_bytes + filed + jrn_scratch_bytes(s->scratch);
+    out->live_bytes = filed;
     out->segments = s->nseg;
     for (const struct jrn_seg *seg = s->segs; seg; seg = seg->next)
         out->live_bytes += seg->live_bytes;

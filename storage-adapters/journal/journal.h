@@ -292,6 +292,7 @@ void jrn_streams_free(struct mqg_store *s, struct jrn_streams **st);
 void jrn_streams_apply(struct mqg_store *s, const struct jrn_chunk *c);
 bool jrn_stream_gone(struct mqg_store *s, uint64_t partition);    /* it was there and was deleted */
 bool jrn_stream_removed(struct mqg_store *s, uint64_t partition); /* and nothing of it can come back */
+uint64_t jrn_streams_bytes(struct mqg_store *s);                  /* of the partitions' files */
 /* Does this TRIM say where the partition begins? */
 bool jrn_stream_starts(struct mqg_store *s, struct mqg_slice trim);
 /* Recovery: facts in log order, then the end: cuts at gaps (reported through cut), tells r->stream. */

@@ -355,3 +355,15 @@ bool jrn_stream_starts(struct mqg_store *s, struct mqg_slice trim)
     pthread_mutex_unlock(&st->lock);
     return starts;
 }
+
+uint64_t jrn_streams_bytes(struct mqg_store *s)
+{
+    struct jrn_streams *st = s->streams;
+    uint64_t bytes = 0;
+    pthread_mutex_lock(&st->lock);
+    for (uint32_t i = 0; i < st->npart; i++)
+        for (uint32_t k = 0; k < st->parts[i]->nfile; k++)
+            bytes += st->parts[i]->files[k]->bytes;
+    pthread_mutex_unlock(&st->lock);
+    return bytes;
+}

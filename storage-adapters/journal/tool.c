@@ -71,7 +71,31 @@ static bool tool_told_message(void *arg, uint64_t queue_id, uint64_t qseq, struc
 static void tool_told_stream(void *arg, uint64_t partition, const struct mqg_stream_bounds *b)
 {
     struct tool *t = arg;
-    *TOOL_PUSH(t, parts, npart, cap_part) = (struct tool_part){partition, *b};
+    bool fresh;
+    *jrn_map_put(&t->part_of, partition, &fresh) = t->npart;
+    *TOOL_PUSH(t, parts, npart, cap_part) = (struct tool_part){.id = partition, .bounds = *b};
+}
+
+static void tool_told_position(void *arg, struct mqg_slice group, uint64_t partition, uint64_t offset,
+                               struct mqg_slice metadata)
+{
+    struct tool *t = arg;
+    uint32_t at = jrn_map_get(&t->part_of, partition);
+    (void)group, (void)offset, (void)metadata;
+    if (at != JRN_MAP_NONE)
+        t->parts[at].positions++;
+}
+
+static void tool_told_producer(void *arg, uint64_t partition, uint64_t producer_id, int16_t epoch,
+                               int32_t base_seq, int32_t last_seq, uint64_t offset)
+{
+    struct tool *t = arg;
+    uint32_t at = jrn_map_get(&t->part_of, partition);
+    (void)producer_id, (void)epoch, (void)base_seq, (void)last_seq;
+    if (at == JRN_MAP_NONE)
+        return;
+    t->parts[at].producers++;
+    t->parts[at].beyond += offset >= t->parts[at].bounds.high_watermark;
 }
 
 const struct tool_queue *tool_queue(const struct tool *t, uint64_t id)
@@ -84,6 +108,20 @@ const char *tool_queue_name(const struct tool *t, uint64_t id, char out[24])
 {
     const char *name = t->o->names.queue ? t->o->names.queue(t->o->names.arg, id) : NULL;
     snprintf(out, 24, "%llu", (unsigned long long)id);
+    return name ? name : out;
+}
+
+/* The router makes a partition's id of its queue's and its number: docs/decisions/0004-streams.md. */
+uint64_t tool_stream_queue(uint64_t partition)
+{
+    return partition >> 16;
+}
+
+const char *tool_stream_name(const struct tool *t, uint64_t partition, char out[24])
+{
+    const char *name = t->o->names.queue ? t->o->names.queue(t->o->names.arg, tool_stream_queue(partition))
+                                         : NULL;
+    snprintf(out, 24, "%llu", (unsigned long long)partition);
     return name ? name : out;
 }
 
@@ -113,6 +151,7 @@ static void tool_forget(struct tool *t)
 {
     jrn_map_fini(&t->queue_of);
     jrn_map_fini(&t->seg_of);
+    jrn_map_fini(&t->part_of);
     t->nqueue = t->nseg = t->npart = 0;
     t->messages = t->bytes = t->definitions = 0;
 }
@@ -142,8 +181,12 @@ static enum mqg_err tool_start(struct tool *t, bool go_on)
 {
     struct mqg_store_host host = {
         tool_host_done, tool_host_failed, tool_host_pressure, tool_host_ready, NULL, t};
-    struct mqg_recover r = {
-        .meta = tool_told_meta, .message = tool_told_message, .stream = tool_told_stream, .arg = t};
+    struct mqg_recover r = {.meta = tool_told_meta,
+                            .message = tool_told_message,
+                            .stream = tool_told_stream,
+                            .position = tool_told_position,
+                            .producer = tool_told_producer,
+                            .arg = t};
     tool_forget(t);
     enum mqg_err err = tool_configure(t, go_on);
     if (err == MQG_OK)

@@ -3,7 +3,7 @@
 #define JRN_TOOL_H
 
 #include "fs_look.h"
-#include "journal.h"
+#include "stream.h"
 
 #include <mqgate/tool.h>
 
@@ -13,6 +13,8 @@ struct tool_queue {
 struct tool_part {
     uint64_t id;
     struct mqg_stream_bounds bounds;
+    uint64_t producers, positions; /* last words that recovery told */
+    uint64_t beyond;               /* producers: of them, whose last offset is not in the log any more */
 };
 /* Of one live segment, by its place in the list. */
 struct tool_seg {
@@ -27,8 +29,9 @@ struct tool {
     struct mqg_store *s;
     struct mqg_error error;
     bool damaged; /* a start would be refused, or something does not check */
+    bool stale;   /* something derived does not check: it is made again, and nothing is lost by it */
     bool unclean;
-    struct jrn_map queue_of, seg_of; /* id, sequence -> index */
+    struct jrn_map queue_of, seg_of, part_of; /* id, sequence -> index */
     struct tool_queue *queues;
     uint32_t nqueue, cap_queue;
     struct tool_part *parts;
@@ -53,6 +56,30 @@ struct tool_seg *tool_seg(struct tool *t, uint64_t seq);
 const struct tool_queue *tool_queue(const struct tool *t, uint64_t id); /* NULL: it has no message */
 /* "vhost/name", or its number. */
 const char *tool_queue_name(const struct tool *t, uint64_t id, char out[24]);
+
+/* "vhost/name" of a partition's stream, or its number. */
+uint64_t tool_stream_queue(uint64_t partition); /* the queue that the router made it for */
+const char *tool_stream_name(const struct tool *t, uint64_t partition, char out[24]);
+
+/* ---- tool_part.c: partitions' files ----------------------------------------------------------------------- */
+
+/* A batch of a partition's file; batch NULL: nothing in [from, to) checks. false ends the walk. */
+typedef bool (*tool_batch_fn)(void *arg, const struct part_file *f, const struct part_batch *b, uint64_t from,
+                              uint64_t to);
+/* Reads the file whole and calls fn for each batch and each run of damage. IO, or MQG_OK. */
+enum mqg_err tool_part_walk(struct tool *t, const struct part_file *f, tool_batch_fn fn, void *arg);
+/* Rows of all partitions; whole: reads them, with their indexes. */
+void tool_parts(struct tool *t, bool whole);
+void tool_part_name(const struct part_file *f,
+                    char out[PART_NAME]); /* of the log, below the store's folder */
+
+/* ---- tool_files.c: everything else in the folder ---------------------------------------------------------- */
+
+struct tool_disk {
+    uint64_t segments, indexes, partitions, others; /* bytes */
+};
+/* Adds up the folder; rows for what is no live file; whole: reads digests and scratch files. */
+void tool_files(struct tool *t, bool whole, struct tool_disk *sum);
 
 int tool_check(struct tool *t);
 int tool_dump(struct tool *t);

@@ -35,52 +35,6 @@ static bool check_record(void *arg, const struct jrn_seg *seg, const struct jrn_
     return true;
 }
 
-static void check_read_done(struct mqg_stream_read *r)
-{
-    (void)r;
-}
-
-/* Reads the partition whole; the error that ended it, and where. */
-static enum mqg_err check_part(struct tool *t, const struct tool_part *p, uint64_t *at, uint64_t *bytes)
-{
-    for (*at = p->bounds.log_start; *at < p->bounds.high_watermark;) {
-        struct mqg_stream_read r = {.partition = p->id,
-                                    .offset = *at,
-                                    .max_bytes = 1 << 20,
-                                    .durable_only = true,
-                                    .done = check_read_done};
-        jrn_ops.stream_read(t->s, &r); /* no reader threads run: it is answered when this returns */
-        enum mqg_err err = r.err == MQG_OK && (!r.data || r.next_offset <= *at) ? MQG_CORRUPT : r.err;
-        if (r.data) {
-            *bytes += r.data->len;
-            mqg_buf_unref(&r.data);
-        }
-        if (err != MQG_OK)
-            return err;
-        *at = r.next_offset;
-    }
-    return MQG_OK;
-}
-
-static void check_parts(struct tool *t)
-{
-    for (uint32_t i = 0; i < t->npart; i++) {
-        uint64_t at = 0, bytes = 0;
-        enum mqg_err err = check_part(t, &t->parts[i], &at, &bytes);
-        tool_row(t, "partition");
-        tool_number(t, "id", t->parts[i].id);
-        tool_number(t, "log_start", t->parts[i].bounds.log_start);
-        tool_number(t, "high_watermark", t->parts[i].bounds.high_watermark);
-        tool_number(t, "bytes", bytes);
-        if (err != MQG_OK) {
-            t->damaged = true;
-            tool_number(t, "damaged_at", at);
-            tool_word(t, "why", mqg_err_name(err));
-        }
-        tool_row_end(t);
-    }
-}
-
 static void tool_segment_rows(struct tool *t)
 {
     for (const struct jrn_seg *seg = t->s->segs; seg; seg = seg->next) {
@@ -100,12 +54,16 @@ static void tool_segment_rows(struct tool *t)
     }
 }
 
-static void tool_sum_row(struct tool *t, const char *verdict)
+static void tool_sum_row(struct tool *t, const struct tool_disk *disk, const char *verdict)
 {
     tool_row(t, "store");
     tool_word(t, "path", t->o->path);
     tool_number(t, "segments", t->s->nseg);
-    tool_number(t, "disk_bytes", t->s->disk_bytes);
+    tool_number(t, "disk_bytes", disk->segments + disk->indexes + disk->partitions + disk->others);
+    tool_number(t, "segment_bytes", disk->segments);
+    tool_number(t, "index_bytes", disk->indexes);
+    tool_number(t, "partition_bytes", disk->partitions);
+    tool_number(t, "other_bytes", disk->others);
     tool_number(t, "messages", t->messages);
     tool_number(t, "body_bytes", t->bytes);
     tool_number(t, "queues", t->nqueue);
@@ -117,13 +75,22 @@ static void tool_sum_row(struct tool *t, const char *verdict)
     tool_row_end(t);
 }
 
+static const char *check_verdict(const struct tool *t)
+{
+    if (t->damaged)
+        return "damaged; what is counted here can be saved";
+    return t->stale ? "good; what is derived and does not check is made again" : "good";
+}
+
 int tool_check(struct tool *t)
 {
+    struct tool_disk disk;
     struct tool_walk walk = {.arg = t, .record = check_record, .damage = check_damage};
     tool_walk(t, &walk);
     tool_segment_rows(t);
-    check_parts(t);
-    tool_sum_row(t, t->damaged ? "damaged; what is counted here can be saved" : "good");
+    tool_parts(t, true);
+    tool_files(t, true, &disk);
+    tool_sum_row(t, &disk, check_verdict(t));
     return t->damaged ? MQG_TOOL_DAMAGED : MQG_TOOL_GOOD;
 }
 
@@ -137,6 +104,7 @@ static int stats_order(const void *a, const void *b)
 
 int tool_stats(struct tool *t)
 {
+    struct tool_disk disk;
     struct tool_walk walk = {.arg = t};
     tool_walk(t, &walk);
     tool_segment_rows(t);
@@ -151,13 +119,8 @@ int tool_stats(struct tool *t)
         tool_number(t, "body_bytes", t->queues[i].bytes);
         tool_row_end(t);
     }
-    for (uint32_t i = 0; i < t->npart; i++) {
-        tool_row(t, "partition");
-        tool_number(t, "id", t->parts[i].id);
-        tool_number(t, "log_start", t->parts[i].bounds.log_start);
-        tool_number(t, "high_watermark", t->parts[i].bounds.high_watermark);
-        tool_row_end(t);
-    }
-    tool_sum_row(t, NULL);
+    tool_parts(t, false);
+    tool_files(t, false, &disk);
+    tool_sum_row(t, &disk, NULL);
     return t->damaged ? MQG_TOOL_DAMAGED : MQG_TOOL_GOOD;
 }

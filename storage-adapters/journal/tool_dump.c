@@ -9,6 +9,7 @@ enum { DUMP_BODY = 1024, DUMP_DESTS = 64, DUMP_RANGES = 64, DUMP_ROWS = 256 };
 struct dump {
     struct tool *t;
     uint64_t left;
+    bool full; /* there are more than may be shown */
     bool by_id;
     uint64_t id;
 };
@@ -31,6 +32,11 @@ static bool dump_speaks_of(const struct dump *d, const struct jrn_rec *rec)
                 return true;
         return false;
     }
+    bool of_part = rec->type == JRN_REC_BATCH || rec->type == JRN_REC_TRIM || rec->type == JRN_REC_STREAM ||
+                   rec->type == JRN_REC_POSITION || rec->type == JRN_REC_PRODUCER ||
+                   rec->type == JRN_REC_CUT || rec->type == JRN_REC_STREAM_CONF;
+    if (of_part && rec->main.len >= 8)
+        return dump_is_queue(d, tool_stream_queue(mqg_le64(rec->main.ptr)));
     bool of_queue = rec->type == JRN_REC_SETTLE || rec->type == JRN_REC_QSTATE || rec->type == JRN_REC_COUNT;
     return of_queue && rec->main.len >= 8 && dump_is_queue(d, mqg_le64(rec->main.ptr));
 }
@@ -155,6 +161,19 @@ static void dump_trim(struct tool *t, struct mqg_slice main)
     tool_number(t, "start", trim.b);
 }
 
+static void dump_producer(struct tool *t, struct mqg_slice main)
+{
+    struct jrn_producer p;
+    if (!jrn_rec_producer(main, &p))
+        return;
+    tool_number(t, "partition", p.partition);
+    tool_number(t, "producer", p.producer_id);
+    tool_number(t, "epoch", (uint16_t)p.epoch);
+    tool_number(t, "first_seq", (uint32_t)p.base_seq);
+    tool_number(t, "last_seq", (uint32_t)p.last_seq);
+    tool_hex(t, "offset", p.offset);
+}
+
 /* MANIFEST, ADOPT: which segments count, and where each ends. FREE: which do not. */
 static void dump_segments(struct tool *t, const struct jrn_rec *rec)
 {
@@ -189,8 +208,21 @@ static void dump_inside(struct tool *t, const struct jrn_rec *rec)
     case JRN_REC_STREAM: dump_stream(t, rec->main); break;
     case JRN_REC_POSITION: dump_position(t, rec->main); break;
     case JRN_REC_TRIM: dump_trim(t, rec->main); break;
+    case JRN_REC_PRODUCER: dump_producer(t, rec->main); break;
     default: break; /* the journal's own: type and size say what there is to say */
     }
+}
+
+static bool dump_may(struct dump *d)
+{
+    if (d->full || d->left == 0) {
+        if (!d->full)
+            fprintf(stderr, "mqgatectl: there are more records; --limit N shows more\n");
+        d->full = true;
+        return false;
+    }
+    d->left--;
+    return true;
 }
 
 static bool dump_record(void *arg, const struct jrn_seg *seg, const struct jrn_frame *f,
@@ -202,10 +234,8 @@ static bool dump_record(void *arg, const struct jrn_seg *seg, const struct jrn_f
         return true;
     if (t->o->queue && !dump_speaks_of(d, rec))
         return true;
-    if (d->left-- == 0) {
-        fprintf(stderr, "mqgatectl: there are more records; --limit N shows more\n");
+    if (!dump_may(d))
         return false;
-    }
     tool_row(t, jrn_rec_name(rec->type));
     tool_word(t, "file", seg->name);
     tool_number(t, "seq", seg->seq);
@@ -227,6 +257,49 @@ static void dump_damage(void *arg, const struct jrn_seg *seg, uint64_t off, uint
     tool_row_end(d->t);
 }
 
+/* ---- partitions' files ---------------------------------------------------------------------------------- */
+
+static bool dump_filed(void *arg, const struct part_file *f, const struct part_batch *b, uint64_t from,
+                       uint64_t to)
+{
+    struct dump *d = arg;
+    struct tool *t = d->t;
+    char name[PART_NAME];
+    tool_part_name(f, name);
+    t->damaged = t->damaged || !b;
+    if (b && !dump_may(d))
+        return false;
+    tool_row(t, b ? "batch" : "damage");
+    tool_word(t, "file", name);
+    tool_number(t, b ? "at" : "from", from);
+    tool_number(t, b ? "bytes" : "to", b ? to - from : to);
+    if (b) {
+        tool_number(t, "partition", f->partition);
+        tool_number(t, "base_offset", b->base);
+        tool_number(t, "offsets", b->end - b->base);
+        tool_number(t, "count", b->count);
+        tool_number(t, "max_time_ms", b->max_time_ms);
+        tool_number(t, "codec", b->attributes & PART_BATCH_CODEC);
+    }
+    tool_row_end(t);
+    return true;
+}
+
+static void dump_parts(struct dump *d)
+{
+    struct tool *t = d->t;
+    if (t->o->type && strcmp(t->o->type, jrn_rec_name(JRN_REC_BATCH)) != 0)
+        return;
+    for (uint32_t i = 0; i < t->npart; i++) {
+        const struct stream_part *part = jrn_stream_find(t->s->streams, t->parts[i].id);
+        if (!part || (t->o->queue && !dump_is_queue(d, tool_stream_queue(part->id))))
+            continue;
+        for (uint32_t k = 0; k < part->nfile && !d->full; k++)
+            if (tool_part_walk(t, part->files[k], dump_filed, d) != MQG_OK)
+                t->damaged = true;
+    }
+}
+
 int tool_dump(struct tool *t)
 {
     struct dump d = {.t = t, .left = t->o->limit};
@@ -237,5 +310,6 @@ int tool_dump(struct tool *t)
     }
     struct tool_walk walk = {.arg = &d, .record = dump_record, .damage = dump_damage};
     tool_walk(t, &walk);
+    dump_parts(&d);
     return t->damaged ? MQG_TOOL_DAMAGED : MQG_TOOL_GOOD;
 }

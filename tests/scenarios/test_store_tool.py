@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import pika
@@ -79,8 +80,8 @@ def flip(path, at):
         file.write(bytes([old ^ 0x10]))
 
 
-def crc32c(data):
-    crc = 0xffffffff
+def crc32c(data, before=0):
+    crc = before ^ 0xffffffff
     for byte in data:
         crc ^= byte
         for _ in range(8):
@@ -103,14 +104,31 @@ def test_good(folder):
     assert rows(out, "segment")[0]["records"] > MESSAGES
     [partition] = rows(out, "partition")
     assert partition["high_watermark"] == STREAMED and partition["bytes"] > 61 and "why" not in partition
+    [file] = rows(out, "partition_file")
+    assert file["records"] == STREAMED and file["index"] == "good" and "damaged" not in file
+    assert partition["stream"] == "//log" and partition["records"] == STREAMED
+    assert partition["disk_bytes"] == partition_file(folder, "log").stat().st_size
+    assert not rows(out, "file") or all("spare" in row["is"] for row in rows(out, "file"))
     for verb in ("dump", "stats"):
         assert store(verb, folder)[0] == 0
     assert digest(folder) == before
 
 
+def partition_file(folder, kind):
+    [path] = (folder / "streams").rglob(f"*.{kind}")
+    return path
+
+
+def folder_bytes(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != "lock")
+
+
 def test_stats(folder):
     code, out, _ = store("stats", folder, "--json")
     assert code == 0
+    [summary] = rows(out, "store")
+    assert summary["disk_bytes"] == folder_bytes(folder)
+    assert summary["partition_bytes"] == sum(partition_file(folder, kind).stat().st_size for kind in ("log", "idx"))
     counts = {row["queue"]: row["messages"] for row in rows(out, "queue")}
     assert counts == {"//left": MESSAGES - TAKEN, "//right": MESSAGES}
 
@@ -149,6 +167,121 @@ def test_damaged(folder):
     assert "can be saved" in summary["verdict"] and summary["messages"] >= 2 * MESSAGES - TAKEN - 2
     assert store("dump", folder, "--limit", "1000")[0] == 1
     assert digest(folder) == before
+
+
+def check_damaged_partition(folder):
+    before = digest(folder)
+    code, out, _ = store("check", folder, "--json")
+    assert code == 1 and "can be saved" in rows(out, "store")[0]["verdict"]
+    assert digest(folder) == before
+    return out
+
+
+def batches(folder):
+    """(byte, bytes, first offset) of each batch of the partition's file."""
+    out = store("dump", folder, "--json", "--type", "batch", "--queue", "//log", "--limit", 1000)[1]
+    return [(row["at"], row["bytes"], row["base_offset"]) for row in map(json.loads, out.splitlines())
+            if row["file"].startswith("streams/")]
+
+
+def test_partition_damaged(folder):
+    whole = len(batches(folder))
+    at, size, first = batches(folder)[3]
+    flip(partition_file(folder, "log"), at + size - 1)
+    out = check_damaged_partition(folder)
+    [damage] = rows(out, "damage")
+    assert damage["file"].endswith(".log") and (damage["from"], damage["to"]) == (at, at + size)
+    [file] = rows(out, "partition_file")
+    assert file["damaged"] == 1 and file["batches"] == whole - 1
+    [partition] = rows(out, "partition")
+    assert partition["damaged_at"] == first and partition["why"]
+
+
+def test_partition_offset_damaged(folder):
+    """A base offset stands under no checksum: its neighbours say what it must be."""
+    at, _, _ = batches(folder)[3]
+    flip(partition_file(folder, "log"), at + 6)
+    assert rows(check_damaged_partition(folder), "damage")[0]["from"] == at
+
+
+def test_partition_cut(folder):
+    """The journal still has what is missing at the end: a start would write it again."""
+    path = partition_file(folder, "log")
+    os.truncate(path, path.stat().st_size - 10)
+    code, out, _ = store("check", folder, "--json")
+    [file] = rows(out, "partition_file")
+    [partition] = rows(out, "partition")
+    assert code == 0 and file["torn"] == "yes" and file["records"] < STREAMED
+    assert partition["high_watermark"] == STREAMED and "why" not in partition
+
+
+def test_partition_index_damaged(folder):
+    """No loss: the log is read again."""
+    flip(partition_file(folder, "idx"), 64 + 3)
+    code, out, _ = store("check", folder, "--json")
+    assert code == 0 and rows(out, "partition_file")[0]["index"] == "damaged"
+    assert rows(out, "store")[0]["verdict"] == "good; what is derived and does not check is made again"
+
+
+def test_partition_index_wrong(folder):
+    """A row that checks and names what is not there would mislead readers."""
+    path = partition_file(folder, "idx")
+    data = bytearray(path.read_bytes())
+    data[64:72] = struct.pack("<Q", 1)
+    seed = struct.unpack_from("<I", data, 60)[0]
+    data[92:96] = struct.pack("<I", crc32c(bytes(data[64:92]), seed))
+    path.write_bytes(data)
+    damage = rows(check_damaged_partition(folder), "damage")[0]
+    assert damage["file"].endswith(".idx") and damage["from"] == 64
+
+
+def test_other_files(folder):
+    stored = b"%032d" % 7
+    head = struct.pack("<IBBHI", 77, 1, 0, 0, len(stored))
+    record = struct.pack("<I", crc32c(stored, crc32c(head, 77))) + head + stored
+    (folder / "scratch").write_bytes(2 * record + b"torn")
+    (folder / "quarantine-x").write_bytes(b"old")
+    (folder / "notes.txt").write_bytes(b"mine")
+    partition_file(folder, "log").with_suffix(".log.tmp").write_bytes(b"half")
+    (folder / "00000009-0000000000000001.idx").write_bytes(b"x")
+    code, out, _ = store("check", folder, "--json")
+    files = {row["file"].rpartition("/")[2]: row for row in rows(out, "file")}
+    assert code == 0
+    assert files["scratch"]["is"].startswith("scratch: transient") and files["scratch"]["messages"] == 2
+    assert files["scratch"]["checked_bytes"] == 2 * len(record)
+    assert "copy of a damaged file" in files["quarantine-x"]["is"]
+    assert files["notes.txt"]["is"] == "not of the journal"
+    assert "earlier use" in files["00000009-0000000000000001.idx"]["is"]
+    assert "compaction" in next(row["is"] for name, row in files.items() if name.endswith(".tmp"))
+    assert rows(out, "store")[0]["disk_bytes"] == folder_bytes(folder)
+
+
+def test_digest_damaged(tmp_path):
+    """Digests of closed segments are read whole: header, tables, pages."""
+    folder = tmp_path / "journal"
+    with Gateway(settings={"listeners.http": "off", "store.journal.path": str(folder),
+                           "store.journal.segment_size": "1MiB"}) as gateway:
+        with pika.BlockingConnection(pika.URLParameters(gateway.url)) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            channel.queue_declare("q", durable=True)
+            for _ in range(8):
+                channel.basic_publish("", "q", bytes(300_000), pika.BasicProperties(delivery_mode=2))
+        wait_for(lambda: len(list(folder.glob("*.idx"))) >= 2)
+        assert gateway.stop() == 0
+    assert {row["state"] for row in rows(store("check", folder, "--json")[1], "digest")} == {"good"}
+    path = sorted(folder.glob("*.idx"))[0]
+    flip(path, path.stat().st_size - 1)
+    code, out, _ = store("check", folder, "--json")
+    assert code == 0 and {row["file"]: row["state"] for row in rows(out, "digest")}[path.name] == "damaged"
+    assert rows(out, "store")[0]["verdict"].startswith("good; what is derived")
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_truncated(folder):
