@@ -6,6 +6,10 @@ struct mqg_slice mqg_queue_name(const struct mqg_queue *q)
 {
     return q->def.name;
 }
+bool mqg_queue_is_stream(const struct mqg_queue *q)
+{
+    return q->stream != NULL;
+}
 uint64_t mqg_queue_id(const struct mqg_queue *q)
 {
     return q->id;

@@ -124,11 +124,17 @@ static size_t sub_deliver(struct mqg_sub *sub, void *owner, const struct mqg_del
     uint64_t again = 0;
     while (took < n && s->sc->phase == STOMP_RUNNING && !mqg_conn_out_full(s->sc->conn)) {
         struct mqg_msg *m = d[took].msg;
-        deliver_one(s, &d[took]);
-        again += d[took].redelivered;
+        if (s->filter == NULL || stomp_filter_match(s->filter, &d[took])) {
+            deliver_one(s, &d[took]);
+            again += d[took].redelivered;
+        } else {
+            stomp_filter_drop(s, &d[took]);
+        }
         mqg_msg_unref(&m);
         took++;
     }
+    if (s->filter != NULL)
+        stomp_filter_flush(s);
     if (again > 0)
         mqg_count(MQG_COUNT_REDELIVERED, again);
     return took;

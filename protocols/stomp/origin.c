@@ -104,22 +104,28 @@ static bool origin_property(struct mqg_view *v, const struct origin_line *line)
     return true;
 }
 
-static bool origin_has(const struct mqg_view *v, enum stomp_header_id id)
+bool stomp_property(const struct mqg_view *v, enum stomp_header_id id, struct mqg_value *out)
 {
-    static const struct {
+    const struct {
         enum stomp_header_id id;
         uint32_t bit;
-    } rows[] = {{STOMP_H_PERSISTENT, MQG_PROP_DELIVERY_MODE},
-                {STOMP_H_PRIORITY, MQG_PROP_PRIORITY},
-                {STOMP_H_EXPIRATION, MQG_PROP_EXPIRATION},
-                {STOMP_H_TIMESTAMP, MQG_PROP_TIMESTAMP}};
-    for (size_t i = 0; i < MQG_COUNTOF(rows); i++)
-        if (rows[i].id == id)
-            return (v->has & rows[i].bit) != 0;
+        uint64_t n;
+    } numbers[] = {{STOMP_H_PRIORITY, MQG_PROP_PRIORITY, v->priority},
+                   {STOMP_H_EXPIRATION, MQG_PROP_EXPIRATION, v->expiration_ms},
+                   {STOMP_H_TIMESTAMP, MQG_PROP_TIMESTAMP, v->timestamp_us / 1000000}};
     for (size_t i = 0; i < MQG_COUNTOF(origin_texts); i++)
-        if (origin_texts[i].id == id)
+        if (origin_texts[i].id == id) {
+            const void *field = (const char *)v + origin_texts[i].offset;
+            *out = (struct mqg_value){.type = MQG_VALUE_STRING, .bytes = *(const struct mqg_slice *)field};
             return (v->has & origin_texts[i].bit) != 0;
-    return false;
+        }
+    for (size_t i = 0; i < MQG_COUNTOF(numbers); i++)
+        if (numbers[i].id == id) {
+            *out = (struct mqg_value){.type = MQG_VALUE_UINT64, .u = numbers[i].n};
+            return (v->has & numbers[i].bit) != 0;
+        }
+    *out = (struct mqg_value){.type = MQG_VALUE_BOOL, .boolean = v->delivery_mode == 2};
+    return id == STOMP_H_PERSISTENT && (v->has & MQG_PROP_DELIVERY_MODE) != 0;
 }
 
 /* "/reply-queue/q" is queue q to everybody else. */
@@ -179,6 +185,7 @@ static enum mqg_err origin_decode(struct mqg_slice origin, struct mqg_arena *a, 
         return MQG_UNSUPPORTED;
     struct mqg_slice rest = mqg_slice_of(origin.ptr + 1, origin.len - 1), types = MQG_SLICE_NONE;
     struct origin_line line;
+    struct mqg_value said;
     enum mqg_err err;
     while (origin_next(&rest, (enum stomp_version)version, a, &line, &err)) {
         if (line.id == STOMP_H_MQGATE_NULL_BODY)
@@ -187,7 +194,7 @@ static enum mqg_err origin_decode(struct mqg_slice origin, struct mqg_arena *a, 
             types = line.value;
             continue;
         }
-        if (stomp_header_group(line.id) == STOMP_GROUP_PROP && !origin_has(out, line.id) &&
+        if (stomp_header_group(line.id) == STOMP_GROUP_PROP && !stomp_property(out, line.id, &said) &&
             origin_property(out, &line))
             continue;
         struct mqg_field *f = mqg_table_add(a, &out->headers, line.name);

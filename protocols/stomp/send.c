@@ -120,7 +120,7 @@ static bool send_reply_to(struct stomp_conn *sc, struct mqg_slice raw, struct mq
         send_dest_failed(sc, &e);
         return false;
     }
-    if (!stomp_temp_queue(sc, text, d.key, &queue))
+    if (!stomp_temp_queue(sc, text, &queue))
         return false;
     mqg_dynbuf_printf(out, "reply-to:/reply-queue/");
     mqg_dynbuf_slice(out, queue);

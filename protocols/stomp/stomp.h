@@ -4,8 +4,9 @@
  *   login.c      CONNECT: version, account, vhost      receipt.c    RECEIPTs, in order, each when its time has come
  *   send.c       SEND, SEND's body, publishing         subscribe.c  SUBSCRIBE, UNSUBSCRIBE, temporary queues
  *   deliver.c    MESSAGE frames                        settle.c     ACK, NACK, what is unacknowledged
+ *   queue.c      the queues behind destinations        args.c       x-* headers as arguments
  *   tx.c         BEGIN, COMMIT, ABORT                  origin.c     our headers as the common view, and back
- *   frame.c, dest.c   pure functions of bytes
+ *   filter.c     selectors at work                     frame.c, dest.c, selector.c   pure functions of bytes
  *
  * Everything of a connection runs on its worker. A fault of the client becomes an ERROR frame, and the connection ends. */
 #ifndef MQGATE_STOMP_H
@@ -25,6 +26,7 @@
 #define STOMP_INPUT_BYTES         131072u /* unread input after login */
 #define STOMP_ARENA_BYTES         (4u << 20)
 #define STOMP_SETTLE_BATCH        256u
+#define STOMP_FILTER_BATCH        64u
 #define STOMP_SUBS_MAX            4096u  /* subscriptions of a connection */
 #define STOMP_TX_MAX              256u   /* open transactions of a connection */
 #define STOMP_RECEIPTS_PAUSE      65536u /* RECEIPTs that wait: no more is read */
@@ -44,11 +46,13 @@ enum stomp_ack_mode { STOMP_ACK_AUTO, STOMP_ACK_CLIENT, STOMP_ACK_INDIVIDUAL };
 
 struct stomp_conn;
 struct stomp_tx;
+struct stomp_filter;
 
 struct stomp_sub {
     struct stomp_conn *sc;
     struct mqg_sub *sub;
-    struct mqg_queue *queue; /* one reference */
+    struct mqg_queue *queue;     /* one reference */
+    struct stomp_filter *filter; /* NULL: it wants all */
     enum stomp_ack_mode mode;
     uint32_t unacked;
     bool temp;                 /* of a /temp-queue/ in a reply-to */
@@ -203,12 +207,45 @@ extern const struct mqg_pub_ops stomp_pub_ops;
 void stomp_subscribe(struct stomp_conn *sc, const struct stomp_head *h);
 void stomp_unsubscribe(struct stomp_conn *sc, const struct stomp_head *h);
 /* A queue for answers, made and subscribed to at its first mention; its name out. False: failed. */
-bool stomp_temp_queue(struct stomp_conn *sc, struct mqg_slice reply_to, struct mqg_slice name,
-                      struct mqg_slice *out);
+bool stomp_temp_queue(struct stomp_conn *sc, struct mqg_slice reply_to, struct mqg_slice *out);
 void stomp_subs_kick(struct stomp_conn *sc);
 void stomp_subs_free(struct stomp_conn *sc);
+
+/* ---- queue.c ------------------------------------------------------------------------------------------------------------ */
+
+/* What a SUBSCRIBE asks for, until it has its queue. */
+struct stomp_want {
+    const struct stomp_head *h;
+    struct stomp_dest dest;
+    struct mqg_slice text; /* the destination as it was given */
+    struct mqg_slice id;
+    bool durable, says_properties, filters;
+    struct mqg_queue_def def;
+    char name[96];
+    uint64_t ticket;
+};
+
 /* "/queue/q" for a SEND: there, or made. */
 bool stomp_queue_make(struct stomp_conn *sc, struct mqg_slice name, uint64_t *ticket);
+/* Declares w->def; *q is one reference. False: failed. */
+bool stomp_queue_declare(struct stomp_conn *sc, struct stomp_want *w, struct mqg_queue **q);
+/* The queue behind w->dest, found or made; *q is one reference. False: failed. */
+bool stomp_queue_open(struct stomp_conn *sc, struct stomp_want *w, struct mqg_queue **q);
+
+/* ---- args.c ------------------------------------------------------------------------------------------------------------- */
+
+/* The x-* headers of the consumer, or those of its queue. False: failed. */
+bool stomp_args(struct stomp_conn *sc, const struct stomp_head *h, bool consumers, struct mqg_table *out);
+
+/* ---- filter.c ----------------------------------------------------------------------------------------------------------- */
+
+/* The selector of a subscription at work. NULL when the header is not there or empty. False: failed. */
+bool stomp_filter_new(struct stomp_conn *sc, const struct stomp_head *h, struct stomp_filter **out);
+void stomp_filter_free(struct stomp_filter **f);
+bool stomp_filter_match(struct stomp_filter *f, const struct mqg_delivery *d);
+/* A delivery that does not match is settled, soon: once there are many, or at the flush. */
+void stomp_filter_drop(struct stomp_sub *s, const struct mqg_delivery *d);
+void stomp_filter_flush(struct stomp_sub *s);
 
 /* ---- deliver.c ---------------------------------------------------------------------------------------------------------- */
 
@@ -244,5 +281,7 @@ struct mqg_slice stomp_render(const struct mqg_msg *m, enum stomp_version v, uin
                               struct mqg_dynbuf *out);
 /* Begins an origin; lines are added to it by stomp_put_origin. */
 void stomp_origin_begin(struct mqg_dynbuf *out, enum stomp_version v, bool escapes);
+/* A well-known property by the name that STOMP has for it; false: the message does not say it. */
+bool stomp_property(const struct mqg_view *v, enum stomp_header_id id, struct mqg_value *out);
 
 #endif

@@ -98,6 +98,8 @@ MQG_API struct mqg_queue *mqg_queue_ref(struct mqg_queue *q);
 MQG_API void mqg_queue_unref(struct mqg_queue **q);
 MQG_API struct mqg_slice mqg_queue_name(const struct mqg_queue *q);
 MQG_API uint64_t mqg_queue_id(const struct mqg_queue *q);
+/* Reading it takes nothing out of it. */
+MQG_API bool mqg_queue_is_stream(const struct mqg_queue *q);
 
 /* ---- publish ------------------------------------------------------------------------------------------------------------------ */
 
