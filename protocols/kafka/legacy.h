@@ -1,0 +1,26 @@
+/* legacy.h - message sets, magic 0 and 1, made into one batch v2 on arrival.
+ *
+ *   entry     | offset 8 | length 4 | message |                                           (big-endian)
+ *   message   | crc32 4 | magic 1 | attributes 1 | time 8, magic 1 only | key length 4, key | value length 4, value |
+ *   attributes  0..2 codec (0 none, 1 gzip, 2 snappy, 3 lz4), 3 the time is the broker's (magic 1)
+ *
+ * A compressed message holds a whole set as its value, one level deep. Lengths of -1 are null. The sum is that of gzip, from
+ * the magic on. The batch that comes out is not compressed: whoever still speaks this is old or small, and what is stored
+ * stays readable to everybody. A message of magic 0 has no time: it gets that of its arrival, so that retention and time
+ * indexes work (Apache Kafka stores -1).
+ * Source: the protocol guide, "Message sets"; KIP-31 and KIP-32 (magic 1). */
+#ifndef KAFKA_LEGACY_H
+#define KAFKA_LEGACY_H
+
+#include <mqgate/records.h>
+
+/* Does `records` begin with a message set? (Its magic, at byte 16, is 0 or 1.) */
+bool kafka_legacy_is(struct mqg_slice records);
+
+/* Begins `out` and adds all messages of the set; mqg_builder_end(out) is the batch. scratch: where a compressed set becomes plain,
+ * its maximum bounds that. MALFORMED: cut, a wrong sum, lengths that cannot be, no message at all; UNSUPPORTED: a codec of
+ * its own, sets within sets; TOO_LARGE: more than out's or scratch's maximum. Any thread. */
+enum mqg_err kafka_legacy_up(struct mqg_slice set, int64_t now_ms, struct mqg_batch_builder *out,
+                             struct mqg_dynbuf *scratch) MQG_MUST_CHECK;
+
+#endif
