@@ -2,10 +2,17 @@
  *
  * A filter with QoS 0 binds the one queue of the session, one with QoS 1 or 2 the other. Where a repeated subscription changes
  * that, the new binding is made before the old one goes, so that nothing is lost in between ([MQTT-3.8.4-3]). SUBACK leaves when
- * the definitions are durable. */
+ * the definitions are durable.
+ *
+ * The bindings of a packet are one change of the vhost's snapshot, which to look a queue up would publish early: so the queue is
+ * taken from its feed, and retained messages are looked for when all bindings are published. What is retained after that comes by a
+ * binding, so none is missed. */
 #include "mqtt.h"
 
 #include <stdlib.h>
+
+/* No connection's: to have one says that the change may be published with the turn's others. */
+#define BIND_CONN_ID UINT64_MAX
 
 /* ---- the session's list ------------------------------------------------------------------------------------------- */
 
@@ -44,6 +51,7 @@ enum mqg_err mqtt_bind(struct mqg_vhost *v, struct mqg_slice queue, struct mqg_s
         .source = mqtt_exchange_of(filter), .destination = queue, .key = mqg_dynbuf_view(&key)};
     uint64_t own_ticket = 0;
     struct mqg_session *own = mqg_session_internal(v);
+    own->conn_id = BIND_CONN_ID;
     enum mqg_err err = on ? mqg_binding_put(own, &b, &own_ticket, e)
                           : mqg_binding_delete(own, &b, &own_ticket, e);
     mqg_session_unref(&own);
@@ -113,7 +121,10 @@ static enum mqg_err sub_bind(struct mqtt_conn *c, struct mqtt_sub *sub, uint8_t 
         enum mqg_err err = mqtt_share_queue(sub->share, q, ticket, e);
         return err == MQG_OK ? sub_feed(c, MQTT_FEED_SHARE, sub, q, e) : err;
     }
-    enum mqg_err err = mqtt_session_queue(s, kind, q, ticket, e);
+    const struct mqtt_feed *f = mqtt_feed_find(c, kind, NULL);
+    if (f)
+        *q = mqg_queue_ref(f->queue);
+    enum mqg_err err = f ? MQG_OK : mqtt_session_queue(s, kind, q, ticket, e);
     if (err == MQG_OK && (fresh || sub_kind(old_qos) != kind))
         err = mqtt_bind(s->vhost, mqtt_session_queue_name(s, kind, room), mqtt_sub_filter(sub), true, ticket,
                         e);
@@ -138,15 +149,9 @@ static int sub_judge(struct mqtt_conn *c, const struct mqtt_filter *f)
     return 0;
 }
 
-static void sub_retained(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct mqtt_filter *f,
-                         bool fresh, struct mqg_queue *q)
-{
-    bool wanted = f->retain_handling == 0 || (f->retain_handling == 1 && fresh); /* [MQTT-3.3.1-9..11] */
-    if (wanted && !sub->share)
-        mqtt_retained_send(c->session, sub, q);
-}
-
-static uint8_t sub_one(struct mqtt_conn *c, const struct mqtt_filter *f, uint32_t id, uint64_t *ticket)
+/* *retained: the filter is to bring retained messages ([MQTT-3.3.1-9..11]). */
+static uint8_t sub_one(struct mqtt_conn *c, const struct mqtt_filter *f, uint32_t id, uint64_t *ticket,
+                       bool *retained)
 {
     struct mqg_error e = {0};
     int reason = sub_judge(c, f);
@@ -165,8 +170,6 @@ static uint8_t sub_one(struct mqtt_conn *c, const struct mqtt_filter *f, uint32_
     sub->retain_as_published = f->retain_as_published;
     sub->id = id;
     enum mqg_err err = sub_bind(c, sub, old_qos, fresh, &q, ticket, &e);
-    if (err == MQG_OK)
-        sub_retained(c, sub, f, fresh, q);
     mqg_queue_unref(&q);
     if (err != MQG_OK) {
         mqg_log(MQG_LOG_WARN, MQG_EVENT_DEFINE, "client=%s filter=%s why=%s", mqg_logqs(c->client),
@@ -177,7 +180,36 @@ static uint8_t sub_one(struct mqtt_conn *c, const struct mqtt_filter *f, uint32_
     }
     if (c->session->durable)
         mqtt_persist_sub(c->session, sub, false);
+    *retained = !sub->share && (f->retain_handling == 0 || (f->retain_handling == 1 && fresh));
     return sub->qos;
+}
+
+/* One filter whose binding is published. */
+static void sub_retained(struct mqtt_conn *c, struct mqg_slice name)
+{
+    const struct mqtt_sub *sub = mqtt_subs_get(&c->session->subs, name);
+    const struct mqtt_feed *f = sub ? mqtt_feed_find(c, sub_kind(sub->qos), NULL) : NULL;
+    if (f)
+        mqtt_retained_send(c->session, sub, f->queue);
+}
+
+/* wanted: a byte for each filter of the packet. */
+static void subs_retained(struct mqtt_conn *c, struct mqg_slice body, const struct mqg_dynbuf *wanted)
+{
+    struct mqtt_filters list;
+    struct mqtt_filter f;
+    struct mqg_error e = {0};
+    struct mqg_queue *q = NULL;
+    struct mqg_session *own = mqg_session_internal(c->session->vhost);
+    if (mqg_queue_open(own, MQG_SLICE_LIT(MQTT_RETAINED_QUEUE), &q, &e) ==
+        MQG_OK) /* publishes the bindings */
+        mqg_queue_unref(&q);
+    mqg_session_unref(&own);
+    if (mqtt_filters_decode(MQTT_SUBSCRIBE, body, c->version, &list, &e) != MQG_OK)
+        return;
+    for (size_t i = 0; i < wanted->len && mqtt_filters_next(&list, &f); i++)
+        if (wanted->ptr[i])
+            sub_retained(c, f.name);
 }
 
 /* ---- the packets ------------------------------------------------------------------------------------------------------------ */
@@ -204,12 +236,19 @@ enum mqg_err mqtt_subscribe(struct mqtt_conn *c, struct mqg_slice body, struct m
         return err;
     mqtt_publish_end_input(c);
     mqg_publish_flush();
-    struct mqg_dynbuf codes;
+    struct mqg_dynbuf codes, wanted;
     struct mqtt_filter f;
     uint64_t ticket = 0;
     mqg_dynbuf_init(&codes, MQTT_INPUT_MAX);
-    while (mqtt_filters_next(&list, &f))
-        mqg_dynbuf_u8(&codes, sub_one(c, &f, list.subscription_id, &ticket));
+    mqg_dynbuf_init(&wanted, MQTT_INPUT_MAX);
+    while (mqtt_filters_next(&list, &f)) {
+        bool retained = false;
+        mqg_dynbuf_u8(&codes, sub_one(c, &f, list.subscription_id, &ticket, &retained));
+        mqg_dynbuf_u8(&wanted, retained);
+    }
+    if (wanted.len > 0 && memchr(wanted.ptr, 1, wanted.len))
+        subs_retained(c, body, &wanted);
+    mqg_dynbuf_fini(&wanted);
     if (c->session->ticket > ticket)
         ticket = c->session->ticket;
     sub_ack(c, MQTT_SUBACK, list.packet_id, ticket, &codes);

@@ -73,7 +73,7 @@ def subscribed(gateway, clients, per_conn, per_sub, **more):
 @pytest.mark.timeout(120)
 def test_subscriptions_are_small(gateway):
     """100,000 in 1,000 sessions, messages meanwhile; then each client is taken over twice. A session's queue weighs here, too."""
-    subscribed(gateway, 1000, per_conn=9000, per_sub=550, storm=2)
+    subscribed(gateway, 1000, per_conn=9000, per_sub=450, storm=2)
 
 
 @pytest.mark.timeout(120)
