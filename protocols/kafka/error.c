@@ -1,14 +1,20 @@
 /* error.c - names of error codes, and our own errors in the protocol's terms. */
 #include "error.h"
 
+static const struct {
+    int16_t code;
+    const char *name;
+} error_rows[] = {
+#define KAFKA_ERROR_NAME(name, code) {(code), #name},
+    KAFKA_ERRORS(KAFKA_ERROR_NAME)
+#undef KAFKA_ERROR_NAME
+};
+
 const char *kafka_error_name(enum kafka_error code)
 {
-    switch (code) {
-#define KAFKA_ERROR_NAME(name, number) \
-    case KAFKA_##name: return #name;
-        KAFKA_ERRORS(KAFKA_ERROR_NAME)
-#undef KAFKA_ERROR_NAME
-    }
+    for (size_t i = 0; i < MQG_COUNTOF(error_rows); i++)
+        if (error_rows[i].code == (int)code)
+            return error_rows[i].name;
     return "UNKNOWN_SERVER_ERROR";
 }
 

@@ -74,6 +74,8 @@ struct kafka_conn {
     bool paused;       /* too many: reading stopped */
     bool muted;        /* kafka_conn_mute */
     bool alone;        /* a request with KAFKA_API_ALONE is under way */
+    bool starved;      /* no budget for the next frame now */
+    bool in_input, ending;
     struct mqg_timer mute;
 
     /* a frame that is not whole in the input is gathered here */
@@ -121,6 +123,7 @@ struct kafka_call {
 
     /* conn.c's */
     struct kafka_call *next;
+    struct mqg_worker *worker;
     uint8_t state;
     _Atomic bool waking;
     struct mqg_task task;
@@ -129,7 +132,8 @@ struct kafka_call {
     uint8_t *frame; /* owned copy of the request, or NULL: it lies in the input */
     uint32_t frame_bytes;
     struct mqg_dynbuf out; /* an answer that waits for its turn */
-    /* Writes the answer in place of the encoder, when its turn has come (answers with buffers that are not copied). */
+    /* Writes the answer in place of the encoder, when its turn has come (answers with buffers that are not copied). It may not
+     * come: then gone does. */
     void (*write)(struct kafka_call *c);
 };
 
@@ -181,9 +185,9 @@ extern const struct kafka_part *const kafka_parts[]; /* module.c; ended by NULL 
 
 /* The API's row, NULL when nobody serves it. */
 const struct kafka_api *kafka_api_find(int16_t key);
-void kafka_apis_init(void);
-/* Decodes and begins one request. frame: without its length. */
-void kafka_request(struct kafka_conn *kc, struct mqg_slice frame, bool whole_input);
+/* Decodes and begins one request. frame: without its length. owned: the same bytes, malloc'ed and taken from the budget, to be
+ * given away; NULL: they lie in the input. */
+void kafka_request(struct kafka_conn *kc, struct mqg_slice frame, uint8_t *owned);
 
 /* ---- the node as clients know it (node.c) -------------------------------------------------------------------------------------- */
 
@@ -191,7 +195,7 @@ void kafka_request(struct kafka_conn *kc, struct mqg_slice frame, bool whole_inp
 struct mqg_slice kafka_cluster_id(void);
 /* Host and port that a client of this connection is told: advertised for its listener, else where it came in. */
 void kafka_endpoint(const struct kafka_conn *kc, struct mqg_slice *host, int32_t *port);
-enum mqg_err kafka_node_load(const struct mqg_conf *conf, struct mqg_error *e);
+void kafka_node_load(void);
 
 /* ---- topics (topic.c) ------------------------------------------------------------------------------------------------------------ */
 

@@ -1,0 +1,31 @@
+/* kafka_int.h - what conn.c, request.c and module.c share; other parts need kafka.h only. */
+#ifndef KAFKA_KAFKA_INT_H
+#define KAFKA_KAFKA_INT_H
+
+#include "kafka.h"
+
+/* conn.c */
+enum mqg_err kafka_conn_init(struct mqg_conn *c);
+void kafka_conn_fini(struct mqg_conn *c);
+size_t kafka_conn_input(struct mqg_conn *c, struct mqg_slice in, struct mqg_error *e);
+void kafka_conn_event(struct mqg_conn *c, enum mqg_conn_event ev, struct mqg_slice text);
+/* A request that waits for its answer, the last of the connection's. owned: malloc'ed, taken from the budget; the call's now. */
+struct kafka_call *kafka_call_begin(struct kafka_conn *kc, uint8_t *owned, uint32_t bytes);
+/* Bytes of a frame that lies in the input become the call's own. */
+struct mqg_slice kafka_call_keep(struct kafka_call *c, struct mqg_slice frame);
+void kafka_frame_free(uint8_t *owned, size_t bytes); /* NULL: nothing */
+void kafka_conns_load(int64_t budget_bytes);
+void kafka_conns_worker_stop(struct mqg_worker *w);
+
+/* request.c */
+extern const struct kafka_api kafka_core_apis[]; /* ApiVersions */
+enum mqg_err kafka_apis_load(struct mqg_error *e);
+
+/* node.c: "kafka=/,kafka_ext=tenant" */
+enum mqg_err kafka_advertised_check(const char *list, struct mqg_error *e);
+bool kafka_by_listener(const char *list, const char *listener, struct mqg_slice *out);
+
+extern const struct kafka_api kafka_metadata_apis[], kafka_produce_apis[], kafka_fetch_apis[],
+    kafka_offsets_apis[];
+
+#endif
