@@ -6,8 +6,13 @@
  * waits for the ticket, not we. A client that declares much sends many commands in a turn; copying the paths to each
  * change anew would cost publishers' caches more than the changes, so the edit stays open over the commands of a turn (the
  * **draft**) and is published at its end, before any answer leaves, or when the same worker looks at the snapshot.
- * Commands of other workers go on with the same draft, and whoever comes first to the end of a turn publishes it. Only what is durable at all its ends is recorded; exclusive queues never are,
- * their owner does not outlive us.
+ * Commands of other workers go on with the same draft. Only what is durable at all its ends is recorded; exclusive queues never
+ * are, their owner does not outlive us.
+ *
+ * Records of a turn leave together, too: a submission for each would cost the committer, and with it every publisher, more than
+ * the records. But no message may come before its queue's definition in the log, so a draft is published only when all workers
+ * have submitted what they hold of it. Whoever wants to publish submits its own and waits for the others, which come to the end
+ * of their turn soon, and never wait before they have submitted theirs; the last one publishes.
  *
  * Ids of queues are 64 bit numbers that count up and are never used again, because the store's records name
  * queues by id: an old record must not find a new queue. A time-based id would do this only while the clock
@@ -38,6 +43,12 @@ static uint64_t definitions_next_dest = 1;
 static struct mqg_dynbuf definitions_buffers[SCRATCH_COUNT];
 static struct topology_edit definitions_draft;
 static bool definitions_open; /* there is a draft */
+static uint64_t definitions_commits;
+static uint32_t definitions_holders; /* workers whose lanes hold records of the draft */
+static pthread_cond_t definitions_sent =
+    PTHREAD_COND_INITIALIZER; /* there are none any more, or a draft was published */
+
+static _Thread_local bool definitions_holds; /* this one does */
 
 _Thread_local bool topology_drafted, topology_may_draft;
 
@@ -62,13 +73,38 @@ struct mqg_dynbuf *definitions_scratch(enum definitions_scratch which)
 
 /* ---- an edit ------------------------------------------------------------------------------------------- */
 
-/* Publishes the draft, if there is one. Under the mutex. */
+/* This thread's records leave. Under the mutex. */
+static void definitions_send(void)
+{
+    if (!definitions_holds)
+        return;
+    definitions_holds = false;
+    mqg_lane_submit(mqg_storage_default());
+    if (--definitions_holders == 0)
+        pthread_cond_broadcast(&definitions_sent);
+}
+
+/* Publishes the draft, if there is one, once all its records are on their way. Under the mutex, which is let go of meanwhile: the
+ * model is whole by then, and the draft may grow. */
 static void definitions_draft_commit(void)
 {
-    if (!definitions_open)
-        return;
+    definitions_send();
+    uint64_t seen = definitions_commits;
+    while (definitions_open && definitions_holders > 0 && definitions_commits == seen)
+        pthread_cond_wait(&definitions_sent, &definitions_mutex);
+    if (!definitions_open || definitions_commits != seen)
+        return; /* somebody else did it */
     definitions_open = false;
+    definitions_commits++;
     topology_edit_commit(&definitions_draft);
+    pthread_cond_broadcast(&definitions_sent);
+}
+
+void definitions_lock_settled(void)
+{
+    definitions_lock();
+    while (definitions_open)
+        definitions_draft_commit();
 }
 
 void topology_draft_flush(void)
@@ -84,12 +120,12 @@ void definitions_edit_init(struct definitions_edit *d, struct mqg_vhost *v)
 {
     *d = (struct definitions_edit){.vhost = v};
     topology_drafted = false; /* what was ours is this edit's now, and published with it or kept again */
-    if (definitions_open && definitions_draft.vhost == v) {
-        d->topology = definitions_draft;
-    } else {
+    while (definitions_open && definitions_draft.vhost != v)
         definitions_draft_commit();
+    if (definitions_open)
+        d->topology = definitions_draft;
+    else
         topology_edit_begin(&d->topology, v);
-    }
     definitions_open = false;
 }
 
@@ -97,6 +133,38 @@ void definitions_begin(struct definitions_edit *d, struct mqg_vhost *v)
 {
     definitions_lock();
     definitions_edit_init(d, v);
+}
+
+/* The root that this worker's commands have made, published or not. Under the mutex. */
+static const struct topology *definitions_root(const struct mqg_vhost *v)
+{
+    return definitions_open && definitions_draft.vhost == v ? &definitions_draft.root : vhost_root(v);
+}
+
+struct mqg_queue *definitions_look_queue(const struct mqg_vhost *v, struct mqg_slice name)
+{
+    if (MQG_LIKELY(!topology_drafted))
+        return topology_queue(v, name);
+    definitions_lock();
+    struct mqg_queue *q = mqg_pmap_get(definitions_root(v)->queues, name);
+    definitions_unlock();
+    return q;
+}
+
+const struct exchange_cell *definitions_look_exchange(const struct mqg_vhost *v, struct mqg_slice name)
+{
+    const struct mqg_exchange *x;
+    if (MQG_LIKELY(!topology_drafted)) {
+        x = topology_exchange(v, name);
+        return x != NULL ? x->cell : NULL;
+    }
+    definitions_lock();
+    x = mqg_pmap_get(definitions_root(v)->exchanges, name);
+    const struct exchange_cell *cell = x != NULL
+                                           ? x->cell
+                                           : NULL; /* the version may be changed in place, the cell is not */
+    definitions_unlock();
+    return cell;
 }
 
 static void definitions_submit(struct definitions_edit *d)
@@ -133,7 +201,7 @@ void definitions_log(const struct definitions_edit *d, const char *kind, struct 
             to.len > 0 ? mqg_logq(to) : "");
 }
 
-/* All of it is in the edit and on its way to the store. */
+/* All of it is in the edit. */
 static void definitions_close(struct definitions_edit *d)
 {
     while (d->doomed != NULL) {
@@ -141,13 +209,15 @@ static void definitions_close(struct definitions_edit *d)
         d->doomed = x->next_doomed;
         exchange_drop(d, x);
     }
-    definitions_submit(d);
 }
 
 void definitions_publish(struct definitions_edit *d)
 {
     definitions_close(d);
-    topology_edit_commit(&d->topology);
+    definitions_submit(d);
+    definitions_draft = d->topology;
+    definitions_open = true;
+    definitions_draft_commit();
 }
 
 /* For commands of connections; all else (tasks of other threads, who look at once) is published by its own end. */
@@ -156,6 +226,11 @@ uint64_t definitions_end_later(struct definitions_edit *d, const struct mqg_sess
     if (s->conn_id == 0 || !topology_may_draft)
         return definitions_end(d);
     definitions_close(d);
+    if (d->records > 0) {
+        d->ticket = mqg_lane_ticket(mqg_storage_default());
+        definitions_holders += !definitions_holds;
+        definitions_holds = true;
+    }
     definitions_draft = d->topology;
     definitions_open = topology_drafted = true;
     definitions_unlock();

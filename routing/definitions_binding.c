@@ -278,8 +278,9 @@ static enum mqg_err binding_check(struct mqg_session *s, const struct mqg_bindin
 }
 
 /* The source is named first when both are missing. */
-static enum mqg_err binding_find_ends(struct mqg_session *s, const struct mqg_binding_def *def,
-                                      struct binding_ends *ends, struct mqg_error *e)
+static enum mqg_err binding_find_ends(const struct definitions_edit *d, const struct mqg_session *s,
+                                      const struct mqg_binding_def *def, struct binding_ends *ends,
+                                      struct mqg_error *e)
 {
     struct mqg_vhost *v = s->vhost;
     *ends = (struct binding_ends){.source = mqg_map_get(&v->exchanges, def->source)};
@@ -291,7 +292,7 @@ static enum mqg_err binding_find_ends(struct mqg_session *s, const struct mqg_bi
         ends->to_exchange = mqg_map_get(&v->exchanges, def->destination);
         return ends->to_exchange != NULL ? MQG_OK : definitions_no(e, "exchange", def->destination, v);
     }
-    ends->to_queue = mqg_map_get(&v->queues, def->destination);
+    ends->to_queue = queue_find(d, def->destination);
     if (ends->to_queue == NULL)
         return definitions_no(e, "queue", def->destination, v);
     return queue_check_owner(ends->to_queue->queue, s->conn_id, e);
@@ -307,7 +308,7 @@ enum mqg_err mqg_binding_put(struct mqg_session *s, const struct mqg_binding_def
     struct definitions_edit d;
     struct binding_ends ends;
     definitions_begin(&d, s->vhost);
-    err = binding_find_ends(s, def, &ends, e);
+    err = binding_find_ends(&d, s, def, &ends, e);
     if (err == MQG_OK)
         err = binding_create(&d, def, ends.source, ends.to_exchange, ends.to_queue, e);
     *ticket = definitions_end_later(&d, s);
@@ -315,13 +316,14 @@ enum mqg_err mqg_binding_put(struct mqg_session *s, const struct mqg_binding_def
 }
 
 /* NULL when there is none: one whose exchange is gone is on its way out itself. */
-static struct binding *binding_find(const struct mqg_vhost *v, const struct mqg_binding_def *def)
+static struct binding *binding_find(const struct definitions_edit *d, const struct mqg_binding_def *def)
 {
+    const struct mqg_vhost *v = d->vhost;
     struct binding_ends ends = {.source = mqg_map_get(&v->exchanges, def->source)};
     if (def->to_exchange)
         ends.to_exchange = mqg_map_get(&v->exchanges, def->destination);
     else
-        ends.to_queue = mqg_map_get(&v->queues, def->destination);
+        ends.to_queue = queue_find(d, def->destination);
     if (ends.source == NULL || (ends.to_exchange == NULL && ends.to_queue == NULL))
         return NULL;
     struct binding_identity id = binding_identity(def, &ends);
@@ -337,7 +339,7 @@ enum mqg_err mqg_binding_delete(struct mqg_session *s, const struct mqg_binding_
         return err;
     struct definitions_edit d;
     definitions_begin(&d, s->vhost);
-    struct binding *b = binding_find(s->vhost, def);
+    struct binding *b = binding_find(&d, def);
     if (b != NULL && !b->to_exchange)
         err = queue_check_owner(b->dest.queue->queue, s->conn_id, e);
     if (b != NULL && err == MQG_OK)

@@ -34,7 +34,7 @@ void exchange_drop_bindings(struct definitions_edit *d, struct exchange_entry *x
 
 bool definitions_drop_slice(void)
 {
-    definitions_lock();
+    definitions_lock_settled();
     struct exchange_entry *x = drop_first;
     if (x != NULL) {
         struct definitions_edit d;

@@ -198,14 +198,14 @@ enum mqg_err mqg_exchange_declare(struct mqg_session *s, const struct mqg_exchan
     *ticket = 0;
     if (def->name.len == 0)
         return definitions_default_exchange(e);
-    const struct mqg_exchange *x = topology_exchange(s->vhost, def->name);
+    const struct exchange_cell *x = definitions_look_exchange(s->vhost, def->name);
     if (passive)
         return x != NULL ? MQG_OK : definitions_no(e, "exchange", def->name, s->vhost);
     enum mqg_err err = exchange_type_check(def->type, &type, e);
     if (err == MQG_OK)
         err = definitions_need(s, MQG_CONFIGURE, "exchange", def->name, e);
     if (err == MQG_OK && x != NULL)
-        return exchange_compare(x->cell, def, e);
+        return exchange_compare(x, def, e);
     if (err == MQG_OK)
         err = exchange_check_new(s, def, e);
     return err == MQG_OK ? exchange_make(s, def, type, ticket, e) : err;

@@ -28,11 +28,13 @@ struct exchange_entry {
 
 struct queue_owner;
 
+/* Part of its queue; the model has one reference of the queue. */
 struct queue_entry {
-    struct mqg_queue *queue; /* one reference */
+    struct mqg_queue *queue;
     struct dest dest;
     struct binding_list to;
-    struct queue_owner *owner; /* exclusive */
+    struct queue_entry *next_id; /* queue_ids.c */
+    struct queue_owner *owner;   /* exclusive */
     LIST_ENTRY(queue_entry) owned;
 };
 
@@ -74,13 +76,19 @@ struct definitions_edit {
     struct exchange_entry *doomed;
 };
 
-/* begin takes the topology mutex; end publishes, lets go of it, and gives the ticket. Between them no call may come back into
+/* begin takes the topology mutex; what was looked up before it may be gone. end publishes, lets go of it, and gives the ticket. Between them no call may come back into
  * the definitions. */
 void definitions_begin(struct definitions_edit *d, struct mqg_vhost *v);
 uint64_t definitions_end(struct definitions_edit *d);
 /* Likewise, but the snapshot may show it at the end of the turn only, or when this worker looks at it. */
 uint64_t definitions_end_later(struct definitions_edit *d, const struct mqg_session *s);
+/* (worker) What a declaration finds: in the snapshot, or in the draft when this worker has one open, since publishing at each look
+ * would make every declaration an edit of its own. Valid until the worker's quiescent point. */
+struct mqg_queue *definitions_look_queue(const struct mqg_vhost *v, struct mqg_slice name);
+const struct exchange_cell *definitions_look_exchange(const struct mqg_vhost *v, struct mqg_slice name);
 void definitions_lock(void);
+/* And there is no draft: the next edit_init does not let go of the mutex, whichever vhost it is for. */
+void definitions_lock_settled(void);
 void definitions_unlock(void);
 /* A second edit on another vhost while the mutex is held (recovery). */
 void definitions_edit_init(struct definitions_edit *d, struct mqg_vhost *v);
@@ -88,7 +96,7 @@ void definitions_publish(struct definitions_edit *d);
 /* Empty buffers, kept from command to command; under the mutex. */
 enum definitions_scratch { SCRATCH_KEY, SCRATCH_VALUE, SCRATCH_IDENTITY, SCRATCH_COUNT };
 struct mqg_dynbuf *definitions_scratch(enum definitions_scratch which);
-/* The record leaves with the next 256, or before the publication. */
+/* The record leaves with the next 256, at the end of the turn, or before the publication. */
 void definitions_record(struct definitions_edit *d, const struct meta_record *r, bool remove);
 /* The log line event=define (level debug), for durable and transient ones alike; not for what recovery builds. to: a binding's
  * destination, else empty. */
@@ -151,6 +159,9 @@ bool definitions_drop_slice(void);
 bool definitions_drop_later(void);
 
 /* ---- queues */
+/* By name, in the edit's draft; NULL when there is none. */
+struct queue_entry *queue_find(const struct definitions_edit *d, struct mqg_slice name);
+struct queue_entry *queue_model(struct mqg_queue *q); /* its entry (queue.c) */
 /* id 0: a new one. */
 struct queue_entry *queue_create(struct definitions_edit *d, const struct mqg_queue_def *def,
                                  const struct queue_opts *opts, uint64_t id);
@@ -163,6 +174,10 @@ enum mqg_err queue_entry_drop(struct definitions_edit *d, struct queue_entry *q,
 void queue_entry_remove(struct definitions_edit *d, struct queue_entry *q);
 enum mqg_err queue_check_owner(const struct mqg_queue *q, uint64_t conn, struct mqg_error *e) MQG_MUST_CHECK;
 void queue_owners_fini(void);
+/* By id: topology_queue_by_id. */
+void queue_ids_add(struct queue_entry *q);
+void queue_ids_remove(struct queue_entry *q);
+void queue_ids_fini(void); /* empty by then */
 
 /* ---- bindings */
 /* OK when it is there already. Both ends were looked up. */

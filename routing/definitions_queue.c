@@ -79,21 +79,28 @@ void queue_record_again(struct definitions_edit *d, const struct mqg_queue *q)
     queue_record(d, q, false);
 }
 
+struct queue_entry *queue_find(const struct definitions_edit *d, struct mqg_slice name)
+{
+    struct mqg_queue *q = mqg_pmap_get(d->topology.root.queues, name);
+    return q != NULL ? queue_model(q) : NULL;
+}
+
 struct queue_entry *queue_create(struct definitions_edit *d, const struct mqg_queue_def *def,
                                  const struct queue_opts *opts, uint64_t id)
 {
-    struct queue_entry *q = mqg_xcalloc(1, sizeof *q);
     struct mqg_storage *storage = def->durable ? mqg_storage_default() : NULL;
     if (id == 0)
         id = definitions_queue_id(d);
-    q->queue = queue_new(d->vhost, id, def, opts, storage);
+    struct mqg_queue *made = queue_new(d->vhost, id, def, opts, storage);
+    struct queue_entry *q = queue_model(made);
+    q->queue = made;
     if (!d->recovering)
         queue_stream_store(q->queue, false);
     q->dest = (struct dest){.id = definitions_dest_id(), .queue = q->queue};
     if (def->exclusive)
         queue_own(q, def->owner_conn);
     queue_record(d, q->queue, false);
-    mqg_map_set(&d->vhost->queues, mqg_queue_name(q->queue), q);
+    queue_ids_add(q);
     topology_add_queue(&d->topology, q->queue);
     return q;
 }
@@ -102,8 +109,8 @@ static void queue_entry_free(void *ptr, void *arg)
 {
     struct queue_entry *q = ptr;
     (void)arg;
-    mqg_queue_unref(&q->queue);
-    free(q);
+    struct mqg_queue *queue = q->queue;
+    mqg_queue_unref(&queue); /* and the entry with it */
 }
 
 void queue_entry_remove(struct definitions_edit *d, struct queue_entry *q)
@@ -115,8 +122,7 @@ void queue_entry_remove(struct definitions_edit *d, struct queue_entry *q)
     queue_record(d, q->queue, true);
     if (!d->dissolving)
         topology_remove_queue(&d->topology, mqg_queue_name(q->queue));
-    topology_id_remove(&d->topology, mqg_queue_id(q->queue));
-    mqg_map_del(&d->vhost->queues, mqg_queue_name(q->queue));
+    queue_ids_remove(q);
     queue_disown(q);
     topology_retire(q, queue_entry_free, NULL);
 }
@@ -205,7 +211,7 @@ static enum mqg_err queue_make(struct mqg_session *s, struct mqg_queue_def *def,
     struct definitions_edit d;
     enum mqg_err err = MQG_OK;
     definitions_begin(&d, s->vhost);
-    struct queue_entry *q = mqg_map_get(&s->vhost->queues, def->name);
+    struct queue_entry *q = queue_find(&d, def->name);
     if (!mqg_vhost_alive(s->vhost))
         err = definitions_vhost_gone(e, s->vhost);
     else if (q != NULL)
@@ -235,7 +241,7 @@ static enum mqg_err queue_declare_new(struct mqg_session *s, struct mqg_queue_de
 static enum mqg_err queue_declare_passive(struct mqg_session *s, const struct mqg_queue_def *def,
                                           struct mqg_queue_ok *ok, struct mqg_error *e)
 {
-    struct mqg_queue *q = topology_queue(s->vhost, def->name);
+    struct mqg_queue *q = definitions_look_queue(s->vhost, def->name);
     if (q == NULL)
         return definitions_no(e, "queue", def->name, s->vhost);
     enum mqg_err err = queue_check_owner(q, def->owner_conn, e);
@@ -250,7 +256,7 @@ static enum mqg_err queue_declare_named(struct mqg_session *s, struct mqg_queue_
     enum mqg_err err = definitions_need(s, MQG_CONFIGURE, "queue", def->name, e);
     if (err != MQG_OK)
         return err;
-    struct mqg_queue *q = topology_queue(s->vhost, def->name);
+    struct mqg_queue *q = definitions_look_queue(s->vhost, def->name);
     if (q == NULL)
         return queue_declare_new(s, def, ok, ticket, e);
     struct mqg_queue_def wanted = *def;
@@ -292,7 +298,7 @@ enum mqg_err mqg_queue_delete(struct mqg_session *s, struct mqg_slice name, bool
     mqg_publish_flush();
     struct definitions_edit d;
     definitions_begin(&d, s->vhost);
-    struct queue_entry *q = mqg_map_get(&s->vhost->queues, name);
+    struct queue_entry *q = queue_find(&d, name);
     if (q != NULL)
         err = queue_check_owner(q->queue, s->conn_id, e);
     if (q != NULL && err == MQG_OK)
@@ -365,7 +371,7 @@ void definitions_queue_over(struct mqg_queue *q, const char *why)
     uint64_t messages = 0;
     struct definitions_edit d;
     definitions_begin(&d, v);
-    struct queue_entry *entry = mqg_map_get(&v->queues, mqg_queue_name(q));
+    struct queue_entry *entry = queue_find(&d, mqg_queue_name(q));
     bool dropped = entry != NULL && entry->queue == q &&
                    queue_entry_drop(&d, entry, true, false, &messages, NULL) == MQG_OK;
     definitions_end(&d);

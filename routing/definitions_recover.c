@@ -102,7 +102,7 @@ static void recover_queue(struct definitions_edit *d, const struct meta_record *
         recover_report(key, e.text);
         return;
     }
-    if (r->number == 0 || topology_id_get(&d->topology, r->number) != NULL) {
+    if (r->number == 0 || topology_queue_by_id(r->number) != NULL) {
         recover_report(key, "the queue's id is taken");
         return;
     }
@@ -145,7 +145,7 @@ static void recover_binding(struct definitions_edit *d, const struct meta_record
     if (b->to_exchange)
         to_exchange = mqg_map_get(&d->vhost->exchanges, b->destination);
     else
-        to_queue = mqg_map_get(&d->vhost->queues, b->destination);
+        to_queue = queue_find(d, b->destination);
     if (source == NULL || (to_exchange == NULL && to_queue == NULL))
         recover_left_out(key);
     else if (binding_create(d, b, source, to_exchange, to_queue, &e) != MQG_OK)
@@ -306,11 +306,11 @@ static bool recover_any_vhost(void)
 
 static void recover_queues_done(bool unclean)
 {
+    struct mqg_pmap_cursor c;
     for (struct mqg_vhost *v = vhost_first(); v != NULL; v = v->next_all)
-        for (struct mqg_map_iter it = {0}; mqg_map_next(&v->queues, &it);) {
-            struct mqg_queue *q = ((struct queue_entry *)it.value)->queue;
-            queue_recovered(q, unclean);
-            queue_stream_recovered(q);
+        for (mqg_pmap_cursor_init(&c, vhost_root(v)->queues); mqg_pmap_cursor_next(&c);) {
+            queue_recovered(c.value, unclean);
+            queue_stream_recovered(c.value);
         }
 }
 
@@ -355,6 +355,7 @@ void mqg_routing_fini(void)
     recover_next_id = recover_epoch = 0;
     recover_damaged = false;
     queue_owners_fini();
+    queue_ids_fini();
     topology_fini();
     while (mqg_epoch_reclaim() > 0)
         continue;

@@ -91,7 +91,7 @@ enum mqg_err mqg_stream_alter(struct mqg_session *s, struct mqg_slice name, uint
     struct definitions_edit d;
     mqg_arena_init(&a, 0);
     definitions_begin(&d, s->vhost);
-    struct queue_entry *entry = mqg_map_get(&s->vhost->queues, name);
+    struct queue_entry *entry = queue_find(&d, name);
     struct mqg_queue *q = entry != NULL ? entry->queue : NULL;
     err = alter_check(q, name, s->vhost, partitions, e);
     if (err == MQG_OK)

@@ -14,7 +14,7 @@ enum mqg_err mqg_vhost_put(struct mqg_slice name, uint64_t *ticket, struct mqg_e
     *ticket = 0;
     if (name.len == 0 || name.len > NAMES_MAX_BYTES)
         return mqg_error_set(e, MQG_INVALID, 406, "a vhost's name has 1 to %d bytes", NAMES_MAX_BYTES);
-    definitions_lock();
+    definitions_lock_settled();
     if (mqg_vhost_find(name) != NULL) {
         definitions_unlock();
         return MQG_OK;
@@ -33,19 +33,21 @@ static void vhost_drop_exchanges(struct definitions_edit *d)
 {
     for (struct mqg_map_iter it = {0}; mqg_map_next(&d->vhost->exchanges, &it);)
         exchange_drop(d, it.value);
-    MQG_ASSERT(d->vhost->bindings.count == 0 && d->vhost->queues.count == 0);
+    MQG_ASSERT(d->vhost->bindings.count == 0);
 }
 
-/* The walk goes on while the entry just returned is deleted. A queue cannot have been ended before: that
- * happens under the mutex too. */
+/* The walk is over the map that was dropped in one piece: it lives until the edit is published. A queue cannot have been
+ * ended before: that happens under the mutex too. */
 void vhost_dissolve(struct definitions_edit *d)
 {
+    struct mqg_pmap_cursor c;
     uint64_t messages;
     d->dissolving = true;
     definitions_drop_finish(d, MQG_SLICE_NONE, true);
+    struct mqg_pmap *queues = d->topology.root.queues;
     topology_edit_clear(&d->topology);
-    for (struct mqg_map_iter it = {0}; mqg_map_next(&d->vhost->queues, &it);) {
-        enum mqg_err err = queue_entry_drop(d, it.value, false, false, &messages, NULL);
+    for (mqg_pmap_cursor_init(&c, queues); mqg_pmap_cursor_next(&c);) {
+        enum mqg_err err = queue_entry_drop(d, queue_model(c.value), false, false, &messages, NULL);
         MQG_ASSERT(err == MQG_OK);
     }
     vhost_drop_exchanges(d);
@@ -53,13 +55,15 @@ void vhost_dissolve(struct definitions_edit *d)
 
 void vhost_forget(struct definitions_edit *d)
 {
+    struct mqg_pmap_cursor c;
     d->dissolving = true;
     d->recovering = true;
     definitions_drop_finish(d, MQG_SLICE_NONE, true);
+    struct mqg_pmap *queues = d->topology.root.queues;
     topology_edit_clear(&d->topology);
-    for (struct mqg_map_iter it = {0}; mqg_map_next(&d->vhost->queues, &it);) {
-        queue_timer_drop(((struct queue_entry *)it.value)->queue);
-        queue_entry_remove(d, it.value);
+    for (mqg_pmap_cursor_init(&c, queues); mqg_pmap_cursor_next(&c);) {
+        queue_timer_drop(c.value);
+        queue_entry_remove(d, queue_model(c.value));
     }
     vhost_drop_exchanges(d);
 }
@@ -67,7 +71,7 @@ void vhost_forget(struct definitions_edit *d)
 enum mqg_err mqg_vhost_delete(struct mqg_slice name, uint64_t *ticket, struct mqg_error *e)
 {
     *ticket = 0;
-    definitions_lock();
+    definitions_lock_settled();
     struct mqg_vhost *v = mqg_vhost_find(name);
     if (v == NULL) {
         definitions_unlock();

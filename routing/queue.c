@@ -137,6 +137,11 @@ static void queue_free(struct mqg_queue *q)
     free(q);
 }
 
+struct queue_entry *queue_model(struct mqg_queue *q)
+{
+    return &q->model;
+}
+
 struct mqg_queue *mqg_queue_ref(struct mqg_queue *q)
 {
     atomic_fetch_add_explicit(&q->refs, 1, memory_order_relaxed);

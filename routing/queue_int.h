@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
+#include "definitions_int.h"
 #include "fifo.h"
 #include "publish.h"
 #include "queue.h"
@@ -88,6 +89,7 @@ struct mqg_queue {
         *_Atomic args;           /* own copy, one block; a stream's may be replaced (def.args is the first) */
     struct mqg_storage *storage; /* NULL: nothing is stored */
     struct mqg_stream *stream;   /* NULL: a queue */
+    struct queue_entry model;    /* under the topology mutex */
     uint64_t born_ms;
     uint32_t home; /* the worker that runs its timers */
 

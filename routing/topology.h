@@ -46,7 +46,7 @@ void topology_route(const struct mqg_vhost *v, const struct mqg_exchange *x, con
 struct mqg_queue *topology_queue(const struct mqg_vhost *v, struct mqg_slice name);
 /* (worker) All queues there are now; visit may lock them. */
 void topology_queues_each(bool (*visit)(void *arg, struct mqg_queue *q), void *arg);
-/* (any) By incarnation id: recovery and the store's checkpoint hook. NULL when unknown. Takes no reference. */
+/* By incarnation id: in recovery, or under the topology mutex. NULL when unknown. Takes no reference. */
 struct mqg_queue *topology_queue_by_id(uint64_t id);
 
 #endif

@@ -21,9 +21,6 @@ struct topology_garbage {
 static struct topology_garbage *topology_list;
 static size_t topology_list_n, topology_list_cap;
 
-/* id (8 bytes) -> queue, all vhosts. */
-static _Atomic(struct mqg_pmap *) topology_ids;
-
 /* ---- garbage ------------------------------------------------------------------------------------------- */
 
 void topology_retire(void *ptr, void (*free_fn)(void *ptr, void *arg), void *arg)
@@ -90,14 +87,9 @@ void topology_free(struct topology *root)
 
 /* ---- an edit ------------------------------------------------------------------------------------------- */
 
-static struct mqg_pmap *topology_ids_now(void)
-{
-    return atomic_load_explicit(&topology_ids, memory_order_acquire);
-}
-
 void topology_edit_begin(struct topology_edit *t, struct mqg_vhost *v)
 {
-    *t = (struct topology_edit){.vhost = v, .root = *vhost_root(v), .ids = topology_ids_now()};
+    *t = (struct topology_edit){.vhost = v, .root = *vhost_root(v)};
     mqg_pmap_edit_begin(&t->pmap, topology_retire);
 }
 
@@ -108,7 +100,6 @@ void topology_edit_commit(struct topology_edit *t)
         *root = t->root;
         root->generation++;
         struct topology *old = atomic_load_explicit(&t->vhost->root, memory_order_relaxed);
-        atomic_store_explicit(&topology_ids, t->ids, memory_order_release);
         atomic_store_explicit(&t->vhost->root, root, memory_order_release);
         topology_retire_plain(old);
     }
@@ -117,9 +108,7 @@ void topology_edit_commit(struct topology_edit *t)
 
 void topology_add_queue(struct topology_edit *t, struct mqg_queue *q)
 {
-    uint64_t id = mqg_queue_id(q);
     t->root.queues = mqg_pmap_set(&t->pmap, t->root.queues, mqg_queue_name(q), q);
-    t->ids = mqg_pmap_set(&t->pmap, t->ids, mqg_slice_of(&id, sizeof id), q);
     t->changed = true;
 }
 
@@ -232,36 +221,17 @@ void topology_unbind(struct topology_edit *t, const struct topology_binding *b)
     }
 }
 
-/* ---- ids ----------------------------------------------------------------------------------------------- */
-
-void topology_id_remove(struct topology_edit *t, uint64_t id)
-{
-    t->ids = mqg_pmap_del(&t->pmap, t->ids, mqg_slice_of(&id, sizeof id));
-    t->changed = true;
-}
-
-struct mqg_queue *topology_id_get(const struct topology_edit *t, uint64_t id)
-{
-    return mqg_pmap_get(t->ids, mqg_slice_of(&id, sizeof id));
-}
-
-struct mqg_queue *topology_queue_by_id(uint64_t id)
-{
-    return mqg_pmap_get(topology_ids_now(), mqg_slice_of(&id, sizeof id));
-}
-
 void topology_queues_each(bool (*visit)(void *arg, struct mqg_queue *q), void *arg)
 {
     struct mqg_pmap_cursor c;
-    for (mqg_pmap_cursor_init(&c, topology_ids_now()); mqg_pmap_cursor_next(&c);)
-        if (!visit(arg, c.value))
-            return;
+    for (const struct mqg_vhost *v = vhost_first(); v != NULL; v = v->next_all)
+        for (mqg_pmap_cursor_init(&c, vhost_root(v)->queues); mqg_pmap_cursor_next(&c);)
+            if (!visit(arg, c.value))
+                return;
 }
 
 void topology_fini(void)
 {
-    mqg_pmap_free(topology_ids_now(), NULL);
-    atomic_store_explicit(&topology_ids, NULL, memory_order_relaxed);
     topology_flush_garbage();
     free(topology_list);
     topology_list = NULL;

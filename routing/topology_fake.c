@@ -90,6 +90,11 @@ struct mqg_queue *queue_new(struct mqg_vhost *v, uint64_t id, const struct mqg_q
     return q;
 }
 
+struct queue_entry *queue_model(struct mqg_queue *q)
+{
+    return &q->model;
+}
+
 struct mqg_queue *mqg_queue_ref(struct mqg_queue *q)
 {
     atomic_fetch_add(&q->refs, 1);
@@ -293,9 +298,17 @@ void mqg_lane_add(struct mqg_storage *s, const struct mqg_store_op *op, bool urg
 
 uint64_t mqg_lane_submit(struct mqg_storage *s)
 {
-    MQG_ASSERT(s == mqg_storage_default() && fake_records > 0);
+    MQG_ASSERT(s == mqg_storage_default());
+    if (fake_records == 0)
+        return 0;
     fake_records = 0;
     return ++fake_ticket;
+}
+
+uint64_t mqg_lane_ticket(struct mqg_storage *s)
+{
+    MQG_ASSERT(s == mqg_storage_default());
+    return fake_ticket + 1;
 }
 
 enum mqg_err mqg_session_need(struct mqg_session *s, enum mqg_perm perm, const char *kind,

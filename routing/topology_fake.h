@@ -20,6 +20,7 @@ struct mqg_queue {
     _Atomic bool ended;
     uint64_t ready, consumers; /* what a test says */
     unsigned recovered;        /* messages */
+    struct queue_entry model;
 };
 
 struct mqg_msg;

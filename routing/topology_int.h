@@ -110,7 +110,6 @@ struct topology_edit {
     struct mqg_vhost *vhost;
     struct mqg_pmap_edit pmap; /* pmap.id is the edit's number */
     struct topology root;      /* the draft */
-    struct mqg_pmap *ids;      /* likewise */
     bool changed;
 };
 
@@ -133,10 +132,7 @@ void topology_free(struct topology *root);
 /* ptr is out of reach once the edit at hand is published; free_fn runs when no reader can hold it. */
 void topology_retire(void *ptr, void (*free_fn)(void *ptr, void *arg), void *arg);
 void topology_retire_plain(void *ptr); /* by free() */
-/* Queues of all vhosts by id; added with the queue. */
-void topology_id_remove(struct topology_edit *t, uint64_t id);
-struct mqg_queue *topology_id_get(const struct topology_edit *t, uint64_t id);
-/* At the end, without readers: forgets the ids. */
+/* At the end, without readers. */
 void topology_fini(void);
 
 /* ---- sets ---------------------------------------------------------------------------------------------- */

@@ -146,8 +146,70 @@ static void test_readers_and_a_writer(void **state)
     fake_stop();
 }
 
+/* ---- several that declare -------------------------------------------------------------------------------- */
+
+enum { RACE_DECLARERS = 3, RACE_TURNS = 2000, RACE_OWN = 16 };
+
+static void declare_one(struct mqg_session *s, const char *name, bool delete)
+{
+    struct mqg_queue_def def = {.name = mqg_slice_str(name), .durable = true};
+    struct mqg_queue_ok ok;
+    uint64_t ticket, messages;
+    enum mqg_err err = delete ? mqg_queue_delete(s, def.name, false, false, &messages, &ticket, NULL)
+                              : mqg_queue_declare(s, &def, false, &ok, &ticket, NULL);
+    MQG_ASSERT(err == MQG_OK);
+}
+
+/* A turn: some commands, then its end. All that it declared is there then. */
+static void declare_turn(struct mqg_session *s, unsigned who, uint64_t *seed)
+{
+    bool there[RACE_OWN] = {false};
+    char name[24];
+    for (uint64_t n = test_random(seed) % 8; n > 0; n--) {
+        unsigned which = (unsigned)(test_random(seed) % RACE_OWN);
+        there[which] = test_random(seed) % 4 > 0;
+        snprintf(name, sizeof name, "%u-%u", who, which);
+        declare_one(s, name, !there[which]);
+    }
+    topology_see();
+    for (unsigned which = 0; which < RACE_OWN; which++) {
+        snprintf(name, sizeof name, "%u-%u", who, which);
+        MQG_ASSERT(!there[which] || topology_queue(s->vhost, mqg_slice_str(name)) != NULL);
+    }
+}
+
+static void *declare_run(void *arg)
+{
+    unsigned who = (unsigned)(uintptr_t)arg;
+    struct mqg_epoch_reader *reader = mqg_epoch_register();
+    uint64_t seed = 100 + who;
+    struct mqg_session *s = fake_session(who + 1);
+    topology_may_draft = true;
+    for (int i = 0; i < RACE_TURNS; i++) {
+        declare_turn(s, who, &seed);
+        mqg_epoch_quiescent(reader);
+    }
+    topology_may_draft = false;
+    mqg_epoch_unregister(&reader);
+    return NULL;
+}
+
+/* Their drafts are one, published when all have submitted their records; nobody waits for ever. */
+static void test_several_declare(void **state)
+{
+    (void)state;
+    pthread_t threads[RACE_DECLARERS];
+    fake_start();
+    for (size_t i = 0; i < RACE_DECLARERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, declare_run, (void *)(uintptr_t)i), 0);
+    for (size_t i = 0; i < RACE_DECLARERS; i++)
+        pthread_join(threads[i], NULL);
+    fake_stop();
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_readers_and_a_writer)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_readers_and_a_writer),
+                                       cmocka_unit_test(test_several_declare)};
     return cmocka_run_group_tests_name("topology_race", tests, NULL, NULL);
 }

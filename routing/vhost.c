@@ -46,7 +46,6 @@ struct mqg_vhost *vhost_add(struct mqg_slice name)
     v->magic = VHOST_MAGIC;
     v->name = mqg_slice_of(mqg_slice_dup(name), name.len);
     mqg_map_init(&v->exchanges, MQG_MAP_BORROW);
-    mqg_map_init(&v->queues, MQG_MAP_BORROW);
     atomic_init(&v->root, topology_new());
     atomic_init(&v->alive, true);
     _Atomic(struct mqg_vhost *) *bucket = vhost_bucket(v->name);
@@ -59,9 +58,8 @@ struct mqg_vhost *vhost_add(struct mqg_slice name)
 
 static void vhost_free(struct mqg_vhost *v)
 {
-    MQG_ASSERT(v->exchanges.count == 0 && v->queues.count == 0 && v->bindings.count == 0);
+    MQG_ASSERT(v->exchanges.count == 0 && v->bindings.count == 0);
     mqg_map_fini(&v->exchanges);
-    mqg_map_fini(&v->queues);
     free(v->bindings.slots);
     topology_free(atomic_load_explicit(&v->root, memory_order_relaxed));
     free((void *)(uintptr_t)v->name.ptr);

@@ -26,7 +26,6 @@ struct mqg_vhost {
     struct mqg_vhost *next_all;
     /* under the topology mutex; keys borrow from the values */
     struct mqg_map exchanges; /* name -> struct exchange_entry */
-    struct mqg_map queues;    /* name -> struct queue_entry */
     struct binding_table bindings;
 };
 

@@ -97,7 +97,7 @@ def test_idle_queues():
             conn.rpc(1, spec.Queue.Declare(queue=f"idle-{QUEUES - 1}", passive=True), spec.Queue.DeclareOk)
         assert ready_s < 2
         assert again <= 1024
-        assert each <= 1200  # with the buffers that declaring them took, and the allocator's gaps
+        assert each <= 1024  # with the buffers that declaring them took, and the allocator's gaps
 
 
 def test_latency_while_binding():
