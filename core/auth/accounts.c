@@ -154,7 +154,7 @@ uint64_t mqg_auth_generation(void)
     return atomic_load_explicit(&accounts_generation, memory_order_acquire);
 }
 
-static void accounts_changed(void)
+void mqg_auth_touch(void)
 {
     atomic_fetch_add_explicit(&accounts_generation, 1, memory_order_release);
 }
@@ -177,7 +177,7 @@ void auth_user_set_locked(struct auth_user *u)
     } else {
         accounts_insert(&accounts_users, at, u);
     }
-    accounts_changed();
+    mqg_auth_touch();
 }
 
 void auth_perm_set_locked(struct auth_perm *p)
@@ -192,7 +192,7 @@ void auth_perm_set_locked(struct auth_perm *p)
     } else {
         accounts_insert(&accounts_perms, at, p);
     }
-    accounts_changed();
+    mqg_auth_touch();
 }
 
 bool auth_user_del_locked(struct mqg_slice name)
@@ -204,7 +204,7 @@ bool auth_user_del_locked(struct mqg_slice name)
     struct auth_user *u = accounts_users.items[at];
     mqg_vec_remove(&accounts_users, at);
     auth_user_unref(&u);
-    accounts_changed();
+    mqg_auth_touch();
     return true;
 }
 
@@ -217,7 +217,7 @@ bool auth_perm_del_locked(struct mqg_slice vhost, struct mqg_slice user)
     struct auth_perm *p = accounts_perms.items[at];
     mqg_vec_remove(&accounts_perms, at);
     auth_perm_unref(&p);
-    accounts_changed();
+    mqg_auth_touch();
     return true;
 }
 
@@ -266,6 +266,6 @@ void auth_accounts_clear(void)
         auth_perm_unref((struct auth_perm **)&accounts_perms.items[i]);
     mqg_vec_fini(&accounts_users);
     mqg_vec_fini(&accounts_perms);
-    accounts_changed();
+    mqg_auth_touch();
     auth_unlock();
 }

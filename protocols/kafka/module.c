@@ -1,4 +1,5 @@
 /* module.c - the Kafka module: its descriptor, its settings, its parts, its place in the host. */
+#include "admin.h"
 #include "kafka_int.h"
 
 #include <stdlib.h>
@@ -25,9 +26,7 @@ static const struct kafka_part core_part = {.name = "core", .apis = kafka_core_a
 static const struct kafka_part metadata_part = {.name = "metadata", .apis = kafka_metadata_apis};
 
 const struct kafka_part *const kafka_parts[] = {
-    &core_part,
-    &metadata_part,
-    NULL,
+    &core_part, &metadata_part, &kafka_admin_part, &kafka_acl_part, NULL,
 };
 
 /* ---- settings --------------------------------------------------------------------------------------------------------------- */
@@ -57,6 +56,7 @@ static const struct mqg_conf_row kafka_rows[] = {
      "fetch sessions that a worker keeps (KIP-227)"},
     {"kafka", "idle_timeout", MQG_CONF_DURATION, "10m", 1000, INT64_MAX, NULL,
      "a connection that sends nothing for so long is closed"},
+    KAFKA_ADMIN_CONF_ROWS,
     {.section = NULL},
 };
 

@@ -145,6 +145,8 @@ MQG_API bool mqg_user_can(struct mqg_slice user, struct mqg_slice vhost, enum mq
 MQG_API enum mqg_err mqg_auth_init(const struct mqg_conf *conf, struct mqg_error *e);
 /* Changes whenever a user or a permission does; who keeps an answer of mqg_session_can compares it. Any thread. */
 MQG_API uint64_t mqg_auth_generation(void);
+/* Moves it: a protocol's own rules changed, by which it answers beside the permissions (Kafka's ACLs). Any thread. */
+MQG_API void mqg_auth_touch(void);
 /* (main) Takes over what a changed configuration says: auth.*. */
 MQG_API void mqg_auth_reload(const struct mqg_conf *conf);
 MQG_API void mqg_auth_recover(struct mqg_slice key, struct mqg_slice value); /* keys user/, perm/ */

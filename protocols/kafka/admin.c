@@ -1,0 +1,39 @@
+/* admin.c - the administrative part: its table of APIs, its settings. */
+#include "admin.h"
+
+#include <stdlib.h>
+
+static char *admin_supers; /* "alice,bob" */
+
+bool kafka_admin_is_super(struct mqg_slice user)
+{
+    struct mqg_slice left = mqg_slice_str(admin_supers != NULL ? admin_supers : "");
+    while (left.len > 0) {
+        const uint8_t *comma = memchr(left.ptr, ',', left.len);
+        size_t n = comma != NULL ? (size_t)(comma - left.ptr) : left.len;
+        if (n == user.len && n > 0 && memcmp(left.ptr, user.ptr, n) == 0)
+            return true;
+        left = comma != NULL ? mqg_slice_of(comma + 1, left.len - n - 1) : MQG_SLICE_NONE;
+    }
+    return false;
+}
+
+static enum mqg_err admin_load(const struct mqg_conf *conf, struct mqg_error *e)
+{
+    (void)e;
+    admin_supers = mqg_slice_dup(mqg_slice_str(mqg_conf_str(conf, "kafka", "super_users")));
+    return MQG_OK;
+}
+
+static void admin_unload(void)
+{
+    free(admin_supers);
+    admin_supers = NULL;
+}
+
+static const struct kafka_api admin_apis[] = {
+    {.key = -1},
+};
+
+const struct kafka_part kafka_admin_part = {
+    .name = "admin", .apis = admin_apis, .load = admin_load, .unload = admin_unload};
