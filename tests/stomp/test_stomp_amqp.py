@@ -89,6 +89,17 @@ def test_a_header_exchange_sees_stomp_headers(stomp, amqp, unique):
     assert ch.basic_get(name, auto_ack=True)[2] is None
 
 
+def test_all_values_of_a_repeated_header_are_kept(stomp, amqp, unique, on_rabbitmq):
+    """The first counts on the wire (1.2, "Repeated Header Entries"); another STOMP client gets the lines as they were."""
+    if on_rabbitmq:
+        pytest.skip("RabbitMQ keeps one")
+    queue = f"/queue/{unique('q')}"
+    c = stomp().subscribe(queue)
+    c.send("SEND", [("destination", queue), ("x", "1"), ("y", "a"), ("x", "2"), ("x", "3")], b"b")
+    message = c.expect("MESSAGE")
+    assert [value for name, value in message.lines if name == "x"] == ["1", "2", "3"]
+
+
 def test_amqp_reply_to_is_a_destination(stomp, amqp, unique, on_rabbitmq):
     ch = amqp.channel()
     service, answers = amqp.queue(ch, durable=True), amqp.queue(ch)

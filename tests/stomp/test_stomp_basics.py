@@ -284,6 +284,25 @@ def test_every_frame_has_its_receipt_in_order(stomp, unique, on_rabbitmq):
     c.ended()
 
 
+@each_version
+@pytest.mark.parametrize("command", ["ACK", "NACK"])
+def test_acks_have_receipts(stomp, unique, version, command):
+    queue = f"/queue/{unique('q')}"
+    c = stomp(version).subscribe(queue, ack="client-individual").put(queue, b"1").put(queue, b"2")
+    for n, message in enumerate([c.expect("MESSAGE"), c.expect("MESSAGE")]):
+        ack(c, command, message, receipt=f"r:{n}" if version != "1.0" else f"r{n}", requeue="false")
+    assert [c.receipt()["receipt-id"].replace(":", "") for _ in range(2)] == ["r0", "r1"]
+
+
+def test_a_wrong_length_is_not_made_right(stomp, unique):
+    """content-length counts bytes, not letters; blanks around it are forgiven."""
+    queue = f"/queue/{unique('q')}"
+    c = stomp().subscribe(queue)
+    c.raw(f"SEND\ndestination:{queue}\ncontent-length: 4 \n\ngr\u00fc\0\n\r\n\n".encode())
+    c.raw(f"SEND\ndestination:{queue}\ncontent-length:0\n\n\0".encode())
+    assert [c.expect("MESSAGE").body for _ in range(2)] == ["gr\u00fc".encode(), b""]
+
+
 def test_heart_beats_go_both_ways(stomp):
     c = stomp(heart_beat="1000,1000")
     assert c.connected["heart-beat"] == "1000,1000"

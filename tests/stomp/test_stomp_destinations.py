@@ -2,6 +2,7 @@
 import pytest
 
 from mqtest.broker import wait_until
+from mqtest.pika_help import exists
 
 
 def test_topic_patterns(stomp, unique):
@@ -127,6 +128,73 @@ def test_queue_arguments(stomp, amqp, unique):
     amqp.channel().queue_declare(name, durable=True, arguments={"x-max-length": 2,
                                                                 "x-dead-letter-exchange": "amq.direct"})
     amqp.queues.append(name)
+
+
+@pytest.mark.parametrize("command", ["SEND", "SUBSCRIBE"])
+def test_a_temp_queue_is_named_in_reply_to_only(stomp, command, on_rabbitmq):
+    if on_rabbitmq:
+        pytest.skip("RabbitMQ crashes the connection's process instead")
+    c = stomp()
+    c.send(command, {"destination": "/temp-queue/t", "id": "1", "receipt": "r"})
+    error = c.error()
+    assert (error["message"], error["receipt-id"]) == ("Invalid destination", "r")
+
+
+def test_an_auto_delete_queue_goes_with_its_last_subscription(stomp, amqp, unique):
+    name = unique("q")
+    c = stomp().subscribe(f"/queue/{name}", "1", durable="false", auto_delete="true")
+    amqp.channel().queue_declare(name, auto_delete=True)  # equal properties
+    c.send("UNSUBSCRIBE", {"id": "1", "receipt": "u"})
+    c.receipt()
+    wait_until(lambda: not exists(amqp, name), 8, "the queue to go")
+
+
+def test_an_exclusive_queue_is_its_connections(stomp, amqp, unique):
+    name = unique("q")
+    c = stomp().subscribe(f"/queue/{name}", "1", durable="false", exclusive="true")
+    other = stomp()
+    other.send("SUBSCRIBE", {"destination": f"/amq/queue/{name}", "id": "1"})
+    assert other.error()["message"] == "resource_locked"
+    c.put(f"/queue/{name}", b"x")
+    assert c.expect("MESSAGE").body == b"x"
+    c.close()
+    wait_until(lambda: not exists(amqp, name), 8, "the queue to go")
+
+
+def test_a_queue_that_is_not_durable(stomp, amqp, unique):
+    name = unique("q")
+    stomp().subscribe(f"/queue/{name}", durable="false")
+    amqp.queues.append(name)
+    amqp.channel().queue_declare(name, durable=False)  # equal properties
+
+
+@pytest.mark.parametrize("destination", ["/topic/{}", "/exchange/amq.direct/{}"])
+def test_the_queue_of_a_topic_goes_with_its_subscription(stomp, amqp, broker, unique, destination):
+    c = stomp().subscribe(destination.format(unique("t")), "1")
+    own = [q for q in broker.ctl("list_queues", "name").split() if q.startswith("stomp-subscription-")]
+    assert own
+    c.send("UNSUBSCRIBE", {"id": "1", "receipt": "u"})
+    c.receipt()
+    wait_until(lambda: not set(own) & set(broker.ctl("list_queues", "name").split()), 8, "the queue to go")
+
+
+def test_a_subscription_of_higher_priority_comes_first(stomp, unique):
+    queue = f"/queue/{unique('q')}"
+    low = stomp().subscribe(queue, ack="client-individual", prefetch_count="1", x_priority="-1")
+    high = stomp().subscribe(queue, ack="client-individual", prefetch_count="2", x_priority="5")
+    sender = stomp()
+    for n in range(3):
+        sender.put(queue, b"%d" % n)
+    assert [high.expect("MESSAGE").body for _ in range(2)] == [b"0", b"1"]
+    assert low.expect("MESSAGE").body == b"2"
+
+
+def test_a_durable_subscription_needs_an_id(stomp, unique, on_rabbitmq):
+    if on_rabbitmq:
+        pytest.skip("RabbitMQ takes it, and never finds it again")
+    c = stomp("1.0")
+    c.send("SUBSCRIBE", {"destination": f"/topic/{unique('t')}", "durable": "true"})
+    assert c.error()["message"] == "Missing header"
 
 
 def test_temp_queues_bring_answers(stomp, unique):

@@ -65,6 +65,15 @@ def test_the_default_user(own_gateway):
         assert c.expect("MESSAGE").body == b"x"
 
 
+def test_what_connect_says_is_not_escaped(broker, stomp, unique, on_rabbitmq):
+    """1.2, "Value Encoding": so that a 1.0 client may send it."""
+    user, password = unique("u:v"), "back\\nslash:and\\c"
+    broker.ctl("add_user", user, password)
+    broker.ctl("set_permissions", "-p", "/", user, ".*", ".*", ".*")
+    assert stomp(user=user, password=password).connected["version"] == "1.2"
+    broker.ctl("delete_user", user)
+
+
 def test_nobody_is_refused(own_gateway):
     c = client(own_gateway())
     c.send("CONNECT", {"accept-version": "1.2", "host": "/"})
@@ -93,6 +102,38 @@ def test_what_a_receipt_promised_is_there_after_kill9(own_gateway, persistent):
         if persistent == "true":
             assert [c.expect("MESSAGE").body for _ in range(20)] == [b"%d" % n for n in range(20)]
         c.idle()
+
+
+def test_an_ack_with_a_receipt_is_kept_after_kill9(own_gateway):
+    gateway = own_gateway()
+    with client(gateway).connect() as c:
+        c.subscribe("/queue/kept", ack="client-individual")
+        for n in range(4):
+            c.put("/queue/kept", b"%d" % n, persistent="true")
+        for n, message in enumerate([c.expect("MESSAGE") for _ in range(4)]):
+            if n % 2 == 0:
+                c.send("NACK" if n else "ACK", {"id": message["ack"], "requeue": "false", "receipt": "settled"})
+                c.receipt()
+        gateway.kill9()
+    gateway.start()
+    with client(gateway).connect() as c:
+        c.subscribe("/queue/kept")
+        got = [c.expect("MESSAGE") for _ in range(2)]
+        assert [m.body for m in got] == [b"1", b"3"] and {m["redelivered"] for m in got} == {"true"}
+        c.idle()
+
+
+def test_a_durable_topic_subscription_outlives_kill9(own_gateway):
+    gateway, headers = own_gateway(), {"durable": "true", "auto-delete": "false", "ack": "client"}
+    with client(gateway).connect() as c:
+        c.subscribe("/topic/a.*", "mine", **headers)
+        c.put("/topic/a.b", b"kept", persistent="true")
+        gateway.kill9()
+    gateway.start()
+    with client(gateway).connect() as c:
+        c.put("/topic/a.c", b"and more", persistent="true")
+        c.subscribe("/topic/a.*", "mine", **headers)
+        assert [c.expect("MESSAGE").body for _ in range(2)] == [b"kept", b"and more"]
 
 
 def test_a_committed_transaction_is_there_after_kill9(own_gateway):
