@@ -1,5 +1,6 @@
 /* admin.c - the administrative part: its table of APIs, its settings. */
 #include "admin.h"
+#include "topic_conf.h"
 
 #include <stdlib.h>
 
@@ -22,16 +23,26 @@ static enum mqg_err admin_load(const struct mqg_conf *conf, struct mqg_error *e)
 {
     (void)e;
     admin_supers = mqg_slice_dup(mqg_slice_str(mqg_conf_str(conf, "kafka", "super_users")));
+    kafka_topic_conf_load();
     return MQG_OK;
 }
 
 static void admin_unload(void)
 {
+    kafka_topic_conf_unload();
     free(admin_supers);
     admin_supers = NULL;
 }
 
 static const struct kafka_api admin_apis[] = {
+    {KAFKA_API_CREATE_TOPICS, 0, 7, 0, kafka_create_topics},
+    {KAFKA_API_DELETE_TOPICS, 0, 6, 0, kafka_delete_topics},
+    {KAFKA_API_CREATE_PARTITIONS, 0, 3, 0, kafka_create_partitions},
+    {KAFKA_API_DELETE_RECORDS, 0, 2, 0, kafka_delete_records},
+    {KAFKA_API_DESCRIBE_CONFIGS, 0, 4, 0, kafka_describe_configs},
+    {KAFKA_API_ALTER_CONFIGS, 0, 2, 0, kafka_alter_configs},
+    {KAFKA_API_INCREMENTAL_ALTER_CONFIGS, 0, 1, 0, kafka_incremental_alter_configs},
+    {KAFKA_API_DESCRIBE_LOG_DIRS, 0, 4, 0, kafka_describe_log_dirs},
     {.key = -1},
 };
 
