@@ -99,18 +99,23 @@ static void id_random(struct mqg_dynbuf *out)
         mqg_dynbuf_printf(out, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", b[i]);
 }
 
-/* "rdkafka-0b25…": the instance or the client, and a random uuid. */
-static struct mqg_slice id_new(struct kafka_call *c, struct mqg_slice instance_id)
+/* "rdkafka-0b25…": the instance or the client, and a random uuid; alone where there is neither. */
+static struct mqg_slice id_new(struct kafka_call *c, struct mqg_slice first)
 {
-    struct mqg_slice first = instance_id.ptr != NULL ? instance_id : c->head.client_id;
     struct mqg_dynbuf text;
     mqg_dynbuf_init(&text, first.len + 64);
     mqg_dynbuf_slice(&text, first);
-    mqg_dynbuf_u8(&text, '-');
+    if (first.ptr != NULL)
+        mqg_dynbuf_u8(&text, '-');
     id_random(&text);
     struct mqg_slice id = kafka_call_dup(c, mqg_dynbuf_view(&text));
     mqg_dynbuf_fini(&text);
     return id;
+}
+
+struct mqg_slice kafka_group_new_id(struct kafka_call *c)
+{
+    return id_new(c, MQG_SLICE_NONE);
 }
 
 static enum kafka_error join_check(struct kafka_call *c)
@@ -133,7 +138,7 @@ static enum kafka_error join_check(struct kafka_call *c)
     return in->protocols_n > 0 && in->protocol_type.len > 0 ? KAFKA_NONE : KAFKA_INCONSISTENT_GROUP_PROTOCOL;
 }
 
-static struct mqg_slice call_host(struct kafka_call *c)
+struct mqg_slice kafka_group_host(struct kafka_call *c)
 {
     const struct mqg_conn_info *info = mqg_conn_info(c->conn->conn);
     struct mqg_dynbuf text;
@@ -156,13 +161,14 @@ static void join_into(struct kafka_call *c, struct kafka_group *g)
                               .member_id = in->member_id,
                               .instance_id = in->group_instance_id,
                               .client_id = c->head.client_id,
-                              .client_host = call_host(c),
+                              .client_host = kafka_group_host(c),
                               .protocol_type = in->protocol_type,
                               .session_ms = (uint32_t)in->session_timeout_ms,
                               .rebalance_ms = (uint32_t)rebalance_ms,
                               .protocols = protocols,
                               .nprotocols = protocols != NULL ? (uint32_t)in->protocols_n : 0,
-                              .new_id = id_new(c, in->group_instance_id)};
+                              .new_id = id_new(c, in->group_instance_id.ptr != NULL ? in->group_instance_id
+                                                                                   : c->head.client_id)};
     struct group_call *p = call_wait(c, g, join_resume);
     group_join(&g->classic, kafka_now_ms(), &join, &p->wait);
     kafka_group_unlock(g);

@@ -7,11 +7,13 @@
 
 #include <stdlib.h>
 
+#include "admin.h"
+
 #define COMMIT_ARENA_BYTES (64u << 20)
 
 /* Positions on their way to the disk. */
 struct commit {
-    struct kafka_durable durable;
+    struct group_disk disk;
     struct kafka_call *call; /* NULL: nobody waits any more */
     struct kafka_group *group;
     struct mqg_arena arena; /* the rows and their texts */
@@ -44,21 +46,23 @@ static void commit_free(struct commit *m)
     free(m);
 }
 
-static void commit_durable(struct kafka_durable *d)
+static void commit_durable(struct group_disk *d)
 {
-    struct commit *m = MQG_CONTAINER_OF(d, struct commit, durable);
+    struct commit *m = MQG_CONTAINER_OF(d, struct commit, disk);
     (void)kafka_group_relock(m->group);
     for (uint32_t i = 0; i < m->nrows && !d->failed; i++)
         group_offsets_set(&m->group->offsets, &m->rows[i], m->number);
     kafka_group_unlock(m->group);
-    if (m->call != NULL)
+    if (m->call != NULL && d->failed)
+        kafka_call_drop(m->call, "the store failed");
+    else if (m->call != NULL)
         kafka_call_answer(m->call);
     commit_free(m);
 }
 
 /* Where a row goes; false: its store keeps no positions, so memory is all there is. */
 static bool position_write(struct kafka_group *g, struct mqg_partition *p, const struct kafka_offset_row *row,
-                           struct kafka_durable *d)
+                           struct group_disk *d)
 {
     uint8_t text[GROUP_POSITION_HEAD_BYTES + GROUP_POSITION_METADATA_MAX];
     struct mqg_storage *s = mqg_stream_storage(mqg_partition_stream(p));
@@ -67,7 +71,7 @@ static bool position_write(struct kafka_group *g, struct mqg_partition *p, const
     uint64_t ticket =
         mqg_group_commit(p, group_view(g->name), (uint64_t)row->offset, group_position_encode(row, text));
     if (d != NULL)
-        kafka_durable_note(d, s, ticket);
+        group_disk_note(d, s, ticket);
     return true;
 }
 
@@ -147,7 +151,7 @@ static enum kafka_error commit_row(struct kafka_call *c, struct commit *m, struc
         .metadata = in->committed_metadata.ptr != NULL ? mqg_arena_dup(&m->arena, in->committed_metadata)
                                                        : MQG_SLICE_NONE};
     m->nrows++;
-    (void)position_write(m->group, p, row, &m->durable);
+    (void)position_write(m->group, p, row, &m->disk);
     return KAFKA_NONE;
 }
 
@@ -190,28 +194,11 @@ void kafka_offset_commit(struct kafka_call *c)
     if (m->rows != NULL)
         commit_rows(c, m);
     kafka_group_unlock(g);
-    if (kafka_durable_wait(&m->durable, commit_durable))
-        commit_durable(&m->durable);
+    if (group_disk_wait(&m->disk, commit_durable))
+        commit_durable(&m->disk);
 }
 
 /* ---- OffsetDelete --------------------------------------------------------------------------------------------------------- */
-
-static void delete_durable(struct kafka_durable *d)
-{
-    struct commit *m = MQG_CONTAINER_OF(d, struct commit, durable);
-    if (m->call != NULL)
-        kafka_call_answer(m->call);
-    commit_free(m);
-}
-
-void kafka_group_positions_gone(struct kafka_call *c, struct kafka_durable_list *stores)
-{
-    struct commit *m = commit_new(c, 0);
-    for (uint32_t i = 0; i < stores->n; i++)
-        kafka_durable_note(&m->durable, stores->stores[i].storage, stores->stores[i].ticket);
-    if (kafka_durable_wait(&m->durable, delete_durable))
-        delete_durable(&m->durable);
-}
 
 static bool delete_subscribed(const struct kafka_group *g, struct mqg_slice topic)
 {
@@ -221,7 +208,7 @@ static bool delete_subscribed(const struct kafka_group *g, struct mqg_slice topi
 }
 
 static enum kafka_error delete_row(struct kafka_call *c, struct kafka_group *g, struct mqg_slice topic,
-                                   int32_t index, struct kafka_durable_list *stores)
+                                   int32_t index, struct kafka_durable *durable)
 {
     enum kafka_error error = KAFKA_NONE;
     struct mqg_partition *p = kafka_partition(c->conn, topic, index, MQG_READ, &error);
@@ -232,12 +219,12 @@ static enum kafka_error delete_row(struct kafka_call *c, struct kafka_group *g, 
     const struct kafka_offset_row *row = group_offsets_get(&g->offsets, mqg_partition_id(p));
     if (row == NULL)
         return KAFKA_NONE;
-    kafka_group_position_drop(g, row, stores);
+    kafka_group_position_drop(g, row, durable);
     (void)group_offsets_forget(&g->offsets, mqg_partition_id(p));
     return KAFKA_NONE;
 }
 
-static void delete_rows(struct kafka_call *c, struct kafka_group *g, struct kafka_durable_list *stores)
+static void delete_rows(struct kafka_call *c, struct kafka_group *g, struct kafka_durable *durable)
 {
     const struct kafka_offset_delete_request *in = c->request;
     struct kafka_offset_delete_response *out = c->response;
@@ -253,7 +240,7 @@ static void delete_rows(struct kafka_call *c, struct kafka_group *g, struct kafk
             int32_t index = in->topics[t].partitions[i].partition_index;
             out->topics[t].partitions[i].partition_index = index;
             out->topics[t].partitions[i].error_code =
-                (int16_t)delete_row(c, g, in->topics[t].name, index, stores);
+                (int16_t)delete_row(c, g, in->topics[t].name, index, durable);
         }
     }
 }
@@ -270,7 +257,7 @@ void kafka_offset_delete(struct kafka_call *c)
 {
     const struct kafka_offset_delete_request *in = c->request;
     struct kafka_offset_delete_response *out = c->response;
-    struct kafka_durable_list stores = {.n = 0};
+    struct kafka_durable gone = {{0}};
     struct kafka_group *g = NULL;
     if (in->group_id.len == 0)
         out->error_code = KAFKA_INVALID_GROUP_ID;
@@ -281,10 +268,10 @@ void kafka_offset_delete(struct kafka_call *c)
     else
         out->error_code = delete_refusal(g);
     if (out->error_code == KAFKA_NONE)
-        delete_rows(c, g, &stores);
+        delete_rows(c, g, &gone);
     if (g != NULL)
         kafka_group_done(g);
-    kafka_group_positions_gone(c, &stores);
+    kafka_durable_answer(c, &gone);
 }
 
 /* ---- transactions (group_offsets.h) ---------------------------------------------------------------------------------------- */

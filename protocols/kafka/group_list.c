@@ -1,6 +1,8 @@
 /* group_list.c - ListGroups, DescribeGroups, DeleteGroups: what operators ask and do. */
 #include "group_table.h"
 
+#include "admin.h"
+
 #include <stdlib.h>
 #include <strings.h>
 
@@ -141,7 +143,7 @@ void kafka_describe_groups(struct kafka_call *c)
 
 /* ---- DeleteGroups --------------------------------------------------------------------------------------------------------- */
 
-static enum kafka_error delete_name(struct kafka_call *c, struct mqg_slice name, struct kafka_durable_list *stores)
+static enum kafka_error delete_name(struct kafka_call *c, struct mqg_slice name, struct kafka_durable *durable)
 {
     if (!kafka_allowed(c->conn, MQG_CONFIGURE, "group", name))
         return KAFKA_GROUP_AUTHORIZATION_FAILED;
@@ -150,11 +152,10 @@ static enum kafka_error delete_name(struct kafka_call *c, struct mqg_slice name,
         return KAFKA_GROUP_ID_NOT_FOUND;
     bool empty = kafka_group_empty(g);
     for (struct mqg_map_iter it = {.left = 0}; empty && mqg_map_next(&g->offsets.rows, &it);)
-        kafka_group_position_drop(g, &((struct group_offset *)it.value)->row, stores);
+        kafka_group_position_drop(g, &((struct group_offset *)it.value)->row, durable);
     if (empty) {
         uint64_t ticket = kafka_group_remove(g);
-        if (ticket > 0)
-            kafka_durable_list_add(stores, mqg_storage_default(), ticket);
+        kafka_durable_meta(durable, ticket);
     }
     kafka_group_done(g);
     return empty ? KAFKA_NONE : KAFKA_NON_EMPTY_GROUP;
@@ -164,13 +165,13 @@ void kafka_delete_groups(struct kafka_call *c)
 {
     const struct kafka_delete_groups_request *in = c->request;
     struct kafka_delete_groups_response *out = c->response;
-    struct kafka_durable_list stores = {.n = 0};
+    struct kafka_durable durable = {{0}};
     int32_t n = in->groups_names_n > 0 ? in->groups_names_n : 0;
     out->results = kafka_call_alloc(c, (size_t)n, sizeof *out->results);
     out->results_n = out->results != NULL ? n : 0;
     for (int32_t i = 0; i < out->results_n; i++) {
         out->results[i].group_id = in->groups_names[i];
-        out->results[i].error_code = (int16_t)delete_name(c, in->groups_names[i], &stores);
+        out->results[i].error_code = (int16_t)delete_name(c, in->groups_names[i], &durable);
     }
-    kafka_group_positions_gone(c, &stores);
+    kafka_durable_answer(c, &durable);
 }

@@ -1,6 +1,8 @@
 /* group_table.c - the table of groups, their locks, timers and records; group_table.h says why. */
 #include "group_table.h"
 
+#include "admin.h"
+
 #include <stdlib.h>
 
 #define GROUPS_MAX   200000u
@@ -359,7 +361,7 @@ struct mqg_partition *kafka_group_partition(const struct kafka_group *g, const s
 }
 
 void kafka_group_position_drop(struct kafka_group *g, const struct kafka_offset_row *row,
-                               struct kafka_durable_list *stores)
+                               struct kafka_durable *durable)
 {
     struct mqg_stream *stream = NULL;
     struct mqg_partition *p = kafka_group_partition(g, row, &stream);
@@ -368,8 +370,8 @@ void kafka_group_position_drop(struct kafka_group *g, const struct kafka_offset_
     struct mqg_storage *storage = mqg_stream_storage(stream);
     if ((storage->caps & MQG_STORE_POSITIONS) != 0) {
         uint64_t ticket = mqg_group_commit(p, group_view(g->name), MQG_OFFSET_NONE, MQG_SLICE_NONE);
-        if (stores != NULL)
-            kafka_durable_list_add(stores, storage, ticket);
+        if (durable != NULL)
+            kafka_durable_note(durable, storage, ticket);
     }
     mqg_stream_unref(&stream);
 }
@@ -469,8 +471,11 @@ static void recover_position(const struct mqg_group_found *f)
 
 static bool record_names(struct mqg_slice key, struct mqg_dynbuf *vhost, struct mqg_dynbuf *name)
 {
-    struct mqg_slice rest = mqg_slice_of(key.ptr + sizeof GROUP_PREFIX - 1, key.len - (sizeof GROUP_PREFIX - 1));
-    const uint8_t *slash = rest.len > 0 ? memchr(rest.ptr, '/', rest.len) : NULL;
+    size_t prefix = sizeof GROUP_PREFIX - 1;
+    if (key.len <= prefix)
+        return false;
+    struct mqg_slice rest = mqg_slice_of(key.ptr + prefix, key.len - prefix);
+    const uint8_t *slash = memchr(rest.ptr, '/', rest.len);
     if (slash == NULL)
         return false;
     size_t at = (size_t)(slash - rest.ptr);

@@ -26,6 +26,7 @@
 #include "group.h"
 #include "group_consumer.h"
 #include "group_offsets.h"
+#include "group_part.h"
 #include "kafka.h"
 
 enum kafka_group_kind { KAFKA_GROUP_CLASSIC, KAFKA_GROUP_CONSUMER };
@@ -86,10 +87,10 @@ uint64_t kafka_group_remove(struct kafka_group *g);
 /* The partition of a row, with a reference on its stream; NULL when it is no longer there. */
 struct mqg_partition *kafka_group_partition(const struct kafka_group *g, const struct kafka_offset_row *row,
                                             struct mqg_stream **stream);
-struct kafka_durable_list;
-/* Adds the removal of one position to this worker's lane, and the store to the list (NULL: nobody waits). */
+struct kafka_durable;
+/* Adds the removal of one position to this worker's lane, and notes the ticket (admin.h; NULL: nobody waits). */
 void kafka_group_position_drop(struct kafka_group *g, const struct kafka_offset_row *row,
-                               struct kafka_durable_list *stores);
+                               struct kafka_durable *durable);
 /* May the member write positions? An enum kafka_error. */
 int16_t kafka_group_check(struct kafka_group *g, int32_t generation, struct mqg_slice member_id,
                           struct mqg_slice instance_id, bool transactional);
@@ -108,39 +109,31 @@ static inline uint64_t kafka_wall_ms(void)
 /* Wakes the call behind an answered wait; under the group's mutex. */
 void kafka_group_call_answered(struct group_wait *w);
 
-/* ---- waiting for the disk (group_durable.c) ----------------------------------------------------------------------------------- */
+/* ---- waiting for the disk (group_disk.c) ------------------------------------------------------------------------------------- */
 
-struct kafka_durable {
-    struct kafka_durable_one {
+/* Positions on their way to their stores. They become visible when they are durable, whether somebody still waits for an answer
+ * or not, so the wait is their owner's and not the call's. */
+struct group_disk {
+    struct group_disk_one {
         struct mqg_waiter waiter;
-        struct kafka_durable *all;
+        struct group_disk *all;
         struct mqg_storage *storage;
         uint64_t ticket;
     } ones[MQG_STORES_MAX];
     uint32_t n, left;
-    bool failed;
-    void (*done)(struct kafka_durable *d);
+    bool failed; /* a store did: nothing of it may be told as done */
+    void (*done)(struct group_disk *d);
 };
 /* What this worker has added to the storage's lane so far is to be durable. */
-void kafka_durable_note(struct kafka_durable *d, struct mqg_storage *s, uint64_t ticket);
+void group_disk_note(struct group_disk *d, struct mqg_storage *s, uint64_t ticket);
 /* True: nothing to wait for, done is not called. Else done comes on this worker; d stays until then. */
-bool kafka_durable_wait(struct kafka_durable *d, void (*done)(struct kafka_durable *d)) MQG_MUST_CHECK;
-
-/* Stores that were given something in this turn. */
-struct kafka_durable_list {
-    struct {
-        struct mqg_storage *storage;
-        uint64_t ticket;
-    } stores[MQG_STORES_MAX];
-    uint32_t n;
-};
-void kafka_durable_list_add(struct kafka_durable_list *l, struct mqg_storage *s, uint64_t ticket);
-/* Answers the call when what they were given is durable. */
-void kafka_group_positions_gone(struct kafka_call *c, struct kafka_durable_list *stores);
+bool group_disk_wait(struct group_disk *d, void (*done)(struct group_disk *d)) MQG_MUST_CHECK;
 
 extern const struct kafka_api kafka_group_apis[];
-extern const struct kafka_part kafka_group_part;
 
+/* "/127.0.0.1"; a random uuid. In the call's arena. */
+struct mqg_slice kafka_group_host(struct kafka_call *c);
+struct mqg_slice kafka_group_new_id(struct kafka_call *c);
 /* authorized_operations of a group. */
 int32_t kafka_group_operations(struct kafka_call *c, struct mqg_slice name);
 

@@ -12,10 +12,11 @@
 static const struct group_limits limits = {.max_members = 4, .initial_delay_ms = 0, .fresh_join_ms = 300000};
 static const struct group_limits slow_limits = {
     .max_members = 4, .initial_delay_ms = 3000, .fresh_join_ms = 300000};
-static const struct group_join_protocol both[] = {{MQG_SLICE_LIT("range"), MQG_SLICE_LIT("meta")},
-                                                  {MQG_SLICE_LIT("sticky"), MQG_SLICE_LIT("meta2")}};
-static const struct group_join_protocol sticky[] = {{MQG_SLICE_LIT("sticky"), MQG_SLICE_LIT("meta2")}};
-static const struct group_join_protocol other[] = {{MQG_SLICE_LIT("other"), MQG_SLICE_LIT("x")}};
+#define TEXT(lit) {(const uint8_t *)(lit), sizeof(lit) - 1}
+static const struct group_join_protocol both[] = {{TEXT("range"), TEXT("meta")},
+                                                  {TEXT("sticky"), TEXT("meta2")}};
+static const struct group_join_protocol sticky[] = {{TEXT("sticky"), TEXT("meta2")}};
+static const struct group_join_protocol other[] = {{TEXT("other"), TEXT("x")}};
 
 static struct group_join plain(const char *id, const char *new_id)
 {
@@ -538,8 +539,8 @@ static void test_subscribes(void **state)
     (void)state;
     static const uint8_t meta[] = {0, 0, 0, 0, 0, 2, 0, 1, 'x', 0, 2, 'y', 'z', 0, 0, 0, 0};
     static const uint8_t lies[] = {0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'q'};
-    const struct group_join_protocol p = {MQG_SLICE_LIT("range"), {meta, sizeof meta}};
-    const struct group_join_protocol bad = {MQG_SLICE_LIT("range"), {lies, sizeof lies}};
+    const struct group_join_protocol p = {TEXT("range"), {meta, sizeof meta}};
+    const struct group_join_protocol bad = {TEXT("range"), {lies, sizeof lies}};
     struct group g;
     struct group_wait w;
     struct group_join in = plain("", "a");

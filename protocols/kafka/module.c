@@ -2,6 +2,8 @@
 #include "admin.h"
 #include "kafka_int.h"
 
+#include "group_part.h"
+
 #include <stdlib.h>
 
 #define KAFKA_REQUEST_LIMIT (1 << 30)
@@ -27,6 +29,10 @@ static const struct kafka_part metadata_part = {.name = "metadata", .apis = kafk
 
 const struct kafka_part *const kafka_parts[] = {
     &core_part, &metadata_part, &kafka_admin_part, &kafka_acl_part, NULL,
+    &core_part,
+    &metadata_part,
+    &kafka_group_part,
+    NULL,
 };
 
 /* ---- settings --------------------------------------------------------------------------------------------------------------- */
@@ -57,6 +63,7 @@ static const struct mqg_conf_row kafka_rows[] = {
     {"kafka", "idle_timeout", MQG_CONF_DURATION, "10m", 1000, INT64_MAX, NULL,
      "a connection that sends nothing for so long is closed"},
     KAFKA_ADMIN_CONF_ROWS,
+    KAFKA_GROUP_ROWS,
     {.section = NULL},
 };
 
