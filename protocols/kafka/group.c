@@ -285,11 +285,11 @@ struct group_member *group_find(const struct group *g, struct mqg_slice id)
 }
 
 /* The member that says it is (id, instance); KIP-345's fencing. */
-static struct group_member *group_who(const struct group *g, struct mqg_slice id, struct mqg_slice instance_id,
-                                      int16_t *error)
+static struct group_member *group_who(const struct group *g, struct mqg_slice id,
+                                      struct mqg_slice instance_id, int16_t *error)
 {
-    struct group_member *m =
-        instance_id.ptr != NULL ? mqg_map_get(&g->statics, instance_id) : group_find(g, id);
+    struct group_member *m = instance_id.ptr != NULL ? mqg_map_get(&g->statics, instance_id)
+                                                     : group_find(g, id);
     *error = m == NULL ? KAFKA_UNKNOWN_MEMBER_ID : KAFKA_NONE;
     if (m != NULL && !mqg_slice_eq(group_view(m->id), id)) {
         *error = KAFKA_FENCED_INSTANCE_ID;
@@ -331,7 +331,8 @@ static int16_t promise_leave(struct group *g, uint64_t now_ms, struct mqg_slice 
 }
 
 /* An operator removes a static member by its instance alone. */
-int16_t group_leave(struct group *g, uint64_t now_ms, struct mqg_slice member_id, struct mqg_slice instance_id)
+int16_t group_leave(struct group *g, uint64_t now_ms, struct mqg_slice member_id,
+                    struct mqg_slice instance_id)
 {
     int16_t error;
     if (g->state == GROUP_DEAD)

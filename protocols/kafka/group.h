@@ -106,7 +106,7 @@ struct group_join {
     uint32_t session_ms, rebalance_ms;
     const struct group_join_protocol {
         struct mqg_slice name, metadata;
-    } *protocols;
+    } * protocols;
     uint32_t nprotocols;
     struct mqg_slice new_id; /* what a new member is called, should it be one */
 };
@@ -117,7 +117,7 @@ struct group_sync {
     struct mqg_slice protocol_type, protocol; /* ptr NULL: not said */
     const struct group_sync_row {
         struct mqg_slice member_id, assignment;
-    } *rows;
+    } * rows;
     uint32_t nrows;
 };
 

@@ -156,7 +156,8 @@ void kafka_consumer_group_heartbeat(struct kafka_call *c)
         return;
     }
     struct kafka_group *g = kafka_group_lock(kafka_vhost(c->conn), in->group_id, joins);
-    bool ours = g != NULL && (joins ? kafka_group_become(g, KAFKA_GROUP_CONSUMER) : g->kind == KAFKA_GROUP_CONSUMER);
+    bool ours = g != NULL &&
+                (joins ? kafka_group_become(g, KAFKA_GROUP_CONSUMER) : g->kind == KAFKA_GROUP_CONSUMER);
     if (!ours) {
         if (g != NULL)
             kafka_group_done(g);
@@ -177,7 +178,7 @@ void kafka_consumer_group_heartbeat(struct kafka_call *c)
 #define DESCRIBE(name) struct kafka_consumer_group_describe_response_groups##name
 
 static void parts_describe(struct kafka_call *c, const struct consumer_group *g, const struct group_parts *p,
-                           DESCRIBE(_members_assignment) *out)
+                           DESCRIBE(_members_assignment) * out)
 {
     out->topic_partitions = kafka_call_alloc(c, parts_topics(p), sizeof *out->topic_partitions);
     out->topic_partitions_n = 0;
@@ -198,11 +199,12 @@ static void parts_describe(struct kafka_call *c, const struct consumer_group *g,
 
 /* Both assignments have the same fields, by two types. */
 static void target_describe(struct kafka_call *c, const struct consumer_group *g, const struct group_parts *p,
-                            DESCRIBE(_members_target_assignment) *out)
+                            DESCRIBE(_members_target_assignment) * out)
 {
     DESCRIBE(_members_assignment) plain = {.topic_partitions_n = 0};
     parts_describe(c, g, p, &plain);
-    out->topic_partitions = kafka_call_alloc(c, (size_t)plain.topic_partitions_n, sizeof *out->topic_partitions);
+    out->topic_partitions = kafka_call_alloc(c, (size_t)plain.topic_partitions_n,
+                                             sizeof *out->topic_partitions);
     out->topic_partitions_n = out->topic_partitions != NULL ? plain.topic_partitions_n : 0;
     for (int32_t i = 0; i < out->topic_partitions_n; i++)
         out->topic_partitions[i] = (DESCRIBE(_members_target_assignment_topic_partitions)){
@@ -215,8 +217,8 @@ static struct mqg_slice buf_copy(struct kafka_call *c, const struct mqg_buf *b)
     return b != NULL ? text_copy(c, group_view(b)) : MQG_SLICE_NONE;
 }
 
-static void member_describe(struct kafka_call *c, const struct consumer_group *g, const struct consumer_member *m,
-                            DESCRIBE(_members) *out)
+static void member_describe(struct kafka_call *c, const struct consumer_group *g,
+                            const struct consumer_member *m, DESCRIBE(_members) * out)
 {
     out->member_id = buf_copy(c, m->id);
     out->instance_id = buf_copy(c, m->instance_id);
@@ -234,7 +236,7 @@ static void member_describe(struct kafka_call *c, const struct consumer_group *g
     target_describe(c, g, &m->target, &out->target_assignment);
 }
 
-static void group_describe(struct kafka_call *c, struct kafka_group *g, DESCRIBE() *out)
+static void group_describe(struct kafka_call *c, struct kafka_group *g, DESCRIBE() * out)
 {
     const struct consumer_group *k = &g->consumer;
     out->group_state = mqg_slice_str(consumer_state_name(k));
@@ -246,7 +248,7 @@ static void group_describe(struct kafka_call *c, struct kafka_group *g, DESCRIBE
         member_describe(c, k, k->members.items[i], &out->members[out->members_n++]);
 }
 
-static void name_describe(struct kafka_call *c, struct mqg_slice name, DESCRIBE() *out)
+static void name_describe(struct kafka_call *c, struct mqg_slice name, DESCRIBE() * out)
 {
     const struct kafka_consumer_group_describe_request *in = c->request;
     out->group_id = name;

@@ -81,8 +81,8 @@ static void join_resume(struct kafka_call *c)
     for (uint32_t i = 0; i < w->npeers && out->members != NULL; i++) {
         out->members[i].member_id = group_view(w->peers[i].id);
         out->members[i].group_instance_id = group_view(w->peers[i].instance_id);
-        out->members[i].metadata =
-            w->peers[i].metadata != NULL ? group_view(w->peers[i].metadata) : MQG_SLICE_LIT("");
+        out->members[i].metadata = w->peers[i].metadata != NULL ? group_view(w->peers[i].metadata)
+                                                                : MQG_SLICE_LIT("");
     }
     out->members_n = out->members != NULL ? (int32_t)w->npeers : 0;
     kafka_call_answer(c);
@@ -128,7 +128,8 @@ static enum kafka_error join_check(struct kafka_call *c)
         return KAFKA_INVALID_GROUP_ID;
     if (!kafka_allowed(c->conn, MQG_READ, "group", in->group_id))
         return KAFKA_GROUP_AUTHORIZATION_FAILED;
-    if (in->session_timeout_ms < 0 || (uint32_t)in->session_timeout_ms < kafka_group_settings.session_min_ms ||
+    if (in->session_timeout_ms < 0 ||
+        (uint32_t)in->session_timeout_ms < kafka_group_settings.session_min_ms ||
         (uint32_t)in->session_timeout_ms > kafka_group_settings.session_max_ms)
         return KAFKA_INVALID_SESSION_TIMEOUT;
     if (in->group_instance_id.ptr != NULL && in->group_instance_id.len == 0)
@@ -152,23 +153,22 @@ struct mqg_slice kafka_group_host(struct kafka_call *c)
 static void join_into(struct kafka_call *c, struct kafka_group *g)
 {
     const struct kafka_join_group_request *in = c->request;
-    struct group_join_protocol *protocols =
-        kafka_call_alloc(c, (size_t)in->protocols_n, sizeof *protocols);
+    struct group_join_protocol *protocols = kafka_call_alloc(c, (size_t)in->protocols_n, sizeof *protocols);
     for (int32_t i = 0; protocols != NULL && i < in->protocols_n; i++)
         protocols[i] = (struct group_join_protocol){in->protocols[i].name, in->protocols[i].metadata};
     int32_t rebalance_ms = in->rebalance_timeout_ms >= 0 ? in->rebalance_timeout_ms : in->session_timeout_ms;
-    struct group_join join = {.version = c->head.version,
-                              .member_id = in->member_id,
-                              .instance_id = in->group_instance_id,
-                              .client_id = c->head.client_id,
-                              .client_host = kafka_group_host(c),
-                              .protocol_type = in->protocol_type,
-                              .session_ms = (uint32_t)in->session_timeout_ms,
-                              .rebalance_ms = (uint32_t)rebalance_ms,
-                              .protocols = protocols,
-                              .nprotocols = protocols != NULL ? (uint32_t)in->protocols_n : 0,
-                              .new_id = id_new(c, in->group_instance_id.ptr != NULL ? in->group_instance_id
-                                                                                   : c->head.client_id)};
+    struct group_join join = {
+        .version = c->head.version,
+        .member_id = in->member_id,
+        .instance_id = in->group_instance_id,
+        .client_id = c->head.client_id,
+        .client_host = kafka_group_host(c),
+        .protocol_type = in->protocol_type,
+        .session_ms = (uint32_t)in->session_timeout_ms,
+        .rebalance_ms = (uint32_t)rebalance_ms,
+        .protocols = protocols,
+        .nprotocols = protocols != NULL ? (uint32_t)in->protocols_n : 0,
+        .new_id = id_new(c, in->group_instance_id.ptr != NULL ? in->group_instance_id : c->head.client_id)};
     struct group_call *p = call_wait(c, g, join_resume);
     group_join(&g->classic, kafka_now_ms(), &join, &p->wait);
     kafka_group_unlock(g);
@@ -236,8 +236,8 @@ void kafka_sync_group(struct kafka_call *c)
 {
     const struct kafka_sync_group_request *in = c->request;
     enum kafka_error error;
-    struct group_sync_row *rows = kafka_call_alloc(c, (size_t)(in->assignments_n > 0 ? in->assignments_n : 0) + 1,
-                                                   sizeof *rows);
+    struct group_sync_row *rows = kafka_call_alloc(
+        c, (size_t)(in->assignments_n > 0 ? in->assignments_n : 0) + 1, sizeof *rows);
     struct kafka_group *g = rows != NULL ? classic_lock(c, in->group_id, &error) : NULL;
     if (g == NULL) {
         sync_fail(c, rows != NULL ? error : KAFKA_INVALID_REQUEST);
@@ -291,9 +291,9 @@ static void leave_many(struct kafka_call *c, struct kafka_group *g)
     for (int32_t i = 0; i < out->members_n; i++) {
         out->members[i].member_id = in->members[i].member_id;
         out->members[i].group_instance_id = in->members[i].group_instance_id;
-        out->members[i].error_code =
-            g != NULL ? leave_one(g, in->members[i].member_id, in->members[i].group_instance_id)
-                      : KAFKA_UNKNOWN_MEMBER_ID;
+        out->members[i].error_code = g != NULL ? leave_one(g, in->members[i].member_id,
+                                                           in->members[i].group_instance_id)
+                                               : KAFKA_UNKNOWN_MEMBER_ID;
     }
 }
 

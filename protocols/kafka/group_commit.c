@@ -68,8 +68,8 @@ static bool position_write(struct kafka_group *g, struct mqg_partition *p, const
     struct mqg_storage *s = mqg_stream_storage(mqg_partition_stream(p));
     if ((s->caps & MQG_STORE_POSITIONS) == 0)
         return false;
-    uint64_t ticket =
-        mqg_group_commit(p, group_view(g->name), (uint64_t)row->offset, group_position_encode(row, text));
+    uint64_t ticket = mqg_group_commit(p, group_view(g->name), (uint64_t)row->offset,
+                                       group_position_encode(row, text));
     if (d != NULL)
         group_disk_note(d, s, ticket);
     return true;
@@ -120,7 +120,8 @@ int16_t kafka_group_check(struct kafka_group *g, int32_t generation, struct mqg_
     return consumer_check(&g->consumer, member_id, generation);
 }
 
-static uint64_t commit_expires(const struct kafka_offset_commit_request *in, int16_t version, uint64_t wall_ms)
+static uint64_t commit_expires(const struct kafka_offset_commit_request *in, int16_t version,
+                               uint64_t wall_ms)
 {
     bool said = version >= 2 && version <= 4 && in->retention_time_ms >= 0;
     return said ? wall_ms + (uint64_t)in->retention_time_ms : 0;
@@ -140,16 +141,16 @@ static enum kafka_error commit_row(struct kafka_call *c, struct commit *m, struc
     if (in->committed_offset < 0)
         return KAFKA_INVALID_COMMIT_OFFSET_SIZE;
     struct kafka_offset_row *row = &m->rows[m->nrows];
-    *row = (struct kafka_offset_row){
-        .topic = mqg_arena_dup(&m->arena, topic),
-        .index = in->partition_index,
-        .partition_id = mqg_partition_id(p),
-        .offset = in->committed_offset,
-        .leader_epoch = in->committed_leader_epoch,
-        .commit_ms = wall_ms,
-        .expire_ms = commit_expires(c->request, c->head.version, wall_ms),
-        .metadata = in->committed_metadata.ptr != NULL ? mqg_arena_dup(&m->arena, in->committed_metadata)
-                                                       : MQG_SLICE_NONE};
+    *row = (struct kafka_offset_row){.topic = mqg_arena_dup(&m->arena, topic),
+                                     .index = in->partition_index,
+                                     .partition_id = mqg_partition_id(p),
+                                     .offset = in->committed_offset,
+                                     .leader_epoch = in->committed_leader_epoch,
+                                     .commit_ms = wall_ms,
+                                     .expire_ms = commit_expires(c->request, c->head.version, wall_ms),
+                                     .metadata = in->committed_metadata.ptr != NULL
+                                                     ? mqg_arena_dup(&m->arena, in->committed_metadata)
+                                                     : MQG_SLICE_NONE};
     m->nrows++;
     (void)position_write(m->group, p, row, &m->disk);
     return KAFKA_NONE;
@@ -163,8 +164,8 @@ static void commit_rows(struct kafka_call *c, struct commit *m)
     m->number = group_offsets_number(&m->group->offsets);
     for (int32_t t = 0; t < out->topics_n; t++)
         for (int32_t i = 0; i < out->topics[t].partitions_n; i++)
-            out->topics[t].partitions[i].error_code =
-                (int16_t)commit_row(c, m, in->topics[t].name, &in->topics[t].partitions[i], wall_ms);
+            out->topics[t].partitions[i].error_code = (int16_t)commit_row(
+                c, m, in->topics[t].name, &in->topics[t].partitions[i], wall_ms);
 }
 
 void kafka_offset_commit(struct kafka_call *c)
@@ -239,8 +240,8 @@ static void delete_rows(struct kafka_call *c, struct kafka_group *g, struct kafk
         for (int32_t i = 0; i < out->topics[t].partitions_n; i++) {
             int32_t index = in->topics[t].partitions[i].partition_index;
             out->topics[t].partitions[i].partition_index = index;
-            out->topics[t].partitions[i].error_code =
-                (int16_t)delete_row(c, g, in->topics[t].name, index, durable);
+            out->topics[t].partitions[i].error_code = (int16_t)delete_row(c, g, in->topics[t].name, index,
+                                                                          durable);
         }
     }
 }

@@ -129,8 +129,8 @@ static int16_t fail(struct consumer_answer *out, enum kafka_error error, const c
 /* A static member that pauses keeps its assignment until its session ends. */
 static void beat_leave(struct consumer_group *g, const struct consumer_beat *in, struct consumer_answer *out)
 {
-    struct consumer_member *m =
-        in->instance_id.ptr != NULL ? mqg_map_get(&g->statics, in->instance_id) : consumer_find(g, in->member_id);
+    struct consumer_member *m = in->instance_id.ptr != NULL ? mqg_map_get(&g->statics, in->instance_id)
+                                                            : consumer_find(g, in->member_id);
     out->member_id = in->member_id;
     out->epoch = in->epoch;
     if (m == NULL) {
@@ -150,8 +150,8 @@ static void beat_leave(struct consumer_group *g, const struct consumer_beat *in,
 int16_t consumer_remove(struct consumer_group *g, uint64_t now_ms, struct mqg_slice member_id,
                         struct mqg_slice instance_id)
 {
-    struct consumer_member *m =
-        instance_id.ptr != NULL ? mqg_map_get(&g->statics, instance_id) : consumer_find(g, member_id);
+    struct consumer_member *m = instance_id.ptr != NULL ? mqg_map_get(&g->statics, instance_id)
+                                                        : consumer_find(g, member_id);
     (void)now_ms;
     if (m == NULL)
         return KAFKA_UNKNOWN_MEMBER_ID;
@@ -202,7 +202,8 @@ static struct consumer_member *who_joins(struct consumer_group *g, const struct 
                                          struct consumer_answer *out)
 {
     struct mqg_slice id = in->member_id.len > 0 ? in->member_id : in->new_id;
-    struct consumer_member *m = in->instance_id.ptr != NULL ? mqg_map_get(&g->statics, in->instance_id) : NULL;
+    struct consumer_member *m = in->instance_id.ptr != NULL ? mqg_map_get(&g->statics, in->instance_id)
+                                                            : NULL;
     if (m != NULL)
         return who_returns(g, m, in, id, out);
     m = consumer_find(g, id);
@@ -222,8 +223,8 @@ static struct consumer_member *who_joins(struct consumer_group *g, const struct 
 static struct consumer_member *who_stays(struct consumer_group *g, const struct consumer_beat *in,
                                          struct consumer_answer *out)
 {
-    struct consumer_member *m =
-        in->instance_id.ptr != NULL ? mqg_map_get(&g->statics, in->instance_id) : consumer_find(g, in->member_id);
+    struct consumer_member *m = in->instance_id.ptr != NULL ? mqg_map_get(&g->statics, in->instance_id)
+                                                            : consumer_find(g, in->member_id);
     if (m == NULL) {
         (void)fail(out, KAFKA_UNKNOWN_MEMBER_ID, "The member is not in the group.");
         return NULL;

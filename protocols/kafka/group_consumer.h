@@ -30,7 +30,8 @@ struct consumer_world {
     /* false: there is no such topic */
     bool (*find)(void *arg, struct mqg_slice name, struct consumer_topic *out);
     /* Visits the names that match; false: no valid expression. */
-    bool (*match)(void *arg, struct mqg_slice regex, void (*visit)(void *to, struct mqg_slice name), void *to);
+    bool (*match)(void *arg, struct mqg_slice regex, void (*visit)(void *to, struct mqg_slice name),
+                  void *to);
     uint64_t generation; /* another: there may be other names */
     void *arg;
 };
@@ -44,9 +45,9 @@ enum consumer_step { CONSUMER_STABLE, CONSUMER_UNREVOKED, CONSUMER_UNRELEASED };
 
 struct consumer_member {
     struct mqg_buf *id, *instance_id, *rack, *client_id, *client_host, *regex, *assignor;
-    struct mqg_vec names;   /* of struct mqg_buf, sorted: as it said */
-    struct mqg_vec matched; /* ... and what its expression found */
-    uint64_t generation;    /* of the world when it was matched */
+    struct mqg_vec names;          /* of struct mqg_buf, sorted: as it said */
+    struct mqg_vec matched;        /* ... and what its expression found */
+    uint64_t generation;           /* of the world when it was matched */
     int32_t epoch, previous_epoch; /* -2: a static member that left for a while */
     uint32_t rebalance_ms;
     enum consumer_step step;
@@ -78,9 +79,9 @@ struct consumer_beat {
     int32_t epoch;           /* 0 joins, -1 leaves, -2 leaves for a while */
     int32_t rebalance_ms;    /* -1: as before */
     const struct mqg_slice *names;
-    int32_t nnames; /* -1: as before */
-    struct mqg_slice regex, assignor;  /* ptr NULL: as before */
-    const struct group_parts *owned; /* NULL: as before. Sorted */
+    int32_t nnames;                   /* -1: as before */
+    struct mqg_slice regex, assignor; /* ptr NULL: as before */
+    const struct group_parts *owned;  /* NULL: as before. Sorted */
 };
 
 struct consumer_answer {

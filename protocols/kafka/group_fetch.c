@@ -30,8 +30,9 @@ static void row_none(struct kafka_offset_fetch_response_groups_topics_partitions
 static void row_fill(const struct fetch *f, uint64_t partition_id, int32_t index,
                      struct kafka_offset_fetch_response_groups_topics_partitions *out)
 {
-    const struct kafka_offset_row *row =
-        f->group != NULL ? group_offsets_get(&f->group->offsets, partition_id) : NULL;
+    const struct kafka_offset_row *row = f->group != NULL
+                                             ? group_offsets_get(&f->group->offsets, partition_id)
+                                             : NULL;
     row_none(out, index, KAFKA_NONE);
     if (f->stable && f->group != NULL && group_offsets_unstable(&f->group->offsets, partition_id)) {
         out->error_code = KAFKA_UNSTABLE_OFFSET_COMMIT;
@@ -212,8 +213,8 @@ static bool fetch_one(struct kafka_call *c)
     struct kafka_offset_fetch_response *out = c->response;
     struct kafka_offset_fetch_response_groups got = {.topics_n = 0};
     int32_t n = in->topics_n > 0 ? in->topics_n : 0;
-    struct kafka_offset_fetch_request_groups_topics *topics =
-        kafka_call_alloc(c, (size_t)n + 1, sizeof *topics);
+    struct kafka_offset_fetch_request_groups_topics *topics = kafka_call_alloc(c, (size_t)n + 1,
+                                                                               sizeof *topics);
     if (topics == NULL)
         return false;
     for (int32_t t = 0; t < n; t++)

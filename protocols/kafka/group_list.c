@@ -17,7 +17,8 @@ struct list {
 static bool list_wanted(const struct mqg_slice *filter, int32_t n, const char *word)
 {
     for (int32_t i = 0; i < n; i++)
-        if (filter[i].len == strlen(word) && strncasecmp((const char *)filter[i].ptr, word, filter[i].len) == 0)
+        if (filter[i].len == strlen(word) &&
+            strncasecmp((const char *)filter[i].ptr, word, filter[i].len) == 0)
             return true;
     return n <= 0;
 }
@@ -35,8 +36,8 @@ static bool list_visit(void *arg, struct kafka_group *g)
         l->cap = l->cap > 0 ? l->cap * 2 : 16;
         l->rows = mqg_xrealloc(l->rows, l->cap * sizeof *l->rows);
     }
-    struct mqg_slice protocol =
-        g->kind == KAFKA_GROUP_CONSUMER ? MQG_SLICE_LIT("consumer") : group_view(g->classic.protocol_type);
+    struct mqg_slice protocol = g->kind == KAFKA_GROUP_CONSUMER ? MQG_SLICE_LIT("consumer")
+                                                                : group_view(g->classic.protocol_type);
     l->rows[l->n++] = (struct kafka_list_groups_response_groups){
         .group_id = kafka_call_dup(l->call, group_view(g->name)),
         .protocol_type = protocol.ptr != NULL ? kafka_call_dup(l->call, protocol) : MQG_SLICE_LIT(""),
@@ -143,7 +144,8 @@ void kafka_describe_groups(struct kafka_call *c)
 
 /* ---- DeleteGroups --------------------------------------------------------------------------------------------------------- */
 
-static enum kafka_error delete_name(struct kafka_call *c, struct mqg_slice name, struct kafka_durable *durable)
+static enum kafka_error delete_name(struct kafka_call *c, struct mqg_slice name,
+                                    struct kafka_durable *durable)
 {
     if (!kafka_allowed(c->conn, MQG_CONFIGURE, "group", name))
         return KAFKA_GROUP_AUTHORIZATION_FAILED;

@@ -152,8 +152,8 @@ static bool offset_due(const struct kafka_offset_row *r, uint64_t now_ms, uint64
     return now_ms >= from && now_ms - from >= retention_ms;
 }
 
-size_t group_offsets_expire(struct group_offsets *o, uint64_t now_ms, uint64_t retention_ms, uint64_t since_ms,
-                            bool (*kept)(void *arg, struct mqg_slice topic),
+size_t group_offsets_expire(struct group_offsets *o, uint64_t now_ms, uint64_t retention_ms,
+                            uint64_t since_ms, bool (*kept)(void *arg, struct mqg_slice topic),
                             void (*gone)(void *arg, const struct kafka_offset_row *row), void *arg)
 {
     size_t n = 0;

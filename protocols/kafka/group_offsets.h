@@ -69,8 +69,8 @@ void group_offsets_release(struct group_offsets *o, int64_t producer_id, bool co
 /* Calls gone() for each row that is due at now_ms and forgets it. A row is due at its expire_ms, or, where it has none,
  * retention_ms after the later of its commit and since_ms. kept(arg, topic): rows of this topic stay. Rows that a transaction holds
  * stay. Answers how many went. */
-size_t group_offsets_expire(struct group_offsets *o, uint64_t now_ms, uint64_t retention_ms, uint64_t since_ms,
-                            bool (*kept)(void *arg, struct mqg_slice topic),
+size_t group_offsets_expire(struct group_offsets *o, uint64_t now_ms, uint64_t retention_ms,
+                            uint64_t since_ms, bool (*kept)(void *arg, struct mqg_slice topic),
                             void (*gone)(void *arg, const struct kafka_offset_row *row), void *arg);
 
 #define GROUP_POSITION_HEAD_BYTES   22u

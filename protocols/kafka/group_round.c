@@ -340,8 +340,8 @@ static bool promise_take(struct group *g, struct mqg_slice id)
 
 /* The same instance under a new id: the old one is fenced, what the group knows of it stays (KIP-345). While the group is
  * stable and its protocol the same, nobody else notices. */
-static void join_replace(struct group *g, uint64_t now_ms, struct group_member *m, const struct group_join *in,
-                         struct group_wait *w)
+static void join_replace(struct group *g, uint64_t now_ms, struct group_member *m,
+                         const struct group_join *in, struct group_wait *w)
 {
     if (m->join != NULL)
         group_answer(g, m->join, KAFKA_FENCED_INSTANCE_ID);
@@ -398,8 +398,9 @@ static void join_again(struct group *g, uint64_t now_ms, struct group_member *m,
 static int16_t join_refusal(const struct group *g, const struct group_join *in)
 {
     const struct group_member *m = group_find(g, in->member_id);
-    const struct group_member *instance =
-        in->instance_id.ptr != NULL ? mqg_map_get(&g->statics, in->instance_id) : NULL;
+    const struct group_member *instance = in->instance_id.ptr != NULL
+                                              ? mqg_map_get(&g->statics, in->instance_id)
+                                              : NULL;
     if (g->state == GROUP_DEAD)
         return KAFKA_COORDINATOR_NOT_AVAILABLE;
     if (in->member_id.len == 0)
@@ -462,8 +463,8 @@ static void sync_assign(struct group *g, uint64_t now_ms, const struct group_syn
 
 static int16_t sync_refusal(const struct group *g, const struct group_sync *in)
 {
-    const struct group_member *m =
-        in->instance_id.ptr != NULL ? mqg_map_get(&g->statics, in->instance_id) : group_find(g, in->member_id);
+    const struct group_member *m = in->instance_id.ptr != NULL ? mqg_map_get(&g->statics, in->instance_id)
+                                                               : group_find(g, in->member_id);
     if (g->state == GROUP_DEAD)
         return KAFKA_COORDINATOR_NOT_AVAILABLE;
     if (m == NULL)

@@ -571,7 +571,5 @@ static void group_part_unload(void)
     table_made = false;
 }
 
-const struct kafka_part kafka_group_part = {.name = "groups",
-                                            .apis = kafka_group_apis,
-                                            .load = group_part_load,
-                                            .unload = group_part_unload};
+const struct kafka_part kafka_group_part = {
+    .name = "groups", .apis = kafka_group_apis, .load = group_part_load, .unload = group_part_unload};

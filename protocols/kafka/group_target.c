@@ -162,7 +162,8 @@ static int index_order(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static uint32_t indexes_add(const struct consumer_group *g, const struct mqg_vec *names, uint32_t *out, uint32_t n)
+static uint32_t indexes_add(const struct consumer_group *g, const struct mqg_vec *names, uint32_t *out,
+                            uint32_t n)
 {
     for (size_t i = 0; i < names->n; i++) {
         uint32_t at = known_find(g, group_view(names->items[i]));
@@ -173,7 +174,8 @@ static uint32_t indexes_add(const struct consumer_group *g, const struct mqg_vec
 }
 
 /* The member's topics as indexes of known, ascending, once each; the caller frees them. */
-static uint32_t *member_topics(const struct consumer_group *g, const struct consumer_member *m, uint32_t *count)
+static uint32_t *member_topics(const struct consumer_group *g, const struct consumer_member *m,
+                               uint32_t *count)
 {
     uint32_t *out = mqg_xcalloc(m->names.n + m->matched.n + 1, sizeof *out);
     uint32_t n = indexes_add(g, &m->matched, out, indexes_add(g, &m->names, out, 0));

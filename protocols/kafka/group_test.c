@@ -12,7 +12,10 @@
 static const struct group_limits limits = {.max_members = 4, .initial_delay_ms = 0, .fresh_join_ms = 300000};
 static const struct group_limits slow_limits = {
     .max_members = 4, .initial_delay_ms = 3000, .fresh_join_ms = 300000};
-#define TEXT(lit) {(const uint8_t *)(lit), sizeof(lit) - 1}
+#define TEXT(lit)                               \
+    {                                           \
+        (const uint8_t *)(lit), sizeof(lit) - 1 \
+    }
 static const struct group_join_protocol both[] = {{TEXT("range"), TEXT("meta")},
                                                   {TEXT("sticky"), TEXT("meta2")}};
 static const struct group_join_protocol sticky[] = {{TEXT("sticky"), TEXT("meta2")}};
@@ -67,7 +70,9 @@ static void sync_as(struct group *g, uint64_t now_ms, const char *id, struct gro
     struct group_sync in = {.generation = g->generation,
                             .member_id = mqg_slice_str(id),
                             .rows = rows,
-                            .nrows = first == NULL ? 0 : second == NULL ? 1 : 2};
+                            .nrows = first == NULL    ? 0
+                                     : second == NULL ? 1
+                                                      : 2};
     *w = (struct group_wait){.error = -7};
     group_sync(g, now_ms, &in, w);
 }
@@ -511,17 +516,17 @@ static void test_commits(void **state)
     two(&stable, 0);
     for (size_t i = 0; i < MQG_COUNTOF(rows); i++) {
         struct mqg_slice id = mqg_slice_str(rows[i].id);
-        assert_int_equal(group_check_commit(&empty, 0, rows[i].generation, id, MQG_SLICE_NONE,
-                                            rows[i].transactional),
-                         rows[i].empty);
-        assert_int_equal(group_check_commit(&stable, 0, rows[i].generation, id, MQG_SLICE_NONE,
-                                            rows[i].transactional),
-                         rows[i].stable);
+        assert_int_equal(
+            group_check_commit(&empty, 0, rows[i].generation, id, MQG_SLICE_NONE, rows[i].transactional),
+            rows[i].empty);
+        assert_int_equal(
+            group_check_commit(&stable, 0, rows[i].generation, id, MQG_SLICE_NONE, rows[i].transactional),
+            rows[i].stable);
     }
     struct group_wait a, b;
     join(&stable, 0, plain("a", ""), &a);
-    assert_int_equal(
-        group_check_commit(&stable, 0, 2, MQG_SLICE_LIT("b"), MQG_SLICE_NONE, false), KAFKA_NONE);
+    assert_int_equal(group_check_commit(&stable, 0, 2, MQG_SLICE_LIT("b"), MQG_SLICE_NONE, false),
+                     KAFKA_NONE);
     join(&stable, 0, plain("b", ""), &b);
     assert_int_equal(drained(&stable), 2);
     assert_int_equal(group_check_commit(&stable, 0, 3, MQG_SLICE_LIT("b"), MQG_SLICE_NONE, false),
