@@ -63,6 +63,12 @@ static void exchange_record(struct definitions_edit *d, const struct exchange_en
     definitions_record(d, &r, remove);
 }
 
+static bool exchange_fronts(const struct mqg_table *args)
+{
+    const struct mqg_value *v = mqg_table_get(args, MQG_SLICE_LIT("x-stream"));
+    return v != NULL && v->type == MQG_VALUE_BOOL && v->boolean;
+}
+
 struct exchange_entry *exchange_create(struct definitions_edit *d, const struct mqg_exchange_def *def,
                                        enum mqg_exchange_type type)
 {
@@ -79,6 +85,8 @@ struct exchange_entry *exchange_create(struct definitions_edit *d, const struct 
                                      .internal = def->internal,
                                      .args = x->args,
                                      .dest = {.id = definitions_dest_id(), .exchange = name}};
+    x->cell.fronts = exchange_fronts(x->args);
+    x->cell.bridges = mqg_slice_eq(name, MQG_SLICE_LIT("amq.topic"));
     if (alternate != NULL && alternate->type == MQG_VALUE_STRING) {
         x->cell.has_alternate = true;
         x->cell.alternate = alternate->bytes;
@@ -150,6 +158,8 @@ static enum mqg_err exchange_compare(const struct exchange_cell *c, const struct
         err = args_equal_bool(&w, "internal", def->internal, c->internal, e);
     if (err == MQG_OK)
         err = args_equal_arg(&w, "alternate-exchange", &def->args, c->args, e);
+    if (err == MQG_OK)
+        err = args_equal_arg(&w, "x-stream", &def->args, c->args, e);
     return err;
 }
 
@@ -191,6 +201,48 @@ static enum mqg_err exchange_make(struct mqg_session *s, const struct mqg_exchan
     return err;
 }
 
+/* ---- an exchange before a stream (x-stream) ------------------------------------------------------------- */
+
+static enum mqg_err exchange_front_refuse(struct mqg_session *s, const struct mqg_exchange_def *def,
+                                          const char *why, struct mqg_error *e)
+{
+    return mqg_error_set(e, MQG_INVALID, 406, "x-stream: exchange '%.*s' in vhost '%.*s' %s",
+                         MQG_SLICE_FMT(def->name), MQG_SLICE_FMT(mqg_vhost_name(s->vhost)), why);
+}
+
+static enum mqg_err exchange_front_check(struct mqg_session *s, const struct mqg_exchange_def *def,
+                                         struct mqg_error *e)
+{
+    const struct mqg_value *v = mqg_table_get(&def->args, MQG_SLICE_LIT("x-stream"));
+    if (v == NULL)
+        return MQG_OK;
+    if (v->type != MQG_VALUE_BOOL)
+        return exchange_front_refuse(s, def, "wants true or false", e);
+    if (v->boolean && (!def->durable || def->auto_delete))
+        return exchange_front_refuse(s, def, "must be durable and not auto-delete, as its stream is", e);
+    struct mqg_queue *q = v->boolean ? topology_queue(s->vhost, def->name) : NULL;
+    if (q != NULL && !queue_takes_front(q))
+        return exchange_front_refuse(s, def, "would front a queue that is not a stream", e);
+    return MQG_OK;
+}
+
+/* The stream, where it is not there yet: x-stream-partitions of them (1), everything else as the store chooses. */
+static enum mqg_err exchange_front_stream(struct mqg_session *s, const struct mqg_exchange_def *def,
+                                          uint64_t *ticket, struct mqg_error *e)
+{
+    const struct mqg_value *v = mqg_table_get(&def->args, MQG_SLICE_LIT("x-stream-partitions"));
+    struct mqg_field fields[2] = {
+        {MQG_SLICE_LIT("x-queue-type"), {.type = MQG_VALUE_STRING, .bytes = MQG_SLICE_LIT("stream")}}};
+    struct mqg_queue_def stream = {.name = def->name, .durable = true, .owner_conn = s->conn_id};
+    struct mqg_queue_ok ok;
+    if (topology_queue(s->vhost, def->name) != NULL)
+        return MQG_OK;
+    stream.args = (struct mqg_table){.fields = fields, .n = 1};
+    if (v != NULL)
+        fields[stream.args.n++] = (struct mqg_field){MQG_SLICE_LIT("x-mqgate-partitions"), *v};
+    return mqg_queue_declare(s, &stream, false, &ok, ticket, e);
+}
+
 enum mqg_err mqg_exchange_declare(struct mqg_session *s, const struct mqg_exchange_def *def, bool passive,
                                   uint64_t *ticket, struct mqg_error *e)
 {
@@ -208,7 +260,16 @@ enum mqg_err mqg_exchange_declare(struct mqg_session *s, const struct mqg_exchan
         return exchange_compare(x, def, e);
     if (err == MQG_OK)
         err = exchange_check_new(s, def, e);
-    return err == MQG_OK ? exchange_make(s, def, type, ticket, e) : err;
+    if (err == MQG_OK)
+        err = exchange_front_check(s, def, e);
+    bool fronts = err == MQG_OK && exchange_fronts(&def->args);
+    if (fronts)
+        err = exchange_front_stream(s, def, ticket, e);
+    if (err == MQG_OK)
+        err = exchange_make(s, def, type, ticket, e);
+    if (err == MQG_OK && fronts)
+        queue_stream_declared(topology_queue(s->vhost, def->name));
+    return err;
 }
 
 /* ---- delete -------------------------------------------------------------------------------------------- */

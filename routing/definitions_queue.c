@@ -233,8 +233,10 @@ static enum mqg_err queue_declare_new(struct mqg_session *s, struct mqg_queue_de
         return err;
     def->durable = def->durable && !def->exclusive;
     err = queue_make(s, def, &opts, &q, ticket, e);
-    if (err == MQG_OK)
+    if (err == MQG_OK) {
         queue_fill_ok(q, ok);
+        queue_stream_declared(q);
+    }
     return err;
 }
 

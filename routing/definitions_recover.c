@@ -314,6 +314,14 @@ static void recover_queues_done(bool unclean)
         }
 }
 
+static void recover_streams_route(void)
+{
+    struct mqg_pmap_cursor c;
+    for (struct mqg_vhost *v = vhost_first(); v != NULL; v = v->next_all)
+        for (mqg_pmap_cursor_init(&c, vhost_root(v)->queues); mqg_pmap_cursor_next(&c);)
+            queue_stream_routed(c.value);
+}
+
 void mqg_routing_recovered(bool unclean)
 {
     struct definitions_edit d = {.vhost = NULL};
@@ -324,6 +332,7 @@ void mqg_routing_recovered(bool unclean)
     recover_remove_ownerless();
     definitions_queue_id_start(&d);
     definitions_unlock();
+    recover_streams_route();
     if (recover_any_vhost())
         return;
     enum mqg_err err = mqg_vhost_put(MQG_SLICE_LIT("/"), &ticket, NULL);
@@ -349,6 +358,7 @@ static void routing_forget(struct mqg_vhost *v)
 
 void mqg_routing_fini(void)
 {
+    queue_streams_fini();
     for (struct mqg_vhost *v = vhost_first(); v != NULL; v = v->next_all)
         routing_forget(v);
     recover_last = NULL;

@@ -15,6 +15,7 @@ static void declare_args(struct mqg_arena *a, struct mqg_table *t, const struct 
         {"x-max-length-bytes", c->retention_bytes},
         {"x-stream-max-segment-size-bytes", c->segment_bytes},
         {"x-mqgate-cleanup", c->cleanup},
+        {"x-mqgate-bridge", c->bridge},
         {"x-mqgate-retention-ms", c->retention_ms},
         {"x-mqgate-segment-ms", c->segment_ms},
         {"x-mqgate-compact-lag-min-ms", c->compact_lag_min_ms},
@@ -75,7 +76,9 @@ static enum mqg_err alter_apply(struct definitions_edit *d, struct mqg_queue *q,
         return err;
     topology_retire_plain(q->args);
     q->args = args_new(&def.args);
+    uint32_t bridge = atomic_load_explicit(&q->stream->bridge, memory_order_relaxed);
     stream_change(q->stream, &opts);
+    d->topology.changed |= bridge != opts.stream.bridge; /* routes that are remembered */
     queue_record_again(d, q);
     return MQG_OK;
 }
@@ -97,6 +100,8 @@ enum mqg_err mqg_stream_alter(struct mqg_session *s, struct mqg_slice name, uint
     if (err == MQG_OK)
         err = alter_apply(&d, q, partitions, c, &a, e);
     *ticket = definitions_end(&d);
+    if (err == MQG_OK)
+        stream_router_start(q->stream, false);
     mqg_arena_fini(&a);
     return err;
 }

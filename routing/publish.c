@@ -231,6 +231,21 @@ enum mqg_err mqg_publish_check(struct mqg_pub *pub, struct mqg_slice exchange, s
     return pub_exchange(pub, exchange, &x, e);
 }
 
+/* A stream that is reached by its bridge alone wants the right to write to it, too. */
+static void pub_cross(struct mqg_pub *pub, struct route_set *r)
+{
+    struct mqg_error e;
+    if (r->bridged == NULL ||
+        mqg_session_need(pub->session, MQG_WRITE, "queue", r->bridged->def.name, &e) == MQG_OK)
+        return;
+    for (size_t i = 0; i < r->n; i++)
+        if (r->queues[i] == r->bridged) {
+            r->queues[i] = r->queues[--r->n];
+            break;
+        }
+    mqg_count(MQG_COUNT_CROSSING_DENIED, 1);
+}
+
 static enum mqg_err pub_route(struct mqg_pub *pub, struct mqg_msg *m, const struct mqg_slice *extra,
                               size_t nextra, struct mqg_error *e)
 {
@@ -251,6 +266,7 @@ static enum mqg_err pub_route(struct mqg_pub *pub, struct mqg_msg *m, const stru
     for (size_t i = 0; i < n; i++)
         keys[i + 1] = extra[i];
     topology_route(v, x, m, keys, n + 1, &ps->routes);
+    pub_cross(pub, &ps->routes);
     if (nextra == 0 && m->st.exchange_len < 256 && m->st.key_len < 256 && topology_cacheable(x)) {
         ps->cached = true;
         ps->generation = generation;
@@ -655,6 +671,7 @@ static struct publisher *publisher_new(struct mqg_worker *w)
     mqg_arena_init(&p->arena, 4u << 20);
     mqg_dynbuf_init(&p->overlay, 4u << 20);
     mqg_builder_init(&p->builder, STREAM_BATCH_MAX_BYTES);
+    p->builder.attributes = MQG_BATCH_ROUTED;
     return p;
 }
 

@@ -58,6 +58,13 @@ void queue_timer_drop(struct mqg_queue *q);
 void queue_stream_store(struct mqg_queue *q, bool remove);
 /* After recovery: what the store did not tell of is made anew. */
 void queue_stream_recovered(struct mqg_queue *q);
+/* Once all are recovered, and after a declaration of it, or of the exchange that fronts it: the router's cursors. q may be NULL. */
+void queue_stream_routed(struct mqg_queue *q);
+void queue_stream_declared(struct mqg_queue *q);
+void queue_streams_fini(void);
+/* Is it a stream that takes what amq.topic gets under its name; what the exchange that fronts it gets? (any) */
+bool queue_takes_bridge(const struct mqg_queue *q);
+bool queue_takes_front(const struct mqg_queue *q);
 
 /* Read-only facts. */
 const struct mqg_table *queue_args(const struct mqg_queue *q);

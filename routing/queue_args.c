@@ -12,7 +12,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { ARGS_PRIORITY_MAX = 255, ARGS_QUORUM_DELIVERY_LIMIT = 20, ARGS_PARTITIONS_MAX = 10000 };
+enum { ARGS_PRIORITY_MAX = 255, ARGS_QUORUM_DELIVERY_LIMIT = 20, ARGS_PARTITIONS_MAX = 10000, ARGS_BRIDGE_MAX = 3 };
 #define ARGS_SEGMENT_MAX_BYTES UINT64_C(3000000000)
 #define ARGS_EXPIRY_MAX_MS     UINT64_C(315360000000) /* ten years */
 
@@ -333,6 +333,17 @@ static enum mqg_err args_cleanup(struct args_check *c, const struct mqg_value *v
     return err;
 }
 
+static enum mqg_err args_bridge(struct args_check *c, const struct mqg_value *v)
+{
+    uint64_t bits = 0;
+    enum mqg_err err = args_not_negative(c, v, &bits);
+    if (err == MQG_OK && bits > ARGS_BRIDGE_MAX)
+        err = args_refuse_number(c, "max_value_exceeded", (int64_t)bits);
+    if (err == MQG_OK)
+        c->opts->stream.bridge = (uint32_t)bits;
+    return err;
+}
+
 static enum mqg_err args_partitions(struct args_check *c, const struct mqg_value *v)
 {
     uint64_t n = 0;
@@ -378,6 +389,7 @@ static const struct args_row args_rows[] = {
     {"x-delivery-limit", ARGS_QUORUM, args_delivery_limit},
     {"x-mqgate-partitions", ARGS_STREAM, args_partitions},
     {"x-mqgate-cleanup", ARGS_STREAM, args_cleanup},
+    {"x-mqgate-bridge", ARGS_STREAM, args_bridge},
     {"x-mqgate-retention-ms", ARGS_STREAM, args_stream_number},
     {"x-mqgate-segment-ms", ARGS_STREAM, args_stream_number},
     {"x-mqgate-compact-lag-min-ms", ARGS_STREAM, args_stream_number},

@@ -89,6 +89,7 @@ struct mqg_stream *stream_new(struct mqg_queue *q)
     s->queue = q;
     s->storage = q->storage;
     s->conf = stream_conf_of(q->opts);
+    atomic_init(&s->bridge, s->conf.bridge);
     stream_grow(s, q->opts->partitions);
     atomic_store_explicit(&s->npartitions, q->opts->partitions, memory_order_release);
     return s;
@@ -160,6 +161,7 @@ void stream_change(struct mqg_stream *s, const struct queue_opts *opts)
     uint32_t have = mqg_stream_partitions(s);
     pthread_mutex_lock(&s->queue->lock);
     s->conf = stream_conf_of(opts);
+    atomic_store_explicit(&s->bridge, s->conf.bridge, memory_order_relaxed);
     pthread_mutex_unlock(&s->queue->lock);
     stream_grow(s, opts->partitions);
     for (uint32_t i = 0; i < have; i++)
@@ -234,6 +236,34 @@ void mqg_partition_producers(struct mqg_partition *p,
 {
     for (uint32_t i = 0; i < p->nproducers && visit(arg, &p->producers[i]); i++)
         continue;
+}
+
+bool queue_takes_bridge(const struct mqg_queue *q)
+{
+    return q->stream != NULL &&
+           (atomic_load_explicit(&q->stream->bridge, memory_order_relaxed) & MQG_BRIDGE_IN) != 0;
+}
+
+bool queue_takes_front(const struct mqg_queue *q)
+{
+    return q->stream != NULL;
+}
+
+void queue_stream_declared(struct mqg_queue *q)
+{
+    if (q != NULL && q->stream != NULL)
+        stream_router_start(q->stream, false);
+}
+
+void queue_stream_routed(struct mqg_queue *q)
+{
+    if (q->stream != NULL)
+        stream_router_start(q->stream, true);
+}
+
+void queue_streams_fini(void)
+{
+    stream_router_fini();
 }
 
 void queue_stream_recovered(struct mqg_queue *q)

@@ -50,6 +50,8 @@ struct mqg_stream {
     struct mqg_queue *queue;      /* it holds us: no reference */
     struct mqg_storage *storage;
     struct mqg_stream_conf conf;     /* under the queue's mutex */
+    _Atomic uint32_t bridge;         /* conf.bridge, for those who route */
+    uint32_t ncursors;               /* of the router; under the queue's mutex */
     _Atomic uint32_t next_partition; /* for records without a key */
     struct mqg_partition
         *chunks[STREAM_CHUNKS]; /* of 1, 1, 2, 4, 8... partitions: none moves when more come */
@@ -90,6 +92,13 @@ void partition_tell(struct mqg_partition *p);
 
 /* ---- stream_put.c: called by publish.c */
 uint64_t stream_put(struct publisher *p, struct queue_slot *slot);
+
+/* ---- stream_router.c */
+/* Cursors for the partitions that have none, where the stream leads somewhere: after its declaration, after that of the
+ * exchange that fronts it, after more partitions came. recovered: their positions may have been kept. */
+void stream_router_start(struct mqg_stream *s, bool recovered);
+/* Without workers and stores. */
+void stream_router_fini(void);
 
 /* ---- stream_sub.c: called by queue_dispatch.c and queue_settle.c, on the subscription's worker */
 /* What a subscription of a stream may ask for; RabbitMQ's refusals. */

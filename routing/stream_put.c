@@ -39,6 +39,7 @@ static void batch_append(struct batch_put *b)
     if (builder->out.cap > BUILDER_KEEP_BYTES) {
         mqg_builder_fini(builder);
         mqg_builder_init(builder, STREAM_BATCH_MAX_BYTES);
+        builder->attributes = MQG_BATCH_ROUTED;
     }
     mqg_builder_begin(builder);
 }

@@ -134,6 +134,24 @@ static void route_by_key(struct route_job *job, const struct mqg_exchange *x, st
         route_add_dests(job, mqg_pmap_get(x->keys, key));
 }
 
+/* The stream of the exchange's name, and, of amq.topic, the stream of the key's: the first key's only, not those of CC and BCC. */
+static void route_streams(struct route_job *job, const struct mqg_exchange *x)
+{
+    struct mqg_queue *q = x->cell->fronts ? mqg_pmap_get(job->root->queues, x->cell->name) : NULL;
+    if (q != NULL && queue_takes_front(q)) {
+        job->matched = true;
+        route_add_queue(job->out, q);
+    }
+    q = x->cell->bridges && job->nkeys > 0 ? mqg_pmap_get(job->root->queues, job->keys[0]) : NULL;
+    if (q == NULL || !queue_takes_bridge(q))
+        return;
+    size_t before = job->out->n;
+    job->matched = true;
+    route_add_queue(job->out, q);
+    if (job->out->n > before)
+        job->out->bridged = q;
+}
+
 static void route_one(struct route_job *job, const struct mqg_exchange *x)
 {
     job->matched = false;
@@ -144,6 +162,8 @@ static void route_one(struct route_job *job, const struct mqg_exchange *x)
     else
         for (size_t i = 0; i < job->nkeys; i++)
             route_by_key(job, x, job->keys[i]);
+    if (x->cell->fronts || x->cell->bridges)
+        route_streams(job, x);
     if (!job->matched && x->cell->has_alternate)
         route_add_exchange(job, x->cell->alternate);
 }
@@ -175,6 +195,7 @@ void topology_route(const struct mqg_vhost *v, const struct mqg_exchange *x, con
                     const struct mqg_slice *keys, size_t nkeys, struct route_set *r)
 {
     r->n = 0;
+    r->bridged = NULL;
     struct route_scratch *s = route_scratch(r);
     s->tabled = false;
     struct route_job job = {

@@ -176,6 +176,30 @@ void queue_stream_store(struct mqg_queue *q, bool remove)
 {
     (void)q, (void)remove;
 }
+void queue_stream_routed(struct mqg_queue *q)
+{
+    (void)q;
+}
+
+void queue_stream_declared(struct mqg_queue *q)
+{
+    (void)q;
+}
+
+void queue_streams_fini(void)
+{
+}
+
+bool queue_takes_bridge(const struct mqg_queue *q)
+{
+    return q->def.durable && mqg_table_get(q->args, MQG_SLICE_LIT("x-mqgate-bridge")) != NULL;
+}
+
+bool queue_takes_front(const struct mqg_queue *q)
+{
+    return mqg_table_get(q->args, MQG_SLICE_LIT("x-queue-type")) != NULL;
+}
+
 void queue_stream_recovered(struct mqg_queue *q)
 {
     (void)q;

@@ -68,6 +68,8 @@ struct exchange_cell {
     enum mqg_exchange_type type;
     bool durable, auto_delete, internal;
     const struct mqg_table *args;
+    bool fronts;  /* the stream of its name */
+    bool bridges; /* the streams that are addresses of it: amq.topic */
     bool has_alternate;
     struct mqg_slice alternate; /* borrowed from args */
     struct dest dest;

@@ -516,6 +516,16 @@ static enum mqg_err headers_finish(const struct mqg_record *r, const struct mqg_
     return MQG_OK;
 }
 
+static void record_readdress(const struct mqg_record_to *to, struct mqg_record_view *v)
+{
+    if (to->exchange != NULL)
+        v->exchange = *to->exchange;
+    if (to->key != NULL) {
+        v->key = *to->key;
+        v->key_sep = '.';
+    }
+}
+
 struct mqg_msg *mqg_record_to_msg(const struct mqg_record *r, const struct mqg_record_to *to,
                                   struct mqg_arena *a, struct mqg_dynbuf *scratch, enum mqg_err *err)
 {
@@ -528,6 +538,8 @@ struct mqg_msg *mqg_record_to_msg(const struct mqg_record *r, const struct mqg_r
     *err = mqg_record_view(r, a, &v);
     if (*err == MQG_OK)
         *err = headers_finish(r, to, ops, a, &v);
+    if (*err == MQG_OK)
+        record_readdress(to, &v);
     mqg_dynbuf_reset(scratch);
     if (*err == MQG_OK)
         *err = ops->encode(&v.view, a, scratch);

@@ -343,6 +343,7 @@ struct mqg_slice mqg_builder_end(struct mqg_batch_builder *b)
     mqg_put_be32(p + AT_LENGTH, (uint32_t)(b->out.len - AT_LENGTH - 4));
     mqg_put_be32(p + AT_EPOCH, UINT32_MAX);
     p[AT_MAGIC] = 2;
+    mqg_put_be16(p + AT_ATTRIBUTES, b->attributes);
     mqg_put_be32(p + AT_LAST_DELTA, b->count - 1);
     mqg_put_be64(p + AT_BASE_TIME, (uint64_t)b->base_time_ms);
     mqg_put_be64(p + AT_MAX_TIME, (uint64_t)b->max_time_ms);

@@ -28,6 +28,8 @@ enum mqg_batch_attr {
     MQG_BATCH_APPEND_TIME = 8,
     MQG_BATCH_TRANSACTIONAL = 16,
     MQG_BATCH_CONTROL = 32,
+    MQG_BATCH_ROUTED =
+        0x4000, /* ours: routing appended it, so it met its other destinations already; clients skip such bits */
 };
 
 /* A batch's head, and where its records lie. */
@@ -107,6 +109,7 @@ struct mqg_batch_builder {
     struct mqg_dynbuf text, origin, types; /* scratch of mqg_record_from_msg */
     uint32_t nheaders;
     uint32_t count;
+    uint16_t attributes; /* enum mqg_batch_attr; stays from batch to batch */
     int64_t base_time_ms, max_time_ms;
 };
 
@@ -153,6 +156,8 @@ struct mqg_record_to {
     enum mqg_proto proto;
     uint64_t partition; /* for the message's identity */
     bool offset_header;
+    const struct mqg_slice *exchange,
+        *key; /* another address than the record's (key: levels split at '.'); NULL: its own */
 };
 MQG_API struct mqg_msg *mqg_record_to_msg(const struct mqg_record *r, const struct mqg_record_to *to,
                                           struct mqg_arena *a, struct mqg_dynbuf *scratch, enum mqg_err *err);

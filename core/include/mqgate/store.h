@@ -95,6 +95,7 @@ struct mqg_stream_conf {
     uint64_t compact_lag_min_ms,
         compact_lag_max_ms; /* COMPACT: not younger than min; not left longer than max */
     uint64_t tombstone_ms;  /* COMPACT: how long a record without a value stays */
+    uint32_t bridge;        /* enum mqg_stream_bridge (stream.h): routing's, no store's */
 };
 
 struct mqg_dest {

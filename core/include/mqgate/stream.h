@@ -33,6 +33,26 @@ struct mqg_partition;
 #define MQG_STREAM_PARTITIONS_MAX 10000u
 #define MQG_STREAM_NONE           UINT64_MAX
 
+/* ---- crossing ---------------------------------------------------------------------------------------------------------- */
+
+/* Whether a stream is an address of amq.topic, too (DESIGN, R2); argument x-mqgate-bridge. In: what is published to amq.topic with
+ * the stream's name as key is appended, for publishers who may write to both. Out: what its own protocol appends is published
+ * to amq.topic under its name. An exchange of the stream's name declared with x-stream fronts it (R3): both ways, through the
+ * exchange's bindings. */
+enum mqg_stream_bridge {
+    MQG_BRIDGE_IN = 1,
+    MQG_BRIDGE_OUT = 2,
+};
+
+/* A handler with transactions says which records may be read by others. Set at load, called on any worker. NULL: all may. */
+struct mqg_stream_txns {
+    uint64_t (*stable)(
+        struct mqg_partition *p); /* the first offset that is not decided yet, or beyond the end */
+    /* Of a decided transaction: was it given up? For a batch's producer and base offset. */
+    bool (*aborted)(struct mqg_partition *p, int64_t producer_id, uint64_t base_offset);
+};
+MQG_API void mqg_stream_txns_set(const struct mqg_stream_txns *txns);
+
 /* ---- streams ----------------------------------------------------------------------------------------------------------- */
 
 /* Declares the stream `name` as queue.declare with x-queue-type=stream does (which it is): rights, refusals, bindings, records
