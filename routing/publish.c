@@ -70,8 +70,7 @@ uint16_t publish_epoch(void)
     return publish_epoch_now;
 }
 
-/* Room for one more; *array grows by doubling. */
-static void *publisher_room(void *array, uint32_t n, uint32_t *cap, size_t size)
+void *publisher_room(void *array, uint32_t n, uint32_t *cap, size_t size)
 {
     if (n < *cap)
         return array;
@@ -543,63 +542,6 @@ void mqg_pub_fini(struct mqg_pub *pub)
     ps->pub = NULL;
     if (!ps->dirty)
         pub_state_free(ps);
-}
-
-/* ---- settles and the store ---------------------------------------------------------------------------------------------------------- */
-
-void publish_settled(struct publisher *p, struct queue_slot *slot, uint64_t qseq, struct mqg_extent *extent)
-{
-    struct settled *last = slot->settle_head == PUT_NONE ? NULL : &p->settles[slot->settle_tail];
-    if (last && last->range.last + 1 == qseq) {
-        last->range.last = qseq;
-    } else {
-        p->settles = publisher_room(p->settles, p->nsettles, &p->settles_cap, sizeof(*p->settles));
-        p->settles[p->nsettles] = (struct settled){{qseq, qseq}, PUT_NONE};
-        if (last) {
-            p->settles[slot->settle_tail].next = p->nsettles;
-        } else {
-            slot->settle_head = p->nsettles;
-            slot->next_settle = p->dirty_settles;
-            p->dirty_settles = slot;
-            mqg_queue_ref(slot->queue);
-        }
-        slot->settle_tail = p->nsettles++;
-    }
-    mqg_extent_give(extent, 1);
-}
-
-static void publish_settle_slot(struct publisher *p, struct queue_slot *slot)
-{
-    struct mqg_queue *q = slot->queue;
-    uint32_t n = 0;
-    for (uint32_t at = slot->settle_head; at != PUT_NONE; at = p->settles[at].next) {
-        p->ranges = publisher_room(p->ranges, n, &p->ranges_cap, sizeof(*p->ranges));
-        p->ranges[n++] = p->settles[at].range;
-    }
-    slot->settle_head = slot->settle_tail = PUT_NONE;
-    struct mqg_store_op op = {.kind = MQG_OP_SETTLE, .settle = {q->id, p->ranges, n}};
-    mqg_lane_add(q->storage, &op, false);
-    mqg_queue_unref(&q);
-}
-
-static void publish_settle_flush(struct publisher *p)
-{
-    while (p->dirty_settles) {
-        struct queue_slot *slot = p->dirty_settles;
-        p->dirty_settles = slot->next_settle;
-        publish_settle_slot(p, slot);
-    }
-    p->nsettles = 0;
-}
-
-void mqg_publish_barrier(struct mqg_waiter *w)
-{
-    struct publisher *p = publisher_self();
-    publish_flush(p);
-    publish_settle_flush(p);
-    struct mqg_storage *s = mqg_storage_default();
-    w->ticket = mqg_lane_collected(s) ? mqg_lane_ticket(s) : mqg_lane_ticket(s) - 1;
-    mqg_lane_wait(s, w);
 }
 
 /* ---- what definitions leave for later ------------------------------------------------------------------------------------------ */

@@ -66,7 +66,10 @@ struct publisher {
 void publish_init(void); /* registers phases */
 void publish_fini(void);
 struct publisher *publisher_self(void);
-bool publish_flush(struct publisher *p); /* true: there was something */
+bool publish_flush(struct publisher *p);        /* true: there was something */
+void publish_settle_flush(struct publisher *p); /* likewise, what was settled */
+/* Room for one more; *array grows by doubling. */
+void *publisher_room(void *array, uint32_t n, uint32_t *cap, size_t size);
 
 /* Puts m (its reference is taken) to the queues of r as the node itself: dead letters. Durable when storage is given. */
 void publish_internal(struct publisher *p, struct mqg_msg *m, const struct route_set *r);

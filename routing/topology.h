@@ -12,7 +12,8 @@
 struct route_set {
     struct mqg_queue **queues;
     size_t n, cap;
-    struct mqg_queue *bridged; /* the one that is there by a bridge alone: its own right to write is asked for; else NULL */
+    struct mqg_queue *
+        bridged; /* the one that is there by a bridge alone: its own right to write is asked for; else NULL */
     uint64_t mark; /* private: for fast duplicate checks in large sets */
     void *scratch; /* private */
 };

@@ -98,8 +98,8 @@ MQG_API extern _Atomic int mqg_trace_any;
       "messages dropped from the head of a full queue")                                                 \
     X(CONVERSION_DROPPED, "mqgate_conversion_dropped_total", counter,                                   \
       "header fields a protocol could not carry")                                                       \
-    X(CROSSING_DENIED, "mqgate_crossing_denied_total", counter,                                     \
-      "routes to a stream's bridge that its permissions closed")                                       \
+    X(CROSSING_DENIED, "mqgate_crossing_denied_total", counter,                                         \
+      "routes to a stream's bridge that its permissions closed")                                        \
     X(STORE_COMMITS, "mqgate_store_commits_total", counter, "group commits")                            \
     X(STORE_SYNC_US, "mqgate_store_sync_microseconds_total", counter, "time spent in fdatasync")        \
     X(STORE_BYTES, "mqgate_store_written_bytes_total", counter, "bytes written to the store")           \
