@@ -30,6 +30,7 @@ struct mqg_scram {
     char snonce[SCRAM_NONCE_MAX_BYTES];
     struct mqg_dynbuf gs2;   /* the header, which comes again */
     struct mqg_dynbuf nonce; /* both halves */
+    size_t cnonce_bytes;     /* of the first one */
     struct mqg_dynbuf auth;  /* AuthMessage */
     struct mqg_dynbuf reply;
 };
@@ -183,6 +184,7 @@ static void scram_server_first(struct mqg_scram *s, struct mqg_slice bare, struc
 {
     uint8_t salt[AUTH_HASH_TEXT_BYTES];
     mqg_dynbuf_slice(&s->nonce, cnonce);
+    s->cnonce_bytes = cnonce.len;
     scram_put(&s->nonce, s->snonce);
     EVP_EncodeBlock(salt, s->verifier.salt, s->verifier.salt_bytes);
     mqg_dynbuf_printf(&s->reply, "r=%.*s,s=%s,i=%u", MQG_SLICE_FMT(mqg_dynbuf_view(&s->nonce)), salt,
@@ -270,6 +272,15 @@ static const uint8_t *scram_proof_at(struct mqg_slice message)
     return NULL;
 }
 
+/* Ours, whole. librdkafka before 2.6.1 puts its own half before it once more; the server's half is there, and all is signed. */
+static bool scram_nonce_ok(const struct mqg_scram *s, struct mqg_slice nonce)
+{
+    struct mqg_slice whole = mqg_dynbuf_view(&s->nonce), half = mqg_slice_of(whole.ptr, s->cnonce_bytes);
+    if (nonce.len == half.len + whole.len && mqg_slice_starts(nonce, half))
+        nonce = mqg_slice_of(nonce.ptr + half.len, whole.len);
+    return mqg_slice_eq(nonce, whole);
+}
+
 static enum mqg_err scram_final(struct mqg_scram *s, const struct mqg_conn_info *from,
                                 struct mqg_slice message, struct mqg_session **out, struct mqg_error *e)
 {
@@ -280,7 +291,7 @@ static enum mqg_err scram_final(struct mqg_scram *s, const struct mqg_conn_info 
     int n = auth_base64(binding, header, sizeof header);
     if (n < 0 || !mqg_slice_eq(mqg_slice_of(header, (size_t)n), mqg_dynbuf_view(&s->gs2)))
         return scram_malformed(s, "channel-bindings-dont-match", "the gs2 header came differently again", e);
-    if (!mqg_slice_eq(nonce, mqg_dynbuf_view(&s->nonce)))
+    if (!scram_nonce_ok(s, nonce))
         return scram_malformed(s, "other-error", "the nonce is another one", e);
     const uint8_t *at = scram_proof_at(message);
     if (at == NULL)

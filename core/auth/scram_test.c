@@ -302,6 +302,8 @@ static void bad_final(void **state)
         {"c=eSws," GOOD PROOF, "e=channel-bindings-dont-match", MQG_MALFORMED},
         {"c=!," GOOD PROOF, "e=channel-bindings-dont-match", MQG_MALFORMED},
         {"c=biws,r=" CLIENT_NONCE "x" PROOF, "e=other-error", MQG_MALFORMED},
+        {"c=biws,r=" CLIENT_NONCE CLIENT_NONCE SERVER_NONCE PROOF, "e=invalid-proof", MQG_UNAUTHENTICATED},
+        {"c=biws,r=x" CLIENT_NONCE SERVER_NONCE PROOF, "e=other-error", MQG_MALFORMED},
         {"c=biws,r=" CLIENT_NONCE PROOF, "e=other-error", MQG_MALFORMED},
         {"c=biws," GOOD, "e=other-error", MQG_MALFORMED},
         {"c=biws," GOOD ",p=", "e=invalid-encoding", MQG_MALFORMED},
