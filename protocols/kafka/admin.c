@@ -43,6 +43,8 @@ static const struct kafka_api admin_apis[] = {
     {KAFKA_API_ALTER_CONFIGS, 0, 2, 0, kafka_alter_configs},
     {KAFKA_API_INCREMENTAL_ALTER_CONFIGS, 0, 1, 0, kafka_incremental_alter_configs},
     {KAFKA_API_DESCRIBE_LOG_DIRS, 0, 4, 0, kafka_describe_log_dirs},
+    {KAFKA_API_DESCRIBE_USER_SCRAM_CREDENTIALS, 0, 0, 0, kafka_describe_user_scram_credentials},
+    {KAFKA_API_ALTER_USER_SCRAM_CREDENTIALS, 0, 0, 0, kafka_alter_user_scram_credentials},
     {.key = -1},
 };
 

@@ -11,6 +11,7 @@
  * Requests are taken from the worker's pool and go back to it with their arena's first block, so that a connection in its
  * steady state allocates nothing. */
 #include "kafka_int.h"
+#include "sasl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -354,7 +355,7 @@ static size_t conn_step(struct kafka_conn *kc, struct mqg_slice in)
     uint32_t max = kc->phase == KAFKA_RUNNING || kafka_settings.request_max_bytes < FRAME_STARTING_MAX
                        ? kafka_settings.request_max_bytes
                        : FRAME_STARTING_MAX;
-    if (len < 8 || len > max) {
+    if ((len < 8 && !kafka_sasl_is_raw(kc)) || len > max) {
         kafka_conn_fail(kc, "a request of %u bytes: 8 to %u are taken", len, max);
         return 0;
     }

@@ -28,7 +28,7 @@ static const struct kafka_part core_part = {.name = "core", .apis = kafka_core_a
 static const struct kafka_part metadata_part = {.name = "metadata", .apis = kafka_metadata_apis};
 
 const struct kafka_part *const kafka_parts[] = {
-    &core_part, &metadata_part, &kafka_admin_part, &kafka_acl_part, &kafka_group_part, NULL,
+    &core_part, &metadata_part, &kafka_admin_part, &kafka_acl_part, &kafka_group_part, &kafka_sasl_part, NULL,
 };
 
 /* ---- settings --------------------------------------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
  * A request is decoded where it lies when its handler has promised to keep nothing of it (KAFKA_API_INPLACE); else its frame is
  * copied first. */
 #include "kafka_int.h"
+#include "sasl.h"
 
 #include <stdio.h>
 
@@ -182,9 +183,23 @@ static bool request_is_known(struct kafka_conn *kc, const struct kafka_request_h
     return false;
 }
 
+/* A login's time is over, and this is no new one. */
+static bool request_too_late(struct kafka_conn *kc, const struct kafka_api *api)
+{
+    if (api->flags & KAFKA_API_OPEN || !kafka_sasl_expired(kc))
+        return false;
+    kafka_conn_fail(kc, "the login's time is over");
+    return true;
+}
+
 void kafka_request(struct kafka_conn *kc, struct mqg_slice frame, uint8_t *owned)
 {
     struct kafka_request_head head;
+    if (MQG_UNLIKELY(kafka_sasl_is_raw(kc))) {
+        kafka_sasl_raw(kc, frame);
+        kafka_frame_free(owned, frame.len);
+        return;
+    }
     enum mqg_err err = kafka_request_head(frame, &head);
     const struct kafka_api *api = kafka_api_find(head.key);
     mqg_conn_note(kc->conn, "request", (uint32_t)head.key);
@@ -195,7 +210,8 @@ void kafka_request(struct kafka_conn *kc, struct mqg_slice frame, uint8_t *owned
     request_client_id(kc, head.client_id);
     MQG_TRACE("kafka", mqg_conn_info(kc->conn)->id, "conn=%llu api=%s version=%d bytes=%zu",
               (unsigned long long)mqg_conn_info(kc->conn)->id, head.message->name, head.version, frame.len);
-    if (kc->phase == KAFKA_STARTING && !(api->flags & KAFKA_API_OPEN) && !login_silent(kc)) {
+    if ((kc->phase == KAFKA_STARTING && !(api->flags & KAFKA_API_OPEN) && !login_silent(kc)) ||
+        request_too_late(kc, api)) {
         kafka_frame_free(owned, frame.len);
         return;
     }
