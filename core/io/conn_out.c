@@ -18,11 +18,17 @@ enum { CONN_IOV_MAX = 64, CONN_CHUNKS_KEPT = 64, CONN_TURN_BYTES = 1 << 20 };
 
 struct conn_node {
     struct conn_node *next;
-    struct mqg_msg *msg; /* the bytes lie in it; NULL: in data */
+    struct mqg_msg *msg; /* the bytes lie in it, */
+    struct mqg_buf *buf; /* or in it; both NULL: in data */
     const uint8_t *ptr;
     uint32_t start, end, cap;
     uint8_t data[];
 };
+
+static bool conn_node_refers(const struct conn_node *node)
+{
+    return node->msg != NULL || node->buf != NULL;
+}
 
 #define CONN_CHUNK_ROOM (CONN_CHUNK_BYTES - (uint32_t)sizeof(struct conn_node))
 
@@ -44,8 +50,9 @@ static struct conn_node *conn_chunk_new(struct conn_worker *cw, size_t n)
 
 static void conn_node_free(struct conn_worker *cw, struct conn_node *node)
 {
-    if (node->msg != NULL || node->cap != CONN_CHUNK_ROOM || cw->nchunks >= CONN_CHUNKS_KEPT) {
+    if (conn_node_refers(node) || node->cap != CONN_CHUNK_ROOM || cw->nchunks >= CONN_CHUNKS_KEPT) {
         mqg_msg_unref(&node->msg);
+        mqg_buf_unref(&node->buf);
         free(node);
         return;
     }
@@ -78,7 +85,7 @@ static void conn_pop(struct mqg_conn *c)
     c->out_head = node->next;
     if (c->out_head == NULL)
         c->out_tail = NULL;
-    if (node->msg == NULL) {
+    if (!conn_node_refers(node)) {
         c->out_copied -= node->end;
         conn_worker_of(c->w)->out_bytes -= node->end;
     }
@@ -122,7 +129,7 @@ uint8_t *mqg_conn_reserve(struct mqg_conn *c, size_t n)
         return conn_scratch(c);
     c->out_scratch = false;
     struct conn_node *tail = c->out_tail;
-    if (MQG_UNLIKELY(tail == NULL || tail->msg != NULL || tail->cap - tail->end < n)) {
+    if (MQG_UNLIKELY(tail == NULL || conn_node_refers(tail) || tail->cap - tail->end < n)) {
         tail = conn_chunk_new(conn_worker_of(c->w), n);
         conn_append(c, tail);
     }
@@ -177,6 +184,17 @@ void mqg_conn_write(struct mqg_conn *c, struct mqg_slice s)
     }
 }
 
+/* A node for bytes that lie elsewhere; the caller fills in where. */
+static struct conn_node *conn_refer(struct mqg_conn *c, struct mqg_slice part)
+{
+    MQG_ASSERT(part.len <= UINT32_MAX);
+    struct conn_node *node = mqg_xmalloc(sizeof *node);
+    *node = (struct conn_node){.ptr = part.ptr, .end = (uint32_t)part.len, .cap = (uint32_t)part.len};
+    conn_append(c, node);
+    conn_grown(c, part.len);
+    return node;
+}
+
 void mqg_conn_write_msg(struct mqg_conn *c, struct mqg_msg *m, struct mqg_slice part)
 {
     MQG_CHECK(m, MQG_MSG_MAGIC);
@@ -184,14 +202,16 @@ void mqg_conn_write_msg(struct mqg_conn *c, struct mqg_msg *m, struct mqg_slice 
         mqg_conn_write(c, part);
         return;
     }
-    if (c->state != CONN_OPEN)
-        return;
-    MQG_ASSERT(part.len <= UINT32_MAX);
-    struct conn_node *node = mqg_xmalloc(sizeof *node);
-    *node = (struct conn_node){
-        .msg = mqg_msg_ref(m), .ptr = part.ptr, .end = (uint32_t)part.len, .cap = (uint32_t)part.len};
-    conn_append(c, node);
-    conn_grown(c, part.len);
+    if (c->state == CONN_OPEN)
+        conn_refer(c, part)->msg = mqg_msg_ref(m);
+}
+
+void mqg_conn_write_buf(struct mqg_conn *c, struct mqg_buf *b, struct mqg_slice part)
+{
+    if (part.len < CONN_REF_MIN)
+        mqg_conn_write(c, part);
+    else if (c->state == CONN_OPEN)
+        conn_refer(c, part)->buf = mqg_buf_ref(b);
 }
 
 size_t mqg_conn_out_pending(const struct mqg_conn *c)

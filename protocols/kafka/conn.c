@@ -79,6 +79,8 @@ static void call_release(struct kafka_call *c)
 void kafka_conns_worker_stop(struct mqg_worker *w)
 {
     (void)w;
+    kafka_produce_worker_stop();
+    kafka_fetch_worker_stop();
     while (conn_pool != NULL) {
         struct kafka_call *c = conn_pool;
         conn_pool = c->next;

@@ -28,6 +28,7 @@
 #define KAFKA_LISTENERS_MAX 8u
 
 struct kafka_call;
+struct fetch_set;    /* fetch.h */
 struct kafka_topics; /* topic.c: the connection's cache */
 struct kafka_sasl;   /* sasl.c's state of a login */
 struct kafka_acl;    /* acl.c's cache */
@@ -83,7 +84,7 @@ struct kafka_conn {
     uint32_t frame_len, frame_at;
 
     struct kafka_topics *topics;
-    uint32_t fetch_session; /* the last one made or used here, 0: none */
+    struct fetch_set *fetch_session; /* KIP-227; NULL: none */
     struct kafka_sasl *sasl;
     struct kafka_acl *acl;
 };

@@ -17,6 +17,16 @@ void kafka_frame_free(uint8_t *owned, size_t bytes); /* NULL: nothing */
 void kafka_conns_load(int64_t budget_bytes);
 void kafka_conns_worker_stop(struct mqg_worker *w);
 
+/* produce.c: gives back what legacy producers needed. */
+void kafka_produce_worker_stop(void);
+/* fetch_set.c: the session of a connection that ends. */
+void fetch_session_close(struct kafka_conn *kc);
+/* fetch_answer.c: the same. */
+void kafka_fetch_worker_stop(void);
+
+/* epochs.c */
+void kafka_epochs_call(struct kafka_call *c);
+
 /* request.c */
 extern const struct kafka_api kafka_core_apis[]; /* ApiVersions */
 enum mqg_err kafka_apis_load(struct mqg_error *e);

@@ -1,5 +1,6 @@
 /* module.c - the Kafka module: its descriptor, its settings, its parts, its place in the host. */
 #include "admin.h"
+#include "compression.h"
 #include "kafka_int.h"
 
 #include "group_part.h"
@@ -26,9 +27,24 @@ struct kafka_settings kafka_settings = {
 
 static const struct kafka_part core_part = {.name = "core", .apis = kafka_core_apis};
 static const struct kafka_part metadata_part = {.name = "metadata", .apis = kafka_metadata_apis};
+static const struct kafka_part produce_part = {.name = "produce", .apis = kafka_produce_apis};
+static const struct kafka_part fetch_part = {
+    .name = "fetch", .apis = kafka_fetch_apis, .conn_fini = fetch_session_close};
+static const struct kafka_part offsets_part = {.name = "offsets", .apis = kafka_offsets_apis};
 
 const struct kafka_part *const kafka_parts[] = {
-    &core_part, &metadata_part, &kafka_admin_part, &kafka_acl_part, &kafka_group_part, &kafka_sasl_part, NULL,
+    /* clang-format off */
+    &core_part,
+    &metadata_part,
+    &produce_part,
+    &fetch_part,
+    &offsets_part,
+    &kafka_admin_part,
+    &kafka_acl_part,
+    &kafka_group_part,
+    &kafka_sasl_part,
+    NULL,
+    /* clang-format on */
 };
 
 /* ---- settings --------------------------------------------------------------------------------------------------------------- */
@@ -100,6 +116,7 @@ static enum mqg_err kafka_load(const struct mqg_conf *conf, struct mqg_error *e)
             err = kafka_parts[i]->load(conf, e);
     if (err != MQG_OK)
         return err;
+    kafka_compression_register();
     kafka_node_load();
     kafka_conns_load(mqg_conf_int(conf, "kafka", "request_memory"));
     mqg_worker_on_start(NULL, kafka_conns_worker_stop);

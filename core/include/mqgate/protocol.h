@@ -139,6 +139,8 @@ MQG_API void mqg_conn_commit(struct mqg_conn *c, size_t n);
 MQG_API void mqg_conn_write(struct mqg_conn *c, struct mqg_slice s); /* copies */
 /* Sends bytes that lie inside m's block without copying when that is worth it (>= 8 KiB); takes its own reference. */
 MQG_API void mqg_conn_write_msg(struct mqg_conn *c, struct mqg_msg *m, struct mqg_slice part);
+/* The same for bytes that lie inside b, which nobody writes to any more. */
+MQG_API void mqg_conn_write_buf(struct mqg_conn *c, struct mqg_buf *b, struct mqg_slice part);
 /* Bytes not yet taken by the socket. Above the high mark (256 KiB) a handler stops delivering until MQG_EV_WRITABLE. */
 MQG_API size_t mqg_conn_out_pending(const struct mqg_conn *c);
 MQG_API bool mqg_conn_out_full(const struct mqg_conn *c);

@@ -1,0 +1,230 @@
+/* fetch_read.c - looking at partitions that are ready: where the log stands, and what lies behind the offset.
+ *
+ * The store answers most reads at once; for the others the set waits until all are back. What comes are whole batches in a
+ * buffer that other readers of the same place share. With read_committed nothing beyond the last stable offset is shown: the
+ * buffer is cut before the batch that begins there. */
+#include "fetch.h"
+#include "producer_part.h"
+
+/* ---- checks ------------------------------------------------------------------------------------------------------------------- */
+
+static struct mqg_partition *part_resolve(struct fetch_part *p, enum kafka_error *code)
+{
+    struct mqg_slice topic = fetch_part_topic(p);
+    struct kafka_conn *kc = p->set->conn;
+    if (!p->set->by_id)
+        return kafka_partition(kc, topic, p->index, MQG_READ, code);
+    struct kafka_uuid id;
+    memcpy(id.bytes, topic.ptr, sizeof id.bytes);
+    struct mqg_stream *s = kafka_topic_by_id(kc, &id, MQG_READ, code);
+    struct mqg_partition *part = s != NULL && p->index >= 0 ? mqg_stream_partition(s, (uint32_t)p->index)
+                                                            : NULL;
+    if (s != NULL && part == NULL)
+        *code = KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
+    return part;
+}
+
+/* The epoch that the client believes in (KIP-320). */
+static enum kafka_error part_epoch(const struct fetch_part *p)
+{
+    if (p->epoch < 0 || p->epoch == mqg_stream_epoch())
+        return KAFKA_NONE;
+    return p->epoch < mqg_stream_epoch() ? KAFKA_FENCED_LEADER_EPOCH : KAFKA_UNKNOWN_LEADER_EPOCH;
+}
+
+static void part_failed(struct fetch_part *p, enum kafka_error code)
+{
+    p->code = code;
+    p->set->errors = true;
+}
+
+/* ---- what was read -------------------------------------------------------------------------------------------------------------- */
+
+/* Batches that begin before `limit`. */
+static struct mqg_slice read_cut(struct mqg_slice all, int64_t limit)
+{
+    size_t at = 0;
+    struct mqg_batch b;
+    while (at < all.len) {
+        struct mqg_slice rest = mqg_slice_of(all.ptr + at, all.len - at);
+        if (mqg_batch_read(rest, &b) != MQG_OK || (int64_t)b.base_offset >= limit)
+            break;
+        at += b.bytes;
+    }
+    return mqg_slice_of(all.ptr, at);
+}
+
+static void read_committed(struct fetch_part *p)
+{
+    enum kafka_error code;
+    bool full = false;
+    int64_t to = (int64_t)p->read.next_offset < p->limit ? (int64_t)p->read.next_offset : p->limit;
+    struct mqg_partition *part = part_resolve(p, &code);
+    p->records = read_cut(p->records, p->limit);
+    if (part != NULL)
+        p->aborted = kafka_txn_aborted(part, (uint64_t)p->offset, (uint64_t)to, &p->set->call->arena,
+                                       &p->naborted, &full);
+    if (part == NULL || full) {
+        fetch_part_release(p);
+        part_failed(p, part == NULL ? code : KAFKA_UNKNOWN_SERVER_ERROR);
+    }
+}
+
+/* What does not fit beside what is there already stays for the next fetch. */
+static void read_data(struct fetch_part *p)
+{
+    struct fetch_set *set = p->set;
+    p->data = p->read.data;
+    p->read.data = NULL;
+    p->records = mqg_slice_of(p->data->data, p->data->len);
+    if (set->committed)
+        read_committed(p);
+    if (set->bytes > 0 && set->bytes + (int64_t)p->records.len > set->max_bytes)
+        fetch_part_release(p);
+    set->bytes += (int64_t)p->records.len;
+}
+
+static void read_out_of_range(struct fetch_part *p)
+{
+    enum kafka_error code;
+    struct mqg_stream_bounds b;
+    struct mqg_partition *part = part_resolve(p, &code);
+    if (part == NULL || mqg_partition_bounds(part, &b) != MQG_OK) {
+        part_failed(p, part == NULL ? code : KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
+        return;
+    }
+    p->start = (int64_t)b.log_start;
+    p->high = (int64_t)b.high_watermark;
+    bool inside = p->offset >= p->start && p->offset <= (int64_t)b.log_end; /* appended, not durable yet */
+    if (!inside)
+        part_failed(p, KAFKA_OFFSET_OUT_OF_RANGE);
+}
+
+static bool read_begin(struct fetch_part *p, struct mqg_partition *part);
+
+/* Deals with an answer; where compaction left nothing it reads on. False: the store has it again. */
+static bool read_take(struct fetch_part *p)
+{
+    struct mqg_partition_read *r = &p->read;
+    enum kafka_error code;
+    if (r->err == MQG_NOT_FOUND) {
+        read_out_of_range(p);
+        return true;
+    }
+    if (r->err != MQG_OK) {
+        mqg_buf_unref(&r->data);
+        part_failed(p, kafka_error_of(r->err));
+        return true;
+    }
+    p->high = (int64_t)r->high_watermark;
+    p->start = (int64_t)r->log_start;
+    if (!p->set->committed)
+        p->stable = p->limit = p->high;
+    if (r->data != NULL) {
+        read_data(p);
+        return true;
+    }
+    if (r->next_offset <= r->offset || (int64_t)r->next_offset >= p->limit)
+        return true;
+    struct mqg_partition *part = part_resolve(p, &code);
+    if (part == NULL) {
+        part_failed(p, code);
+        return true;
+    }
+    r->offset = r->next_offset;
+    return read_begin(p, part);
+}
+
+static void read_came(struct mqg_partition_read *r)
+{
+    struct fetch_part *p = MQG_CONTAINER_OF(r, struct fetch_part, read);
+    struct fetch_set *set = p->set;
+    bool orphan = set->dead, dead = p->dead;
+    p->reading = false;
+    set->reading--;
+    if (dead) {
+        mqg_buf_unref(&r->data);
+        p->wait.partition = NULL;
+        fetch_part_free(p);
+    }
+    if (orphan) {
+        if (set->reading == 0)
+            fetch_set_bury(set);
+        return;
+    }
+    if (!dead && !read_take(p))
+        return;
+    if (set->reading == 0 && set->call != NULL)
+        fetch_judge(set);
+}
+
+/* True: the answer is there. */
+static bool read_begin(struct fetch_part *p, struct mqg_partition *part)
+{
+    int64_t room = p->set->max_bytes - p->set->bytes;
+    uint32_t max = p->max_bytes > 0 ? (uint32_t)p->max_bytes : 1;
+    p->read.max_bytes = room < (int64_t)max ? (room > 0 ? (uint32_t)room : 1) : max;
+    p->read.done = read_came;
+    if (mqg_partition_read(part, &p->read))
+        return read_take(p);
+    p->reading = true;
+    p->set->reading++;
+    return false;
+}
+
+/* ---- looking ---------------------------------------------------------------------------------------------------------------------- */
+
+static void part_look(struct fetch_part *p)
+{
+    struct fetch_set *set = p->set;
+    mqg_partition_unwait(&p->wait);
+    fetch_part_release(p);
+    p->code = KAFKA_NONE;
+    p->high = p->stable = p->start = -1;
+    struct mqg_partition *part = part_resolve(p, &p->code);
+    if (part != NULL)
+        p->code = part_epoch(p);
+    if (part != NULL && p->code == KAFKA_NONE && p->offset < 0)
+        p->code = KAFKA_OFFSET_OUT_OF_RANGE;
+    if (p->code != KAFKA_NONE) {
+        part_failed(p, p->code);
+        return;
+    }
+    p->limit = INT64_MAX;
+    if (set->committed)
+        p->stable = p->limit = (int64_t)kafka_txn_lso(part);
+    p->read.offset = (uint64_t)p->offset;
+    p->read.next_offset = p->read.offset;
+    (void)read_begin(p, part);
+}
+
+void fetch_run(struct fetch_set *set)
+{
+    if (set->reading > 0) {
+        set->again = true;
+        return;
+    }
+    set->again = set->errors = false;
+    set->bytes = 0;
+    set->reading++; /* nobody judges before all were looked at */
+    for (struct fetch_part *p = set->ready, *next; p != NULL; p = next) {
+        next = p->ready_next;
+        part_look(p);
+    }
+    set->reading--;
+    if (set->reading == 0)
+        fetch_judge(set);
+}
+
+void fetch_part_wait(struct fetch_part *p)
+{
+    enum kafka_error code;
+    if (p->wait.partition != NULL)
+        return;
+    struct mqg_partition *part = part_resolve(p, &code);
+    if (part == NULL) {
+        fetch_part_ready(p); /* gone meanwhile: the next look says it */
+        return;
+    }
+    mqg_partition_wait(part, &p->wait, (uint64_t)(p->high > p->offset ? p->high : p->offset));
+}

@@ -1,0 +1,377 @@
+/* produce.c - Produce: batches into partitions, and an answer when they are safe.
+ *
+ * A batch goes to the store as it came: it is checked where it lies, its offset is given, and the store's lane copies it once.
+ * What a request appended is answered when it is durable and nothing before it can be missing: the ticket of the turn says the
+ * first, the partition's high watermark the second (another worker may have been given an earlier offset and not be done). Mostly
+ * both come together, so the high watermark is looked at when the ticket is through.
+ *
+ * acks: 0 has no answer, and a fault of such a request ends the connection, which is all that its client can notice; 1 and -1
+ * mean the same here, since one durable copy is all there is. */
+#include "batch_check.h"
+#include "kafka_int.h"
+#include "legacy.h"
+#include "producer_part.h"
+#include "topic_conf.h"
+
+#include <stdlib.h>
+
+typedef struct kafka_produce_response_responses_partition_responses produce_row;
+
+enum { PRODUCE_SCRATCH_KEEP = 4 << 20 };
+
+/* What must be safe before a request is answered. */
+struct produce_end {
+    struct mqg_stream *stream; /* one reference */
+    struct mqg_partition *partition;
+    uint64_t end;
+    produce_row *row;
+};
+
+struct produce_wait {
+    struct mqg_waiter ticket;
+    struct mqg_partition_wait high;
+    struct kafka_call *call;
+    struct mqg_storage *storage; /* whose ticket is waited for */
+    uint64_t tickets[MQG_STORES_MAX];
+    uint32_t store, at, n;
+    struct produce_end ends[];
+};
+
+/* What one request is doing. */
+struct produce {
+    struct kafka_call *call;
+    const struct kafka_produce_request *request;
+    struct produce_wait *wait;
+    bool failed; /* something was refused */
+    int64_t now_ms;
+};
+
+static _Thread_local struct mqg_batch_builder produce_builder;
+static _Thread_local struct mqg_dynbuf produce_scratch;
+
+/* ---- waiting -------------------------------------------------------------------------------------------------------------------- */
+
+static void wait_release(struct produce_wait *w)
+{
+    for (uint32_t i = 0; i < w->n; i++)
+        mqg_stream_unref(&w->ends[i].stream);
+    w->n = 0;
+}
+
+static void wait_gone(struct kafka_call *c)
+{
+    struct produce_wait *w = c->owner;
+    if (w->storage != NULL)
+        mqg_lane_unwait(w->storage, &w->ticket);
+    mqg_partition_unwait(&w->high);
+    wait_release(w);
+}
+
+static void wait_done(struct produce_wait *w)
+{
+    wait_release(w);
+    kafka_call_answer(w->call);
+}
+
+/* Is the high watermark beyond each batch? Goes on when it is. */
+static void wait_high(struct produce_wait *w)
+{
+    for (; w->at < w->n; w->at++) {
+        struct produce_end *e = &w->ends[w->at];
+        struct mqg_stream_bounds b;
+        if (mqg_partition_bounds(e->partition, &b) != MQG_OK) {
+            e->row->error_code = KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
+        } else if (b.high_watermark < e->end) {
+            mqg_partition_wait(e->partition, &w->high, e->end - 1);
+            return;
+        }
+    }
+    wait_done(w);
+}
+
+static void wait_high_fired(struct mqg_partition_wait *high, enum mqg_err err)
+{
+    (void)err; /* GONE is seen again */
+    wait_high(MQG_CONTAINER_OF(high, struct produce_wait, high));
+}
+
+static void wait_tickets(struct produce_wait *w)
+{
+    for (; w->store < MQG_STORES_MAX; w->store++) {
+        uint64_t ticket = w->tickets[w->store];
+        struct mqg_storage *s = ticket > 0 ? mqg_storage_at(w->store) : NULL;
+        if (s == NULL || mqg_lane_done(s) >= ticket)
+            continue;
+        w->storage = s;
+        w->ticket.ticket = ticket;
+        w->store++;
+        mqg_lane_wait(s, &w->ticket);
+        return;
+    }
+    wait_high(w);
+}
+
+static void wait_ticket_fired(struct mqg_waiter *ticket, enum mqg_err err)
+{
+    struct produce_wait *w = MQG_CONTAINER_OF(ticket, struct produce_wait, ticket);
+    w->storage = NULL;
+    if (err == MQG_OK) {
+        wait_tickets(w);
+        return;
+    }
+    struct kafka_call *c = w->call;
+    wait_release(w);
+    kafka_call_drop(c, "the store failed");
+}
+
+/* ---- one partition -------------------------------------------------------------------------------------------------------------- */
+
+static bool produce_wants_answer(const struct produce *p)
+{
+    return p->request->acks != 0;
+}
+
+static void produce_note(struct produce *p, struct mqg_partition *part, produce_row *row, uint64_t end,
+                         uint64_t ticket)
+{
+    struct produce_wait *w = p->wait;
+    struct mqg_stream *s = mqg_partition_stream(part);
+    w->ends[w->n++] = (struct produce_end){mqg_stream_ref(s), part, end, row};
+    uint64_t *last = &w->tickets[mqg_stream_storage(s)->index];
+    *last = ticket > *last ? ticket : *last;
+}
+
+/* Appends a batch that was checked. */
+static enum kafka_error produce_append(struct produce *p, struct mqg_partition *part,
+                                       const struct mqg_slice *rope, uint32_t nrope,
+                                       const struct mqg_batch *b, produce_row *row)
+{
+    bool urgent = produce_wants_answer(p);
+    struct mqg_append a = {.rope = rope,
+                           .nrope = nrope,
+                           .count = b->last_delta + 1,
+                           .max_time_ms = b->max_time_ms > 0 ? (uint64_t)b->max_time_ms : 0,
+                           .producer_id = -1};
+    struct kafka_produced done = {.base_offset = 0};
+    int code = 0;
+    if (b->producer_id >= 0) {
+        code = kafka_producer_append(part, b, &a, urgent, &done);
+    } else {
+        code = (int)kafka_error_of(mqg_partition_append(part, &a, urgent));
+        done = (struct kafka_produced){.base_offset = a.base_offset, .end = a.base_offset + a.count};
+    }
+    if (code != KAFKA_NONE)
+        return (enum kafka_error)code;
+    row->base_offset = (int64_t)done.base_offset;
+    if (urgent)
+        produce_note(p, part, row, done.end, a.ticket);
+    if (!done.duplicate) {
+        mqg_count(MQG_COUNT_PUBLISHED, b->count);
+        mqg_count(MQG_COUNT_ROUTED, b->count);
+    }
+    return KAFKA_NONE;
+}
+
+/* A message set of old becomes a batch, which is then appended like any other. */
+static enum kafka_error produce_legacy(struct produce *p, struct mqg_slice *records, uint32_t max_bytes)
+{
+    if (produce_builder.out.max == 0) {
+        mqg_builder_init(&produce_builder, kafka_settings.request_max_bytes);
+        mqg_dynbuf_init(&produce_scratch, kafka_settings.request_max_bytes);
+    }
+    if (records->len > max_bytes)
+        return KAFKA_MESSAGE_TOO_LARGE;
+    mqg_dynbuf_reset(&produce_scratch);
+    enum mqg_err err = kafka_legacy_up(*records, p->now_ms, &produce_builder, &produce_scratch);
+    if (err == MQG_UNSUPPORTED)
+        return KAFKA_UNSUPPORTED_COMPRESSION_TYPE;
+    if (err != MQG_OK)
+        return kafka_error_of(err);
+    *records = mqg_builder_end(&produce_builder);
+    return KAFKA_NONE;
+}
+
+/* Do the times that the batch says lie where the topic wants them? The head tells the first and the latest. */
+static bool produce_time_ok(const struct produce *p, const struct kafka_topic_conf *conf,
+                            const struct mqg_batch *b)
+{
+    if (conf->append_time)
+        return true;
+    bool late = b->max_time_ms > p->now_ms && b->max_time_ms - p->now_ms > conf->after_max_ms;
+    return !late && b->base_time_ms >= p->now_ms - conf->before_max_ms;
+}
+
+static enum kafka_error produce_batch(struct produce *p, struct mqg_partition *part, struct mqg_slice records,
+                                      produce_row *row)
+{
+    const struct kafka_topic_conf *conf = kafka_topic_conf(mqg_partition_stream(part));
+    uint32_t max_bytes = conf->max_message_bytes;
+    struct mqg_batch b;
+    uint8_t head[MQG_BATCH_HEAD_BYTES];
+    if (kafka_legacy_is(records) && p->call->head.version < 3) {
+        enum kafka_error code = produce_legacy(p, &records, max_bytes);
+        if (code != KAFKA_NONE)
+            return code;
+        max_bytes = UINT32_MAX; /* it is a little longer now */
+    }
+    enum kafka_error code = kafka_batch_check(records, max_bytes, &b);
+    if (code != KAFKA_NONE)
+        return code;
+    if (!produce_time_ok(p, conf, &b))
+        return KAFKA_INVALID_TIMESTAMP;
+    struct mqg_slice rope[2] = {records};
+    if (!conf->append_time)
+        return produce_append(p, part, rope, 1, &b, row);
+    kafka_batch_restamp(records, p->now_ms, head);
+    rope[0] = mqg_slice_of(head, sizeof head);
+    rope[1] = b.records;
+    b.max_time_ms = row->log_append_time_ms = p->now_ms;
+    return produce_append(p, part, rope, 2, &b, row);
+}
+
+static void produce_partition(struct produce *p, struct mqg_slice topic,
+                              const struct kafka_produce_request_topic_data_partition_data *want,
+                              produce_row *row)
+{
+    enum kafka_error code;
+    struct mqg_partition *part = kafka_partition(p->call->conn, topic, want->index, MQG_WRITE, &code);
+    *row = (produce_row){.index = want->index,
+                         .base_offset = -1,
+                         .log_append_time_ms = -1,
+                         .log_start_offset = -1,
+                         .current_leader = {.leader_id = -1, .leader_epoch = -1}};
+    if (part != NULL)
+        code = produce_batch(p, part, want->records, row);
+    row->error_code = (int16_t)code;
+    struct mqg_stream_bounds b;
+    if (code != KAFKA_NONE) {
+        p->failed = true;
+        row->base_offset = -1;
+    } else if (p->call->head.version >= 5 && produce_wants_answer(p) &&
+               mqg_partition_bounds(part, &b) == MQG_OK) {
+        row->log_start_offset = (int64_t)b.log_start;
+    }
+}
+
+/* ---- a request -------------------------------------------------------------------------------------------------------------------- */
+
+static bool produce_topic(struct produce *p, const struct kafka_produce_request_topic_data *topic,
+                          struct kafka_produce_response_responses *out)
+{
+    out->name = kafka_call_dup(p->call, topic->name);
+    out->partition_responses = kafka_call_alloc(p->call, (size_t)topic->partition_data_n,
+                                                sizeof(produce_row));
+    if (out->partition_responses == NULL)
+        return false;
+    out->partition_responses_n = topic->partition_data_n;
+    for (int32_t i = 0; i < topic->partition_data_n; i++)
+        produce_partition(p, topic->name, &topic->partition_data[i], &out->partition_responses[i]);
+    return true;
+}
+
+static bool produce_prepare(struct produce *p)
+{
+    struct kafka_produce_response *r = p->call->response;
+    size_t n = 0;
+    for (int32_t i = 0; i < p->request->topic_data_n; i++)
+        n += (size_t)p->request->topic_data[i].partition_data_n;
+    r->responses = kafka_call_alloc(p->call, (size_t)p->request->topic_data_n, sizeof *r->responses);
+    p->wait = mqg_arena_alloc(&p->call->arena, sizeof *p->wait + n * sizeof(struct produce_end));
+    return r->responses != NULL && p->wait != NULL;
+}
+
+static void produce_refuse_all(struct produce *p, enum kafka_error code)
+{
+    struct kafka_produce_response *r = p->call->response;
+    for (int32_t t = 0; t < p->request->topic_data_n; t++) {
+        const struct kafka_produce_request_topic_data *topic = &p->request->topic_data[t];
+        struct kafka_produce_response_responses *out = &r->responses[t];
+        out->name = topic->name;
+        out->partition_responses = kafka_call_alloc(p->call, (size_t)topic->partition_data_n,
+                                                    sizeof(produce_row));
+        if (out->partition_responses == NULL)
+            break;
+        out->partition_responses_n = topic->partition_data_n;
+        for (int32_t i = 0; i < topic->partition_data_n; i++)
+            out->partition_responses[i] = (produce_row){.index = topic->partition_data[i].index,
+                                                        .error_code = (int16_t)code,
+                                                        .base_offset = -1,
+                                                        .log_append_time_ms = -1,
+                                                        .log_start_offset = -1,
+                                                        .current_leader = {-1, -1}};
+        r->responses_n = t + 1;
+    }
+    kafka_call_answer(p->call);
+}
+
+/* All is appended: now, later, or never. */
+static void produce_answer(struct produce *p)
+{
+    struct kafka_call *c = p->call;
+    struct produce_wait *w = p->wait;
+    if (!produce_wants_answer(p)) {
+        if (p->failed)
+            kafka_call_drop(c, "a batch with acks=0 was refused");
+        else
+            kafka_call_none(c);
+        return;
+    }
+    w->call = c;
+    w->ticket.fire = wait_ticket_fired;
+    w->high.fire = wait_high_fired;
+    c->owner = w;
+    c->gone = wait_gone;
+    if (w->n == 0)
+        wait_done(w);
+    else
+        wait_tickets(w);
+}
+
+static void produce_trim_scratch(void)
+{
+    if (produce_builder.out.cap <= PRODUCE_SCRATCH_KEEP && produce_scratch.cap <= PRODUCE_SCRATCH_KEEP)
+        return;
+    mqg_builder_fini(&produce_builder);
+    mqg_dynbuf_fini(&produce_scratch);
+    produce_builder.out.max = 0;
+}
+
+static void produce_call(struct kafka_call *c)
+{
+    struct produce p = {
+        .call = c, .request = c->request, .now_ms = (int64_t)(mqg_worker_self()->now.wall_us / 1000)};
+    struct kafka_produce_response *r = c->response;
+    mqg_conn_publishes(c->conn->conn);
+    if (!produce_prepare(&p)) {
+        kafka_call_drop(c, "too many partitions");
+        return;
+    }
+    if (p.request->acks < -1 || p.request->acks > 1) {
+        produce_refuse_all(&p, KAFKA_INVALID_REQUIRED_ACKS);
+        return;
+    }
+    for (int32_t i = 0; i < p.request->topic_data_n; i++) {
+        if (!produce_topic(&p, &p.request->topic_data[i], &r->responses[i])) {
+            wait_release(p.wait);
+            kafka_call_drop(c, "too many partitions");
+            return;
+        }
+        r->responses_n++;
+    }
+    produce_answer(&p);
+    produce_trim_scratch();
+}
+
+void kafka_produce_worker_stop(void)
+{
+    if (produce_builder.out.max == 0)
+        return;
+    mqg_builder_fini(&produce_builder);
+    mqg_dynbuf_fini(&produce_scratch);
+    produce_builder.out.max = 0;
+}
+
+const struct kafka_api kafka_produce_apis[] = {
+    {KAFKA_API_PRODUCE, 0, 11, KAFKA_API_INPLACE, produce_call},
+    {.key = -1},
+};
