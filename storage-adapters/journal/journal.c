@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { JOURNAL_OPEN_FILES = 256, JOURNAL_DIGEST_WAIT_US = 500 * 1000 };
+enum { JOURNAL_OPEN_FILES = 256, JOURNAL_DIGEST_WAIT_US = 500 * 1000, JOURNAL_CLEAN_TICK_MS = 1000 };
 
 static const struct mqg_conf_row journal_conf[] = {
     {"store.*", "path", MQG_CONF_STR, "/var/lib/mqgate", 0, 0, NULL,
@@ -169,6 +169,7 @@ static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_
     s->next_file = 1;
     s->digest_wait_us = JOURNAL_DIGEST_WAIT_US;
     s->row_min = JRN_ROW_MIN;
+    atomic_store(&s->clean_tick_ms, JOURNAL_CLEAN_TICK_MS);
     /* One lane more for what nobody submitted: recovery's extents. */
     s->lanes = aligned_alloc(64, (nlanes + 1) * sizeof *s->lanes);
     MQG_ASSERT(s->lanes != NULL);

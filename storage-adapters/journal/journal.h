@@ -150,8 +150,9 @@ struct mqg_store {
     char *path, *section;
     bool flush_sync, keep_going; /* flush=sync; on_corruption=continue */
     uint64_t segment_bytes, min_free_bytes, move_rate_bytes;
-    uint64_t digest_wait_us; /* from a segment's end to its digest */
-    uint32_t row_min;        /* entries that make a row of a digest, and a span; tests have smaller ones */
+    uint64_t digest_wait_us;        /* from a segment's end to its digest */
+    _Atomic uint32_t clean_tick_ms; /* between two looks at retention and compaction */
+    uint32_t row_min; /* entries that make a row of a digest, and a span; tests have smaller ones */
     uint32_t nlanes;
     int lock_fd;
     uint8_t uuid[16];

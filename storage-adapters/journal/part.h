@@ -151,7 +151,8 @@ struct part_cleaner *jrn_part_cleaner_new(struct mqg_store *s);
 int jrn_part_cleaner_start(struct part_cleaner *c);
 void jrn_part_cleaner_stop(struct part_cleaner *c);
 void jrn_part_cleaner_free(struct part_cleaner **c);
-bool jrn_part_cleaner_ends(struct mqg_store *s); /* a long piece of work is to be left */
+void jrn_part_cleaner_tick(struct mqg_store *s, uint32_t ms); /* from now on, and a look at once; for tests */
+bool jrn_part_cleaner_ends(struct mqg_store *s);              /* a long piece of work is to be left */
 
 /* ---- part_compact.c ------------------------------------------------------------------------------------ */
 

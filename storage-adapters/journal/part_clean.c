@@ -122,8 +122,6 @@ static void clean_part(struct mqg_store *s, struct stream_part *p, uint64_t now_
 
 /* ---- the thread ---------------------------------------------------------------------------------------------- */
 
-enum { CLEAN_TICK_MS = 1000 };
-
 struct part_cleaner {
     struct mqg_store *s;
     pthread_t thread;
@@ -158,7 +156,10 @@ static void *clean_run(void *arg)
     while (!atomic_load(&c->stop)) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += CLEAN_TICK_MS / 1000;
+        uint32_t tick_ms = atomic_load(&c->s->clean_tick_ms);
+        until.tv_nsec += (long)(tick_ms % 1000) * 1000000;
+        until.tv_sec += tick_ms / 1000 + until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
         pthread_mutex_lock(&c->lock);
         if (!atomic_load(&c->stop))
             pthread_cond_timedwait(&c->wake, &c->lock, &until);
@@ -194,6 +195,15 @@ void jrn_part_cleaner_stop(struct part_cleaner *c)
     pthread_mutex_unlock(&c->lock);
     pthread_join(c->thread, NULL);
     c->running = false;
+}
+
+void jrn_part_cleaner_tick(struct mqg_store *s, uint32_t ms)
+{
+    struct part_cleaner *c = s->part_cleaner;
+    atomic_store(&s->clean_tick_ms, ms);
+    pthread_mutex_lock(&c->lock);
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
 }
 
 void jrn_part_cleaner_free(struct part_cleaner **cleaner)

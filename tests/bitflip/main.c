@@ -229,7 +229,7 @@ static bool flip_fill(struct flip *f, uint64_t seed)
     work_free(&w);
     told_end(&t, true);
     memset(f->disk->fds, 0, sizeof f->disk->fds);
-    for (uint32_t lane = 0; lane < CI_LANES; lane++)
+    for (uint32_t lane = 0; lane < CI_MARKS; lane++)
         f->all.began[lane] = f->all.done[lane] = UINT32_MAX;
     return good;
 }

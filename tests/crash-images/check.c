@@ -6,8 +6,13 @@
  *   a submission   whole or not at all: its messages in all their queues, its settles, together.
  *   a definition   the last confirmed value or one that was submitted later.
  *   a partition    its batches verbatim, without a gap, up to a high watermark that includes every confirmed one;
- *                  its start where a confirmed trim put it or a later one would. */
+ *                  its start where a confirmed trim put it or a later one would, and never before where somebody saw it.
+ *   kept by bytes  and by time: its start may lie further, but what is kept is never less than was asked for.
+ *   compacted      gaps may be, but every record that is there is the one that was written there; of each key the last one
+ *                  is there, or it is a tombstone, and then nothing of its key is. */
 #include "ledger.h"
+
+#include "part_batch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -202,9 +207,83 @@ static const struct led_batch *check_batch_at(const struct led_part *p, uint64_t
     return NULL;
 }
 
-/* Checks the batches in data; false when one is wrong. *next: the offset after them. */
-static bool check_batches(struct check *c, const struct led_part *p, struct mqg_slice data, uint64_t *next)
+/* Finds each record of the batch in the ledger; false when one is none of ours. */
+static bool check_records(struct led_part *p, struct mqg_slice data, uint64_t *next)
 {
+    struct part_batch b;
+    struct part_record r;
+    struct mqg_slice whole = data;
+    bool bad = false;
+    size_t at = 0;
+    if (!jrn_part_batch_take(&data, &b) || b.end <= *next)
+        return false;
+    struct mqg_slice in = mqg_slice_of(whole.ptr + PART_BATCH_HEAD, b.len - PART_BATCH_HEAD);
+    while (jrn_part_record_take(&in, &b, &r, &bad)) {
+        while (at < p->nrec && p->recs[at].offset < r.offset)
+            at++;
+        if (at == p->nrec || p->recs[at].offset != r.offset ||
+            p->recs[at].digest != told_hash(MQG_SLICE_NONE, r.whole))
+            return false;
+        p->recs[at].seen = true;
+    }
+    *next = b.end;
+    return !bad;
+}
+
+/* The same for a partition that is compacted: gaps may be. */
+static bool check_compacted(struct check *c, struct led_part *p, struct mqg_slice data, uint64_t *next)
+{
+    while (data.len > 0) {
+        uint64_t base = data.len >= PART_BATCH_HEAD ? mqg_be64(data.ptr) : 0;
+        size_t len = data.len >= PART_BATCH_HEAD ? (size_t)mqg_be32(data.ptr + 8) + 12 : 0;
+        if (len == 0 || len > data.len || !check_records(p, mqg_slice_of(data.ptr, len), next)) {
+            check_broken(c, "partition %llu: records that nobody wrote at offset %llu (a batch says %llu)",
+                         (unsigned long long)p->id, (unsigned long long)*next, (unsigned long long)base);
+            return false;
+        }
+        data = mqg_slice_of(data.ptr + len, data.len - len);
+    }
+    return true;
+}
+
+/* Is the record a key's last one below `end`? */
+static bool check_is_last(const struct led_part *p, size_t i, uint64_t end)
+{
+    for (size_t k = i + 1; k < p->nrec && p->recs[k].offset < end; k++)
+        if (p->recs[k].has_key && p->recs[k].key == p->recs[i].key)
+            return false;
+    return true;
+}
+
+static bool check_key_is_there(const struct led_part *p, uint64_t key)
+{
+    for (size_t k = 0; k < p->nrec; k++)
+        if (p->recs[k].seen && p->recs[k].has_key && p->recs[k].key == key)
+            return true;
+    return false;
+}
+
+/* Of each key the last record; records without a key. */
+static void check_kept(struct check *c, const struct led_part *p, const struct mqg_stream_bounds *b)
+{
+    for (size_t i = 0; i < p->nrec; i++) {
+        const struct led_record *r = &p->recs[i];
+        bool counts = r->offset >= b->log_start && r->offset < b->high_watermark && !r->seen;
+        if (!counts || (r->has_key && !check_is_last(p, i, b->high_watermark)))
+            continue;
+        bool goes = r->has_key && !r->has_value; /* the load's times are over */
+        if (!goes || check_key_is_there(p, r->key))
+            check_broken(c, "partition %llu: compaction took %s at offset %llu", (unsigned long long)p->id,
+                         goes ? "a tombstone, but not all before it," : "the last record of a key",
+                         (unsigned long long)r->offset);
+    }
+}
+
+/* Checks the batches in data; false when one is wrong. *next: the offset after them. */
+static bool check_batches(struct check *c, struct led_part *p, struct mqg_slice data, uint64_t *next)
+{
+    if (p->keep == LED_KEEP_LAST)
+        return check_compacted(c, p, data, next);
     while (data.len > 0) {
         uint64_t base = data.len >= 61 ? mqg_be64(data.ptr) : 0;
         size_t len = data.len >= 61 ? (size_t)mqg_be32(data.ptr + 8) + 12 : 0;
@@ -222,10 +301,12 @@ static bool check_batches(struct check *c, const struct led_part *p, struct mqg_
     return true;
 }
 
-static void check_part_bytes(struct check *c, const struct led_part *p, const struct mqg_stream_bounds *b)
+static void check_part_bytes(struct check *c, struct led_part *p, const struct mqg_stream_bounds *b)
 {
     uint64_t next = b->log_start;
     bool good = true;
+    for (size_t i = 0; i < p->nrec; i++)
+        p->recs[i].seen = false;
     while (next < b->high_watermark && good) {
         struct mqg_stream_read r;
         uint64_t before = next;
@@ -233,6 +314,8 @@ static void check_part_bytes(struct check *c, const struct led_part *p, const st
         if (err != MQG_OK && c->l->mode != LED_POWER_CUT) {
             c->l->errors++;
             good = false;
+        } else if (err == MQG_OK && !r.data && p->keep == LED_KEEP_LAST && r.next_offset > next) {
+            next = r.next_offset; /* a gap up to there */
         } else if (err != MQG_OK || !r.data) {
             check_broken(c, "partition %llu: offset %llu below the high watermark %llu cannot be read: %s",
                          (unsigned long long)p->id, (unsigned long long)next,
@@ -244,6 +327,27 @@ static void check_part_bytes(struct check *c, const struct led_part *p, const st
         if (r.data)
             mqg_buf_unref(&r.data);
     }
+    if (good && p->keep == LED_KEEP_LAST && c->l->mode != LED_GO_ON)
+        check_kept(c, p, b);
+}
+
+/* May the store itself have moved the log's start from `from` to `to`? */
+static bool check_retention(const struct check *c, const struct led_part *p, uint64_t from, uint64_t to)
+{
+    uint64_t kept = 0;
+    bool young = false, boundary = to == p->end;
+    for (size_t i = 0; i < p->n; i++) {
+        const struct led_batch *b = &p->at[i];
+        if (ledger_status(b->when, c->cut) == LED_NEVER)
+            continue;
+        boundary = boundary || b->base == to || b->base + b->count == to;
+        if (b->base >= to)
+            kept += b->len;
+        else if (b->base >= from)
+            young = young || !b->old;
+    }
+    return boundary &&
+           ((p->keep == LED_KEEP_BYTES && kept >= LED_RETENTION) || (p->keep == LED_KEEP_YOUNG && !young));
 }
 
 static void check_bounds(struct check *c, const struct led_part *p, const struct mqg_stream_bounds *b)
@@ -272,12 +376,14 @@ static void check_bounds(struct check *c, const struct led_part *p, const struct
         enum led_status st = ledger_status(p->trims.at[i].when, c->cut);
         if (st == LED_SURE && p->trims.at[i].value > first)
             first = p->trims.at[i].value;
-        if (st != LED_NEVER && p->trims.at[i].value > last)
+        if (p->trims.at[i].when.lane != CI_SEEN && st != LED_NEVER && p->trims.at[i].value > last)
             last = p->trims.at[i].value;
     }
     if (c->l->mode == LED_GO_ON) /* what was lost lies below */
         first = 0, last = most;
-    if (b->log_start < first || b->log_start > last)
+    bool cleaned = b->log_start > last && b->log_start <= b->high_watermark &&
+                   check_retention(c, p, last, b->log_start);
+    if (b->log_start < first || (b->log_start > last && !cleaned))
         check_broken(c, "partition %llu: log start %llu, not %llu to %llu", (unsigned long long)p->id,
                      (unsigned long long)b->log_start, (unsigned long long)first, (unsigned long long)last);
 }
@@ -292,7 +398,7 @@ static void check_positions(struct check *c, const struct led_part *p)
     }
 }
 
-static void check_part(struct check *c, const struct led_part *p)
+static void check_part(struct check *c, struct led_part *p)
 {
     enum led_status made = ledger_status(p->made, c->cut), gone = ledger_status(p->gone, c->cut);
     const struct told_part *found = NULL;

@@ -1,6 +1,8 @@
 /* ledger.c - see ledger.h. */
 #include "ledger.h"
 
+#include "part_batch.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -51,6 +53,8 @@ void ledger_copy(struct ledger *to, const struct ledger *from)
         struct led_part *p = &to->parts[i];
         p->at = ledger_dup(p->at, p->n, sizeof *p->at);
         p->cap = p->n;
+        p->recs = ledger_dup(p->recs, p->nrec, sizeof *p->recs);
+        p->cap_rec = p->nrec;
         ledger_words_dup(&p->trims);
         for (size_t g = 0; g < LED_GROUPS; g++)
             ledger_words_dup(&p->positions[g]);
@@ -65,6 +69,7 @@ void ledger_fini(struct ledger *l)
         free(l->keys[i].at);
     for (size_t i = 0; i < l->npart; i++) {
         free(l->parts[i].at);
+        free(l->parts[i].recs);
         free(l->parts[i].trims.at);
         for (size_t g = 0; g < LED_GROUPS; g++)
             free(l->parts[i].positions[g].at);
@@ -91,6 +96,26 @@ void ledger_batch(struct led_part *p, struct led_batch b)
 {
     *LED_PUSH(p) = b;
     p->end = b.base + b.count;
+}
+
+void ledger_records(struct led_part *p, struct mqg_slice batch)
+{
+    struct part_batch b;
+    struct part_record r;
+    bool bad = false, good = jrn_part_batch_head(batch, &b);
+    struct mqg_slice in = mqg_slice_of(batch.ptr + PART_BATCH_HEAD, batch.len - PART_BATCH_HEAD);
+    while (good && jrn_part_record_take(&in, &b, &r, &bad)) {
+        if (p->nrec == p->cap_rec) {
+            p->cap_rec = p->cap_rec ? p->cap_rec * 2 : 64;
+            p->recs = mqg_xrealloc(p->recs, p->cap_rec * sizeof *p->recs);
+        }
+        p->recs[p->nrec++] = (struct led_record){.offset = r.offset,
+                                                 .key = told_hash(MQG_SLICE_NONE, r.key),
+                                                 .digest = told_hash(MQG_SLICE_NONE, r.whole),
+                                                 .has_key = r.has_key,
+                                                 .has_value = r.has_value};
+    }
+    MQG_ASSERT(good && !bad);
 }
 
 uint32_t ledger_index(uint64_t qseq)
@@ -149,7 +174,7 @@ static void ledger_settle_part(struct led_part *p, struct told *t)
     p->gone = (struct led_when){0, 0};
     if (!found) {
         p->gone = led_fact;
-        p->n = 0;
+        p->n = p->nrec = 0;
         return;
     }
     size_t kept = 0;
@@ -160,6 +185,8 @@ static void ledger_settle_part(struct led_part *p, struct told *t)
         p->at[kept++].when = led_fact;
     }
     p->n = kept;
+    while (p->nrec > 0 && p->recs[p->nrec - 1].offset >= found->b.high_watermark)
+        p->nrec--;
     p->end = found->b.high_watermark;
     p->start = found->b.log_start;
     ledger_words_are(&p->trims, p->start);
@@ -176,6 +203,7 @@ void ledger_settle(struct ledger *l, struct told *t)
             d->put = d->seen ? led_fact : (struct led_when){0, 0};
             d->settle = (struct led_when){0, 0};
             d->extent = d->seen ? d->seen->extent : NULL;
+            d->forgotten = false;
             d->ncount = d->seen && d->seen->delivery_count ? 1 : 0;
             d->counts[0] = (struct led_count){led_fact, d->seen ? d->seen->delivery_count : 0};
         }

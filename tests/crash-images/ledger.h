@@ -9,7 +9,7 @@
 
 #include "told.h"
 
-enum { LED_QUEUES = 10, LED_KEYS = 24, LED_PARTS = 24, LED_GROUPS = 3, LED_FACT = 255 };
+enum { LED_QUEUES = 10, LED_KEYS = 24, LED_PARTS = 40, LED_GROUPS = 3, LED_FACT = 255 };
 
 enum led_status { LED_NEVER, LED_MAYBE, LED_SURE };
 
@@ -19,7 +19,7 @@ struct led_when {
 
 /* How far the lanes were when the power went. */
 struct led_cut {
-    uint32_t began[CI_LANES], done[CI_LANES];
+    uint32_t began[CI_MARKS], done[CI_MARKS];
 };
 
 struct led_count {
@@ -34,7 +34,8 @@ struct led_dest {
     struct led_when put, settle;
     struct led_count counts[3];
     uint32_t ncount;
-    bool gone; /* a recovery came without it */
+    bool gone;      /* a recovery came without it */
+    bool forgotten; /* its entry is the store's to remember */
     struct mqg_extent *extent;
     const struct told_msg *seen; /* by the recovery that is judged */
 };
@@ -58,9 +59,28 @@ struct led_batch {
     struct led_when when;
     uint64_t base, hash;
     uint32_t count, len;
+    bool old; /* its time is long over */
 };
+/* A record of a partition that is compacted. */
+struct led_record {
+    uint64_t offset, key, digest;
+    bool has_key, has_value;
+    bool seen; /* by the recovery that is judged */
+};
+/* How a partition is kept, beside what is asked for by TRIM. */
+enum led_keep {
+    LED_KEEP_ALL,
+    LED_KEEP_BYTES, /* the last LED_RETENTION bytes, and more */
+    LED_KEEP_YOUNG, /* what is not old */
+    LED_KEEP_LAST,  /* of each key the last record */
+    LED_KEEPS
+};
+enum { LED_RETENTION = 12000 };
 struct led_part {
     uint64_t id; /* 0: not used yet */
+    enum led_keep keep;
+    struct led_record *recs; /* KEEP_LAST */
+    size_t nrec, cap_rec;
     struct led_when made, gone;
     struct led_batch *at;
     size_t n, cap;
@@ -85,7 +105,7 @@ struct ledger {
     uint64_t errors;  /* told by the store in place of wrong bytes; counted by ledger_check */
     uint64_t epoch;   /* of qseq */
     uint64_t next_id; /* values, marks: never twice */
-    uint32_t tickets[CI_LANES];
+    uint32_t tickets[CI_MARKS];
 };
 
 void ledger_init(struct ledger *l);
@@ -96,6 +116,9 @@ void ledger_fini(struct ledger *l);
 struct led_dest *ledger_dest(struct ledger *l, uint32_t queue, uint64_t *qseq);
 void ledger_word(struct led_words *w, struct led_when when, uint64_t value);
 void ledger_batch(struct led_part *p, struct led_batch b);
+
+/* The records of a batch of a partition that is compacted. */
+void ledger_records(struct led_part *p, struct mqg_slice batch);
 
 enum led_status ledger_status(struct led_when when, const struct led_cut *cut);
 uint32_t ledger_index(uint64_t qseq); /* its place in the queue's list + 1 */

@@ -275,7 +275,7 @@ static size_t main_images(struct main_run *run)
     return broken;
 }
 
-static size_t main_run(const struct main_options *o, uint64_t first, uint64_t sums[4])
+static size_t main_run(const struct main_options *o, uint64_t first, uint64_t sums[5])
 {
     struct main_run run = {.o = o, .seed = o->seed * 7919 + first, .first = first};
     size_t broken = 1;
@@ -285,6 +285,8 @@ static size_t main_run(const struct main_options *o, uint64_t first, uint64_t su
     for (size_t i = 0; i < run.log.n; i++)
         sums[3] += run.log.at[i].op == DISK_WRITE && run.log.at[i].off == 0 &&
                    run.log.at[i].len == JRN_SEG_HEAD;
+    for (size_t i = 0; i < run.log.n; i++)
+        sums[4] += run.log.at[i].op == DISK_RENAME;
     sums[1] += run.second;
     sums[2] += run.lived;
     if (o->verbose)
@@ -336,7 +338,7 @@ int main(int argc, char **argv)
     const char *tmp = getenv("TMPDIR");
     struct main_options o = {
         .images = 2000, .seed = mqg_random_u64() % 1000000000, .keep = tmp ? tmp : "/tmp"};
-    uint64_t sums[4] = {0}, done;
+    uint64_t sums[5] = {0}, done;
     size_t broken = 0;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--verbose") == 0)
@@ -362,5 +364,11 @@ int main(int argc, char **argv)
     printf("%s: %llu events of load, %llu uses of segments, %llu second cuts, %llu second lives\n",
            broken ? "VIOLATED" : "held", (unsigned long long)sums[0], (unsigned long long)sums[3],
            (unsigned long long)sums[1], (unsigned long long)sums[2]);
+    printf(
+        "%llu entries forgotten, %llu asked back, %llu messages put aside, %llu files compacted, %llu starts "
+        "moved by retention\n",
+        (unsigned long long)work_counts.forgotten, (unsigned long long)work_counts.recalled,
+        (unsigned long long)work_counts.aside, (unsigned long long)sums[4],
+        (unsigned long long)work_counts.retained);
     return o.must_find ? !broken : broken != 0;
 }

@@ -133,6 +133,7 @@ enum mqg_err told_open(struct told *t, struct disk *disk, uint64_t segment_bytes
         return err;
     t->s->row_min = 2;
     t->s->digest_wait_us = 0;
+    atomic_store(&t->s->clean_tick_ms, 3600 * 1000); /* what is judged is what was recovered: see work_new */
     t->s->segment_bytes = segment_bytes; /* smaller than anybody may set it: hours of segments in a second */
     err = jrn_ops.recover(t->s, &r, &t->error);
     disk_mark(disk, CI_TOLD);
@@ -234,6 +235,38 @@ static void told_has_index(struct mqg_index_req *req)
     told_answer(req->arg);
 }
 
+void told_index(struct told *t, struct mqg_index_req *req)
+{
+    struct told_answer answer = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+    req->done = told_has_index;
+    req->arg = &answer;
+    jrn_ops.index_read(t->s, req);
+    told_await(&answer);
+}
+
+void told_loads(struct told *t, struct mqg_load_req *req)
+{
+    struct told_answer answer = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+    req->done = told_loaded;
+    req->arg = &answer;
+    jrn_ops.load(t->s, req);
+    told_await(&answer);
+}
+
+static void told_was_put(struct mqg_scratch_req *req)
+{
+    told_answer(req->arg);
+}
+
+void told_scratch(struct told *t, struct mqg_scratch_req *req)
+{
+    struct told_answer answer = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+    req->done = told_was_put;
+    req->arg = &answer;
+    jrn_ops.scratch_put(t->s, req);
+    told_await(&answer);
+}
+
 /* Reads a span back: its entries become messages. */
 static void told_read_span(struct told *t, const struct told_span *span)
 {
@@ -242,16 +275,9 @@ static void told_read_span(struct told *t, const struct told_span *span)
     struct mqg_stored head = {.body_len = 0};
     uint64_t count = 0, first = span->first;
     for (uint32_t n = MAX; n == MAX;) {
-        struct told_answer answer = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
-        struct mqg_index_req req = {.queue_id = span->queue_id,
-                                    .first = first,
-                                    .last = span->last,
-                                    .entries = e,
-                                    .max = MAX,
-                                    .done = told_has_index,
-                                    .arg = &answer};
-        jrn_ops.index_read(t->s, &req);
-        told_await(&answer);
+        struct mqg_index_req req = {
+            .queue_id = span->queue_id, .first = first, .last = span->last, .entries = e, .max = MAX};
+        told_index(t, &req);
         if (req.err != MQG_OK && t->faulty && t->span_errors++ < 3) {
             n = MAX;
             continue; /* what cannot be read stays where it is, and is asked for again */
@@ -268,14 +294,12 @@ static void told_read_span(struct told *t, const struct told_span *span)
 
 static void told_load_messages(struct told *t)
 {
-    struct told_answer answer = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
-    struct mqg_load_req req = {.n = (uint32_t)t->nmsg, .done = told_loaded, .arg = &answer};
+    struct mqg_load_req req = {.n = (uint32_t)t->nmsg};
     req.items = mqg_xcalloc(t->nmsg, sizeof *req.items);
     for (size_t i = 0; i < t->nmsg; i++)
         req.items[i] = (struct mqg_load){
             .extent = t->msgs[i].extent, .off = t->msgs[i].off, .len = t->msgs[i].len};
-    jrn_ops.load(t->s, &req);
-    told_await(&answer);
+    told_loads(t, &req);
     for (size_t i = 0; i < t->nmsg; i++) {
         struct mqg_msg *m = req.items[i].msg;
         t->msgs[i].err = req.items[i].err;

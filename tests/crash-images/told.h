@@ -5,7 +5,11 @@
 #include "disk.h"
 #include "journal.h"
 
-enum { CI_LANES = 4 };
+enum {
+    CI_LANES = 4,
+    CI_SEEN = CI_LANES,
+    CI_MARKS
+}; /* CI_SEEN: what was seen, a lane of its own in the marks */
 
 #define CI_PATH  "/store/journal"
 #define CI_BEGAN (1ull << 63) /* marks in the log: this lane and ticket is about to be submitted */
@@ -60,6 +64,10 @@ void told_load(struct told *t);
 void told_end(struct told *t, bool clean);
 /* Reads a partition from offset on, as far as one read goes; the caller unrefs data. */
 enum mqg_err told_read(struct told *t, uint64_t partition, uint64_t offset, struct mqg_stream_read *out);
+/* Asks and waits: forgotten entries; messages brought back; transient ones put aside. */
+void told_index(struct told *t, struct mqg_index_req *req);
+void told_loads(struct told *t, struct mqg_load_req *req);
+void told_scratch(struct told *t, struct mqg_scratch_req *req);
 /* The position of a group plus one; 0: none. */
 uint64_t told_position(struct told *t, uint32_t group, uint64_t partition);
 uint64_t told_hash(struct mqg_slice key, struct mqg_slice body);

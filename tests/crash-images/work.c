@@ -2,9 +2,13 @@
  *
  * One thread plays all lanes, and mostly does not wait, so that the committer, the keeper and the lanes interleave as
  * they please. Queue 0 is slow: it gets messages now and then and hardly ever settles one, so that nearly dead segments
- * stand between dead ones. Forged bodies hold frames that are right in everything but the nonce, which they take from
+ * stand between dead ones. Entries are forgotten and asked back, as a long queue's are; transient messages are put aside and
+ * brought back; partitions are kept for ever, by bytes, by time, or by key. What the running store answers is judged at once:
+ * a forgotten entry comes back once, what was put aside with its bytes. Forged bodies hold frames that are right in everything but the nonce, which they take from
  * an earlier use of some segment: at every 512-byte bound of the place where they come to stand. */
 #include "work.h"
+
+#include "part.h"
 
 #include "../../storage-adapters/conformance/batch.h"
 
@@ -16,6 +20,10 @@ enum {
     WORK_OPS = 16,
     WORK_DESTS = 64,
     WORK_BACKLOG = 10, /* of a quick queue, before its oldest are settled */
+    WORK_FORGET = 24,  /* entries handed over at a time */
+    WORK_ASIDE = 12,   /* transient messages put aside at a time */
+    WORK_BATCHES = 6,  /* appended at a time */
+    WORK_CLEAN_MS = 5, /* between two looks at retention and compaction */
 };
 
 struct work {
@@ -36,8 +44,12 @@ struct work {
     struct mqg_dynbuf batches[WORK_OPS];
     struct mqg_extent *given[WORK_DESTS * 2];
     char texts[WORK_OPS][4096];
+    struct mqg_extent *aside; /* what was put aside last, so many messages of it */
+    uint32_t naside;
     size_t nop, nmsg, ngiven;
 };
+
+struct work_counts work_counts;
 
 static uint64_t work_random(struct work *w, uint64_t below)
 {
@@ -152,16 +164,22 @@ static void work_put_any(struct work *w)
     work_put(w, work_msg(w, bytes), n == 1 ? work_queue(w) : 1, n);
 }
 
-static bool work_is_open(const struct led_dest *d)
+static bool work_is_live(const struct led_dest *d)
 {
     return d->put.ticket && !d->settle.ticket && !d->gone;
+}
+
+/* Live, and its entry is ours. */
+static bool work_is_open(const struct led_dest *d)
+{
+    return work_is_live(d) && !d->forgotten;
 }
 
 /* The oldest message of the queue that nobody settled, from `from` on; SIZE_MAX: none. */
 static size_t work_oldest(struct work *w, uint32_t queue, size_t from)
 {
     const struct led_queue *q = &w->l->queues[queue];
-    while (w->heads[queue] < q->n && !work_is_open(&q->at[w->heads[queue]]))
+    while (w->heads[queue] < q->n && !work_is_live(&q->at[w->heads[queue]]))
         w->heads[queue]++;
     for (size_t i = from > w->heads[queue] ? from : w->heads[queue]; i < q->n; i++)
         if (work_is_open(&q->at[i]))
@@ -207,14 +225,164 @@ static void work_settle_any(struct work *w)
     }
 }
 
-/* Quick queues stay short. */
-static void work_drain(struct work *w)
+/* ---- forgetting ------------------------------------------------------------------------------------------------- */
+
+static bool work_confirmed(const struct work *w, struct led_when when)
 {
-    for (uint32_t queue = 1; queue < LED_QUEUES && w->nop < WORK_OPS - 1; queue++) {
-        size_t i = work_oldest(w, queue, 0);
+    return when.lane == LED_FACT || atomic_load(&w->t->done[when.lane]) >= when.ticket;
+}
+
+/* What the running store did wrong. */
+static bool work_wrong(struct work *w, const char *what)
+{
+    if (w->t->faulty || atomic_load(&w->t->failed))
+        return true;
+    mqg_error_set(&w->t->error, MQG_CORRUPT, 0, "%s", what);
+    return false;
+}
+
+/* Hands entries of a queue over, oldest first. */
+static void work_forget(struct work *w)
+{
+    struct mqg_index_entry e[WORK_FORGET];
+    struct led_dest *of[WORK_FORGET];
+    uint32_t queue = (uint32_t)work_random(w, LED_QUEUES);
+    struct led_queue *q = &w->l->queues[queue];
+    size_t n = 0;
+    for (size_t i = w->heads[queue]; i < q->n && n < WORK_FORGET; i++) {
+        struct led_dest *d = &q->at[i];
+        if (!work_is_open(d) || d->ncount || !work_confirmed(w, d->put))
+            continue;
+        e[n] = (struct mqg_index_entry){.qseq = work_qseq(w, queue, i), .extent = d->extent};
+        of[n++] = d;
+    }
+    size_t took = n ? jrn_ops.index_forget(w->t->s, queue, e, n) : 0;
+    for (size_t i = 0; i < took; i++) {
+        of[i]->forgotten = true;
+        of[i]->extent = NULL;
+    }
+    work_counts.forgotten += took;
+}
+
+/* The answer's entries are ours again; false: one that was not forgotten. */
+static bool work_recalled(struct work *w, uint32_t queue, const struct mqg_index_entry *e, uint32_t n)
+{
+    struct led_queue *q = &w->l->queues[queue];
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t at = ledger_index(e[i].qseq);
+        struct led_dest *d = at > 0 && at <= q->n ? &q->at[at - 1] : NULL;
+        if (!d || !d->forgotten || d->epoch != e[i].qseq >> 48)
+            return work_wrong(w, "an entry came back that had not been forgotten");
+        d->forgotten = false;
+        d->extent = e[i].extent;
+        work_counts.recalled++;
+    }
+    return true;
+}
+
+/* Asks for all forgotten entries of the queue from its i-th message on, up to so many. */
+static bool work_recall(struct work *w, uint32_t queue, size_t from)
+{
+    struct mqg_index_entry e[WORK_FORGET];
+    struct led_queue *q = &w->l->queues[queue];
+    struct mqg_index_req req = {.queue_id = queue,
+                                .first = work_qseq(w, queue, from),
+                                .last = work_qseq(w, queue, q->n - 1),
+                                .entries = e,
+                                .max = WORK_FORGET};
+    told_index(w->t, &req);
+    if (req.err != MQG_OK)
+        return work_wrong(w, "forgotten entries cannot be read");
+    bool good = work_recalled(w, queue, e, req.n);
+    for (size_t i = from; i < q->n && good && req.n < WORK_FORGET; i++)
+        if (q->at[i].forgotten && work_qseq(w, queue, i) <= req.last)
+            good = work_wrong(w, "a forgotten entry did not come back");
+    return good;
+}
+
+/* The first forgotten entry of a queue; SIZE_MAX: none. */
+static size_t work_forgotten(const struct work *w, uint32_t queue)
+{
+    const struct led_queue *q = &w->l->queues[queue];
+    for (size_t i = w->heads[queue]; i < q->n; i++)
+        if (q->at[i].forgotten)
+            return i;
+    return SIZE_MAX;
+}
+
+static bool work_recall_any(struct work *w)
+{
+    uint32_t queue = (uint32_t)work_random(w, LED_QUEUES);
+    size_t i = work_forgotten(w, queue);
+    return i == SIZE_MAX || work_recall(w, queue, i);
+}
+
+/* ---- putting aside ---------------------------------------------------------------------------------------------- */
+
+static void work_aside_end(struct work *w)
+{
+    if (w->aside)
+        mqg_extent_give(w->aside, w->naside);
+    w->aside = NULL;
+}
+
+/* Brings back what was just put aside; every byte must be the one that went. */
+static bool work_aside_back(struct work *w, const struct mqg_scratch_req *req)
+{
+    struct mqg_load items[WORK_ASIDE];
+    struct mqg_load_req load = {.items = items};
+    bool good = true;
+    for (uint32_t i = 0; i < req->n && req->items[i].extent; i++)
+        items[load.n++] = (struct mqg_load){
+            .extent = req->items[i].extent, .off = req->items[i].off, .len = req->items[i].msg->total_len};
+    if (load.n)
+        told_loads(w->t, &load);
+    for (uint32_t i = 0; i < load.n; i++) {
+        const struct mqg_msg *was = req->items[i].msg;
+        struct mqg_msg *is = items[i].msg;
+        if (good && (!is || told_hash(mqg_msg_key(is), mqg_msg_body(is)) !=
+                                told_hash(mqg_msg_key(was), mqg_msg_body(was))))
+            good = work_wrong(w, "what was put aside came back otherwise");
+        work_counts.aside += is != NULL;
+        mqg_msg_unref(&is);
+    }
+    return good;
+}
+
+static bool work_aside(struct work *w)
+{
+    struct mqg_scratch_item items[WORK_ASIDE];
+    struct mqg_scratch_req req = {.items = items, .n = 1 + (uint32_t)work_random(w, WORK_ASIDE)};
+    work_aside_end(w);
+    for (uint32_t i = 0; i < req.n; i++)
+        items[i] = (struct mqg_scratch_item){.msg = work_msg(w, work_random(w, 3000))};
+    told_scratch(w->t, &req);
+    bool good = work_aside_back(w, &req);
+    for (uint32_t i = 0; i < req.n; i++) {
+        if (items[i].extent && items[i].extent == items[0].extent) {
+            w->aside = items[0].extent;
+            w->naside = i + 1;
+        } else if (items[i].extent) {
+            mqg_extent_give(items[i].extent, 1);
+        }
+        mqg_msg_unref(&items[i].msg);
+    }
+    return good;
+}
+
+/* Quick queues stay short. */
+static bool work_drain(struct work *w)
+{
+    bool good = true;
+    for (uint32_t queue = 1; queue < LED_QUEUES && w->nop < WORK_OPS - 1 && good; queue++) {
+        size_t i = work_oldest(w, queue, 0), away = work_forgotten(w, queue);
+        if (away != SIZE_MAX && (i == SIZE_MAX || away < i) &&
+            w->l->queues[queue].n - away > WORK_BACKLOG * 3)
+            good = work_recall(w, queue, away);
         if (i != SIZE_MAX && w->l->queues[queue].n - i > WORK_BACKLOG && w->ngiven < WORK_DESTS)
             work_settle(w, queue, i, 6);
     }
+    return good;
 }
 
 static void work_count(struct work *w)
@@ -270,6 +438,7 @@ static void work_part_new(struct work *w)
         return;
     struct led_part *p = &w->l->parts[w->l->npart++];
     *p = (struct led_part){.id = 100 + w->l->npart, .made = w->when};
+    p->keep = (enum led_keep)(p->id % LED_KEEPS);
     ledger_word(&p->trims, (struct led_when){LED_FACT, 1}, 0);
     for (int g = 0; g < LED_GROUPS; g++)
         ledger_word(&p->positions[g], (struct led_when){LED_FACT, 1}, 0);
@@ -277,20 +446,28 @@ static void work_part_new(struct work *w)
     op->stream.partition = p->id;
     op->stream.name = MQG_SLICE_LIT("topic");
     /* small files: the partitions' end and begin all the time, too */
-    static const struct mqg_stream_conf conf = {.segment_bytes = 12000};
+    static const struct mqg_stream_conf confs[LED_KEEPS] = {
+        [LED_KEEP_ALL] = {.segment_bytes = 12000},
+        [LED_KEEP_BYTES] = {.segment_bytes = 4096, .retention_bytes = LED_RETENTION},
+        [LED_KEEP_YOUNG] = {.segment_bytes = 6000, .retention_ms = 3600 * 1000},
+        [LED_KEEP_LAST] = {.segment_bytes = 4096, .cleanup = MQG_CLEANUP_COMPACT}};
     op = work_op(w, MQG_OP_STREAM_CONF);
     op->stream_conf.partition = p->id;
-    op->stream_conf.conf = &conf;
+    op->stream_conf.conf = &confs[p->keep];
 }
 
 static void work_append(struct work *w, struct led_part *p)
 {
+    static const uint64_t long_ago_ms = 1700000000000, far_off_ms = 4100000000000;
+    bool last = p->keep == LED_KEEP_LAST, old = p->keep != LED_KEEP_YOUNG || work_random(w, 50) > 0;
     size_t at = w->nop;
-    struct batch_spec spec = {.base = p->end,
-                              .seed = w->l->next_id++,
-                              .time_ms = 1700000000000 + w->step,
-                              .count = 1 + (uint32_t)work_random(w, 5),
-                              .value_bytes = (uint32_t)(work_random(w, 8) ? work_random(w, 300) : 4000)};
+    struct batch_spec spec = {
+        .base = p->end,
+        .seed = last ? work_random(w, 12) : w->l->next_id++,
+        .time_ms = (old ? long_ago_ms : far_off_ms) + w->step,
+        .rich = last && work_random(w, 3) == 0,
+        .count = 1 + (uint32_t)work_random(w, 5),
+        .value_bytes = (uint32_t)(last || work_random(w, 8) ? work_random(w, 300) : 4000)};
     mqg_dynbuf_reset(&w->batches[at]);
     batch_build(&w->batches[at], &spec);
     w->ropes[at] = mqg_dynbuf_view(&w->batches[at]);
@@ -302,22 +479,43 @@ static void work_append(struct work *w, struct led_part *p)
     op->append.max_time_ms = spec.time_ms + spec.count - 1;
     op->append.rope = &w->ropes[at];
     op->append.nrope = 1;
+    if (last)
+        ledger_records(p, b);
     ledger_batch(p, (struct led_batch){
                         .when = w->when,
                         .base = spec.base,
                         .count = spec.count,
                         .len = (uint32_t)b.len,
+                        .old = old,
                         .hash = told_hash(mqg_slice_of(b.ptr + 8, 4), mqg_slice_of(b.ptr + 16, b.len - 16))});
 }
 
-static bool work_confirmed(const struct work *w, struct led_when when)
+/* The highest start that was asked for or seen. */
+static uint64_t work_start(const struct led_part *p)
 {
-    return when.lane == LED_FACT || atomic_load(&w->t->done[when.lane]) >= when.ticket;
+    uint64_t at = 0;
+    for (size_t i = 0; i < p->trims.n; i++)
+        if (p->trims.at[i].value > at)
+            at = p->trims.at[i].value;
+    return at;
+}
+
+/* Somebody looks where the partition begins: it never goes back before that. */
+static void work_see_start(struct work *w, struct led_part *p)
+{
+    struct mqg_stream_bounds b;
+    if (p->gone.ticket || jrn_ops.stream_bounds(w->t->s, p->id, &b) != MQG_OK)
+        return;
+    work_counts.retained += b.log_start > work_start(p);
+    uint32_t ticket = ++w->l->tickets[CI_SEEN];
+    ledger_word(&p->trims, (struct led_when){CI_SEEN, ticket}, b.log_start);
+    disk_mark(w->t->disk, CI_BEGAN | (uint64_t)CI_SEEN << 32 | ticket);
+    disk_mark(w->t->disk, (uint64_t)CI_SEEN << 32 | ticket);
 }
 
 static void work_trim(struct work *w, struct led_part *p)
 {
-    uint64_t at = p->trims.at[p->trims.n - 1].value;
+    uint64_t at = work_start(p);
     size_t most = work_random(w, 8);
     for (size_t i = 0; i < p->n && work_confirmed(w, p->at[i].when) && most > 0; i++) {
         if (p->at[i].base < at)
@@ -351,16 +549,20 @@ static void work_stream(struct work *w)
 {
     struct led_part *p = work_part(w);
     uint64_t what = work_random(w, 100);
-    if (!p || what < 4) {
+    if (!p || what < 4 || w->l->npart < LED_KEEPS) {
         work_part_new(w);
         work_submit(w);
         w->nop = 0;
         (void)work_wait(w); /* others may name it only when it is sure */
     } else if (what < 70) {
-        work_append(w, p);
+        uint64_t most = p->keep == LED_KEEP_LAST ? WORK_BATCHES * 2 : WORK_BATCHES;
+        for (uint64_t n = 1 + work_random(w, most); n > 0; n--)
+            work_append(w, p);
+    } else if (what < 74) {
+        work_see_start(w, p);
     } else if (what < 82) {
         work_trim(w, p);
-    } else if (what < 96) {
+    } else if (what < 94) {
         work_position(w, p);
     } else if (w->l->npart > 3) {
         uint32_t lane = w->when.lane;
@@ -449,9 +651,19 @@ static void work_messages(struct work *w, uint64_t what)
     }
 }
 
+static bool work_memory(struct work *w)
+{
+    uint64_t what = work_random(w, 12);
+    if (what < 2)
+        work_forget(w);
+    return what == 2 ? work_recall_any(w) : what > 3 || work_aside(w);
+}
+
 static bool work_step(struct work *w)
 {
     uint64_t what = work_random(w, 100);
+    if (!work_memory(w))
+        return false;
     work_begin(w, (uint32_t)work_random(w, CI_LANES));
     if (what < 76)
         work_messages(w, what);
@@ -469,10 +681,10 @@ static bool work_step(struct work *w)
         usleep((unsigned)work_random(w, 3000)); /* lint:allow banned_calls the keeper's turn */
     work_submit(w);
     work_begin(w, (uint32_t)work_random(w, CI_LANES));
-    work_drain(w);
+    bool good = work_drain(w);
     work_submit(w);
     w->step++;
-    return work_random(w, 6) || work_wait(w);
+    return good && (work_random(w, 6) || work_wait(w));
 }
 
 bool work_run(struct work *w, size_t steps)
@@ -483,12 +695,29 @@ bool work_run(struct work *w, size_t steps)
     return good && work_wait(w);
 }
 
+bool work_delete_parts(struct work *w)
+{
+    bool good = work_wait(w);
+    for (size_t i = 1; i < w->l->npart && good; i++) {
+        struct led_part *p = &w->l->parts[i];
+        if (!p->made.ticket || p->gone.ticket)
+            continue;
+        work_begin(w, 0);
+        work_op(w, MQG_OP_STREAM_DELETE)->stream.partition = p->id;
+        p->gone = w->when;
+        work_submit(w);
+    }
+    return good && work_wait(w);
+}
+
 struct work *work_new(struct ledger *l, struct told *t, uint64_t seed)
 {
     struct work *w = mqg_xcalloc(1, sizeof *w);
     w->l = l;
     w->t = t;
     w->rng = seed;
+    if (t->s)
+        jrn_part_cleaner_tick(t->s, WORK_CLEAN_MS);
     for (size_t i = 0; i < WORK_OPS; i++)
         mqg_dynbuf_init(&w->batches[i], 1 << 20);
     return w;
@@ -496,6 +725,7 @@ struct work *work_new(struct ledger *l, struct told *t, uint64_t seed)
 
 void work_free(struct work **w)
 {
+    work_aside_end(*w);
     for (size_t i = 0; i < WORK_OPS; i++)
         mqg_dynbuf_fini(&(*w)->batches[i]);
     free(*w);

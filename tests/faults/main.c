@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { FAULTS_SEGMENT = 128 << 10, FAULTS_PAST = 500, FAULTS_STEPS = 200, FAULTS_MAX = 100000 };
 
@@ -59,13 +60,13 @@ static const struct fault_case cases[] = {
     {"statvfs EIO", JRN_FS_SPACE, -EIO, true, false},
     {"mkdir EACCES", JRN_FS_MKDIR, -EACCES, false, false},
     {"list EIO", JRN_FS_LIST, -EIO, false, false},
-    {"rmdir EIO", JRN_FS_RMDIR, -EIO, false, true},
+    {"rmdir EIO", JRN_FS_RMDIR, -EIO, false, false},
     {"the folder is removed", JRN_FS_LINKS, 0, false, false},
     {"a read-only remount", JRN_FS_OPS, -EROFS, false, false}, /* everything fails from there on */
 };
 
 /* Threads by name; the main one has the program's. */
-static const char *const threads[] = {"faults", "journal", "journal-keeper", NULL};
+static const char *const threads[] = {"faults", "journal", "journal-keeper", "journal-streams", NULL};
 
 struct faults {
     struct disk *past; /* a disk to start from, and what is known of it */
@@ -86,6 +87,7 @@ static struct led_cut faults_cut(const struct ledger *l, const struct told *t)
         cut.began[i] = l->tickets[i];
         cut.done[i] = atomic_load(&t->done[i]);
     }
+    cut.began[CI_SEEN] = cut.done[CI_SEEN] = l->tickets[CI_SEEN];
     return cut;
 }
 
@@ -153,6 +155,19 @@ struct faults_run {
     struct ledger ledger;
 };
 
+/* The deleted partitions' folders go, or the fault that is waited for comes. */
+static void faults_await_removal(const struct faults_run *run, struct told *t)
+{
+    for (int i = 0; i < 40000; i++) {
+        bool all = true;
+        for (size_t k = 0; k < run->ledger.npart && all; k++)
+            all = !run->ledger.parts[k].gone.ticket || jrn_stream_removed(t->s, run->ledger.parts[k].id);
+        if (all || atomic_load(&run->fault.fired) > 0 || atomic_load(&t->failed))
+            return;
+        usleep(500); /* lint:allow banned_calls another thread removes them */
+    }
+}
+
 /* The load under the fault; the cut says how far it came. */
 static size_t faults_load(struct faults_run *run, struct told *t, struct led_cut *cut)
 {
@@ -173,8 +188,9 @@ static size_t faults_load(struct faults_run *run, struct told *t, struct led_cut
         return broken;
     ledger_settle(&run->ledger, t);
     struct work *w = work_new(&run->ledger, t, run->f->seed + (uint64_t)run->n);
-    bool good = work_run(w, FAULTS_STEPS);
+    bool good = work_run(w, FAULTS_STEPS) && work_delete_parts(w);
     work_free(&w);
+    faults_await_removal(run, t);
     *cut = faults_cut(&run->ledger, t);
     struct mqg_store_stats st;
     jrn_ops.stats(t->s, &st);
