@@ -360,8 +360,8 @@ static uint64_t publish_slot(struct publisher *p, struct queue_slot *slot)
     if (was_empty && q->ready > 0)
         queue_arm(q);
     if (q->storage) {
-        queue_page_out(q);
-        queue_span_forget(q);
+        queue_page_out(q, taken);
+        queue_span_forget(q, taken);
     }
     queue_put_aside(&w);
     queue_unlock(&w);

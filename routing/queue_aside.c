@@ -192,7 +192,7 @@ static bool aside_look(void *arg, struct mqg_queue *q)
     (void)arg;
     queue_lock(q, &w);
     if (q->storage)
-        queue_page_out(q);
+        queue_page_out(q, 0);
     queue_put_aside(&w);
     queue_unlock(&w);
     return true;

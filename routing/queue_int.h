@@ -200,8 +200,8 @@ void queue_disarm(struct mqg_queue *q);    /* under the lock, once it has ended 
 
 /* queue_page.c, under the lock */
 bool queue_load_ahead(struct queue_work *w, uint32_t prio, uint64_t pos);
-void queue_load_submit(struct queue_work *w); /* after the lock was given back */
-void queue_page_out(struct mqg_queue *q);
+void queue_load_submit(struct queue_work *w);            /* after the lock was given back */
+void queue_page_out(struct mqg_queue *q, uint64_t came); /* came: messages since the last call */
 void queue_serve_gets(struct queue_work *w);
 
 /* queue_span.c, under the lock */
@@ -210,8 +210,9 @@ bool queue_span_able(const struct mqg_queue *q);
 /* The lowest ready entry. NULL: there is none, or (*waits) it is being read; then what needs it is done when it has come. */
 struct entry *queue_head(struct queue_work *w, uint32_t prio, uint64_t *pos, bool *waits);
 struct entry *queue_head_good(struct queue_work *w, uint32_t prio, uint64_t *pos,
-                              bool *waits);  /* none that is broken */
-void queue_span_forget(struct mqg_queue *q); /* hands the middle of a long index to the store */
+                              bool *waits); /* none that is broken */
+void queue_span_forget(struct mqg_queue *q,
+                       uint64_t came); /* hands the middle of a long index to the store */
 void queue_span_doom_all(struct queue_work *w);
 void queue_span_submit(struct queue_work *w); /* after the lock was given back */
 

@@ -13,7 +13,7 @@
 #define QUEUE_PAGE_KEEP       8192u /* entries next to the head that stay in memory */
 #define QUEUE_PAGE_KEEP_LOW   256u  /* the same when much of the node's message memory is used */
 #define QUEUE_PAGE_KEEP_SHORT 16u   /* and when publishers will soon be blocked */
-#define QUEUE_PAGE_SLICE      4096u /* entries looked at per call */
+#define QUEUE_PAGE_SLICE      4096u /* entries looked at per call, or twice what came */
 
 struct load {
     struct mqg_load_req req;
@@ -131,7 +131,7 @@ void queue_load_submit(struct queue_work *w)
     s->ops->load(s->store, &l->req);
 }
 
-void queue_page_out(struct mqg_queue *q)
+void queue_page_out(struct mqg_queue *q, uint64_t came)
 {
     uint32_t keep = queue_memory_low() ? QUEUE_PAGE_KEEP_LOW : QUEUE_PAGE_KEEP;
     if (queue_memory_short())
@@ -145,8 +145,9 @@ void queue_page_out(struct mqg_queue *q)
     uint64_t pos = f->scan + keep;
     if (far->page_scan > pos)
         pos = far->page_scan;
+    uint64_t slice = came * 2 > QUEUE_PAGE_SLICE ? came * 2 : QUEUE_PAGE_SLICE;
     struct entry *e;
-    for (uint32_t n = 0; n < QUEUE_PAGE_SLICE && (e = fifo_next_live(f, &pos)) != NULL; n++, pos++) {
+    for (uint64_t n = 0; n < slice && (e = fifo_next_live(f, &pos)) != NULL; n++, pos++) {
         if (e->state != ENTRY_READY || (e->flags & (ENTRY_STORED | ENTRY_PAGED)) != ENTRY_STORED)
             continue;
         struct mqg_extent *x = e->msg->extent;

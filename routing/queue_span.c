@@ -21,8 +21,9 @@
 
 #define SPAN_SLICE_MIN  64u
 #define SPAN_SLICE_MAX  4096u
-#define SPAN_BATCH      64u   /* entries handed over at a time */
-#define SPAN_BATCHES    16u   /* of them per call */
+#define SPAN_BATCH      64u /* entries handed over at a time */
+#define SPAN_BATCHES    16u /* of them per call, or twice what came: a queue that grows must not outrun it */
+#define SPAN_SKIP       32u /* entries that the store refused, passed over */
 #define SPAN_HEAD_MAX   8192u /* entries next to the head that are never handed over */
 #define SPAN_NODE_TIMES 16    /* so many times a queue's keep, and the node is short of index memory */
 #define SPAN_LOW_PART   16u   /* then a queue keeps only this part */
@@ -405,23 +406,38 @@ static uint64_t span_begin(struct mqg_queue *q)
     return end > pos ? end : pos;
 }
 
-void queue_span_forget(struct mqg_queue *q)
+/* Some that stand alone in their segment the store never takes. If it takes what lies behind them, they stay: they must not keep
+ * all that follow in memory. */
+static uint64_t span_skip(const struct fifo *f, uint64_t pos)
+{
+    for (uint32_t n = 0; n < SPAN_SKIP && fifo_next_live(f, &pos) != NULL; n++)
+        pos++;
+    return pos;
+}
+
+void queue_span_forget(struct mqg_queue *q, uint64_t came)
 {
     struct fifo *f = &q->fifos[0];
     uint32_t keep = queue_span_kept();
     if (f->live <= keep || !queue_span_able(q))
         return;
     uint64_t pos = span_begin(q);
+    uint64_t batches = came * 2 / SPAN_BATCH > SPAN_BATCHES ? came * 2 / SPAN_BATCH : SPAN_BATCHES;
+    uint64_t refused = FIFO_NONE;
     struct span_batch b;
-    for (uint32_t i = 0; i < SPAN_BATCHES && f->live > keep && batch_collect(f, &b, &pos); i++) {
+    for (uint64_t i = 0; i < batches && f->live > keep && batch_collect(f, &b, &pos); i++) {
         size_t took = q->storage->ops->index_forget(q->storage->store, q->id, b.entries, b.n);
         MQG_ASSERT(took <= b.n);
-        if (took > 0)
+        if (took > 0) {
             batch_forget(f, &b, took);
-        if (took < b.n) {
-            pos = b.at[took]; /* not now: the next call goes on here */
-            break;
+            refused = FIFO_NONE;
         }
+        if (took == b.n)
+            continue;
+        if (refused != FIFO_NONE)
+            break;
+        refused = b.at[took];
+        pos = span_skip(f, refused);
     }
-    q->far->span_cursor = pos;
+    q->far->span_cursor = refused != FIFO_NONE ? refused : pos; /* not now: the next call goes on here */
 }

@@ -372,6 +372,27 @@ static void collect_say(struct jrn_collect *c, struct jrn_digest *d)
     }
 }
 
+/* The pieces of one queue, from `first` on; where the next queue's begin. All are rows when one is large enough: a queue with a
+ * row is long, and could not be forgotten from a piece without one on. */
+static uint32_t collect_queue_out(struct jrn_collect *c, struct jrn_digest *d, uint32_t first)
+{
+    const struct jrn_cut *at = c->pieces.at;
+    bool rows = false;
+    uint32_t end = first;
+    for (; end < c->pieces.n && at[end].queue_id == at[first].queue_id; end++)
+        rows = rows || at[end].count >= c->row_min;
+    for (uint32_t i = first; i < end; i++) {
+        struct mqg_slice bytes = mqg_slice_of(mqg_dynbuf_view(&c->pieces.raw).ptr + at[i].at, at[i].len);
+        if (c->full || at[i].count == 0)
+            continue;
+        if (rows)
+            collect_row(c, d, &at[i], bytes);
+        else
+            collect_small(c, d, &at[i], bytes);
+    }
+    return end;
+}
+
 enum mqg_err jrn_collect_end(struct jrn_collect *c, struct jrn_digest *d)
 {
     collect_run(c);
@@ -379,16 +400,8 @@ enum mqg_err jrn_collect_end(struct jrn_collect *c, struct jrn_digest *d)
     c->full = c->full || c->pieces.full;
     d->term = c->term;
     d->rows = mqg_xcalloc(c->pieces.n ? c->pieces.n : 1, sizeof *d->rows);
-    for (uint32_t i = 0; i < c->pieces.n; i++) {
-        const struct jrn_cut *p = &c->pieces.at[i];
-        struct mqg_slice bytes = mqg_slice_of(mqg_dynbuf_view(&c->pieces.raw).ptr + p->at, p->len);
-        if (c->full || p->count == 0)
-            continue;
-        if (p->count >= c->row_min)
-            collect_row(c, d, p, bytes);
-        else
-            collect_small(c, d, p, bytes);
-    }
+    for (uint32_t i = 0; i < c->pieces.n;)
+        i = collect_queue_out(c, d, i);
     collect_say(c, d);
     return c->full ? MQG_NO_SPACE : MQG_OK;
 }

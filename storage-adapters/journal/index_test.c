@@ -244,6 +244,33 @@ static void index_forgets(void **state)
     index_end(&m);
 }
 
+/* What is left of a long queue behind its last full row is as good as the rest: else nothing behind it could be forgotten. */
+static void index_forgets_the_rest(void **state)
+{
+    enum { REST = JRN_ROW_ENTRIES + 7 };
+    static struct mqg_index_entry e[REST];
+    struct kit k = {.nmsg = 0};
+    uint64_t ticket = 0;
+    uint32_t n = 0;
+    (void)state;
+    kit_init(&k, "rest", "4MiB");
+    kit_open(&k);
+    for (uint64_t i = 0; i < REST; i++)
+        ticket = kit_put(&k, 0, 1, 1 + i, 24);
+    assert_true(kit_wait(&k, 0, ticket));
+    for (uint64_t i = 0; kit_stats(&k).segments < 3; i++)
+        assert_true(kit_wait(&k, 0, kit_put(&k, 0, 2, 1 + i, 400000)));
+    kit_crash(&k);
+    kit_open(&k);
+    for (size_t i = 0; i < k.nmsg; i++)
+        if (k.msgs[i].queue_id == 1)
+            e[n++] = (struct mqg_index_entry){.qseq = k.msgs[i].qseq, .extent = k.msgs[i].extent};
+    assert_int_equal(n, REST);
+    assert_int_equal(jrn_ops.index_forget(k.s, 1, e, n), n);
+    kit_crash(&k);
+    kit_fini(&k);
+}
+
 static bool index_recycled(struct kit *k, uint64_t arg)
 {
     return kit_stats(k).segments <= arg && kit_files(k, ".idx") <= arg;
@@ -384,10 +411,10 @@ static void index_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(index_pages),    cmocka_unit_test(index_recovers),
-        cmocka_unit_test(index_forgets),  cmocka_unit_test(index_keeps_segments),
-        cmocka_unit_test(index_unwanted), cmocka_unit_test(index_damage),
-        cmocka_unit_test(index_fans_out),
+        cmocka_unit_test(index_pages),          cmocka_unit_test(index_recovers),
+        cmocka_unit_test(index_forgets),        cmocka_unit_test(index_forgets_the_rest),
+        cmocka_unit_test(index_keeps_segments), cmocka_unit_test(index_unwanted),
+        cmocka_unit_test(index_damage),         cmocka_unit_test(index_fans_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,16 +90,20 @@ int jrn_seg_renew(struct mqg_store *s, struct jrn_seg *seg)
     return r < 0 ? r : jrn_fs_sync(s->fs, seg->fd);
 }
 
-/* In synced pieces: one flush of 64 MiB would hold up every commit beside it. */
+/* In synced steps: one flush of 64 MiB would hold up every commit beside it. Written in small pieces: the page cache keeps a file
+ * in folios as large as the writes that brought it there, and each later write into a folio pays for all of its blocks (measured
+ * with 512 bytes and fdatasync: 43 us CPU over pieces of 64 KiB, 53 us over those of 1 MiB). */
 static int segment_zero(struct mqg_store *s, struct jrn_seg *seg)
 {
-    enum { PIECE = 1 << 20 };
+    enum { PIECE = 64 << 10, STEP = 1 << 20 };
     uint8_t *zeros = mqg_xcalloc(1, PIECE);
     int r = 0;
-    for (uint64_t at = 0; at < seg->bytes && r == 0; at += PIECE) {
+    for (uint64_t at = 0; at < seg->bytes && r == 0;) {
         struct iovec iov = {zeros, seg->bytes - at < PIECE ? (size_t)(seg->bytes - at) : PIECE};
+        uint64_t next = at + iov.iov_len;
         r = jrn_fs_write(s->fs, seg->fd, &iov, 1, at);
-        if (r == 0)
+        at = next;
+        if (r == 0 && (at % STEP == 0 || at == seg->bytes))
             r = jrn_fs_sync(s->fs, seg->fd);
     }
     free(zeros);
