@@ -149,6 +149,11 @@ static enum mqg_err conn_disconnect(struct mqtt_conn *c, struct mqg_slice body, 
     enum mqg_err err = mqtt_goodbye_decode(MQTT_DISCONNECT, body, c->version, &bye, e);
     if (err != MQG_OK)
         return err;
+    if (!c->session) { /* while it proves who it is */
+        c->phase = MQTT_CLOSED;
+        mqg_conn_close(c->conn);
+        return MQG_OK;
+    }
     uint32_t expiry = mqtt_num(&bye.props, MQTT_P_SESSION_EXPIRY, c->expiry_s);
     if (c->expiry_s == 0 && expiry != 0) /* 3.14.2.2.2 */
         return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR,
@@ -195,13 +200,7 @@ static enum mqg_err conn_packet(struct mqtt_conn *c, enum mqtt_type type, struct
             return mqg_error_set(e, MQG_MALFORMED, MQTT_RC_MALFORMED_PACKET, "PINGREQ with a body");
         mqg_conn_write(c->conn, mqg_slice_of("\xd0\x00", 2));
         return MQG_OK;
-    case MQTT_AUTH: {
-        struct mqtt_goodbye auth;
-        enum mqg_err err = mqtt_goodbye_decode(MQTT_AUTH, body, c->version, &auth, e);
-        if (err != MQG_OK)
-            return err;
-        return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "AUTH without an authentication method");
-    }
+    case MQTT_AUTH: return mqtt_auth_packet(c, body, e);
     default: return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "unexpected packet");
     }
 }
@@ -215,7 +214,13 @@ static enum mqg_err conn_head_check(const struct mqtt_conn *c, const struct mqtt
                              mqtt_type_name(h->type));
     if (err != MQG_OK)
         return err;
-    uint32_t max = fresh ? 16000 : h->type == MQTT_PUBLISH ? mqtt_settings()->packet_max : MQTT_INPUT_MAX - 5;
+    bool proving = c->phase == MQTT_PROVING;
+    if (proving && h->type != MQTT_AUTH && h->type != MQTT_DISCONNECT) /* [MQTT-3.1.2-30] */
+        return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "%s before CONNACK",
+                             mqtt_type_name(h->type));
+    uint32_t max = fresh || proving          ? mqtt_settings()->connect_max
+                   : h->type == MQTT_PUBLISH ? mqtt_settings()->packet_max
+                                             : MQTT_INPUT_MAX - 5;
     if (h->body_bytes > max)
         return mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE, "%s of %u bytes",
                              mqtt_type_name(h->type), h->body_bytes);
@@ -282,6 +287,7 @@ enum mqg_err mqtt_conn_init(struct mqg_conn *conn)
     c->next_share_id = UINT16_MAX;
     mqg_map_init(&c->alias_out, MQG_MAP_COPY);
     mqg_timer_init(&c->timer, NULL);
+    mqg_conn_input_max(conn, mqtt_settings()->connect_max + 16);
     return MQG_OK;
 }
 
@@ -298,6 +304,7 @@ void mqtt_conn_fini(struct mqg_conn *conn)
     mqtt_will_free(&c->will);
     mqg_map_fini(&c->alias_out);
     mqg_topic_guard_free(&c->topics);
+    mqtt_auth_free(&c->auth);
     mqg_session_unref(&c->principal);
 }
 

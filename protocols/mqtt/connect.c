@@ -64,16 +64,25 @@ static void connect_vhost(const struct mqg_conn_info *from, struct mqg_slice *us
     }
 }
 
+/* By the account that AUTH has proved, by the certificate, or by the password. */
+static enum mqg_err connect_account(struct mqtt_conn *c, const struct mqtt_connect *p, struct mqg_slice user,
+                                    struct mqg_error *e)
+{
+    const struct mqg_conn_info *from = mqg_conn_info(c->conn);
+    if (c->principal)
+        return MQG_OK;
+    if (!p->has_user && mqtt_settings()->cert_login && from->cert_subject_cn[0] != '\0')
+        return mqg_auth_external(from, mqg_slice_str(from->cert_subject_cn), &c->principal, e);
+    return mqg_auth_password(from, user, p->password, &c->principal, e);
+}
+
 static enum mqg_err connect_login(struct mqtt_conn *c, const struct mqtt_connect *p, struct mqg_error *e)
 {
     const struct mqg_conn_info *from = mqg_conn_info(c->conn);
     struct mqg_slice user = p->user, vhost;
     struct mqg_error why = {0};
     connect_vhost(from, &user, &vhost);
-    bool by_cert = !p->has_user && mqtt_settings()->cert_login && from->cert_subject_cn[0] != '\0';
-    enum mqg_err err = by_cert ? mqg_auth_external(from, mqg_slice_str(from->cert_subject_cn), &c->principal,
-                                                   &why)
-                               : mqg_auth_password(from, user, p->password, &c->principal, &why);
+    enum mqg_err err = connect_account(c, p, user, &why);
     if (err != MQG_OK)
         return mqg_error_set(e, err, p->has_user ? MQTT_RC_BAD_USER_OR_PASSWORD : MQTT_RC_NOT_AUTHORIZED,
                              "%s", why.text);
@@ -191,14 +200,17 @@ enum mqg_err mqtt_connect(struct mqtt_conn *c, struct mqg_slice body, struct mqg
         return err;
     connect_take(c, &p);
     if (mqtt_has(&p.props, MQTT_P_AUTH_METHOD))
-        return mqg_error_set(e, MQG_UNSUPPORTED, MQTT_RC_BAD_AUTH_METHOD,
-                             "authentication method '%.*s' is unknown",
-                             MQG_SLICE_FMT(p.props.str[MQTT_P_AUTH_METHOD]));
-    err = connect_client(c, &p, e);
+        return mqtt_auth_connect(c, body, &p, e);
+    return mqtt_connect_go(c, &p, e);
+}
+
+enum mqg_err mqtt_connect_go(struct mqtt_conn *c, const struct mqtt_connect *p, struct mqg_error *e)
+{
+    enum mqg_err err = connect_client(c, p, e);
     if (err == MQG_OK)
-        err = connect_login(c, &p, e);
+        err = connect_login(c, p, e);
     if (err == MQG_OK)
-        err = connect_will(c, &p, e);
+        err = connect_will(c, p, e);
     if (err != MQG_OK)
         return err;
     c->phase = MQTT_WAITING;
@@ -224,6 +236,7 @@ static void connack_props(struct mqtt_conn *c, struct mqg_dynbuf *out)
         mqtt_add_num(out, MQTT_P_TOPIC_ALIAS_MAXIMUM, mqtt_settings()->alias_max);
     if (max_s > 0 && c->keep_alive_s == max_s)
         mqtt_add_num(out, MQTT_P_SERVER_KEEP_ALIVE, max_s);
+    mqtt_auth_connack(c->auth, out);
     if (c->response_info) {
         char topic[MQTT_CLIENT_ID_MAX + 32];
         int n = snprintf(topic, sizeof(topic), "mqtt/response/%s/", c->client);
@@ -281,8 +294,8 @@ void mqtt_connected(struct mqtt_conn *c, struct mqtt_session *s)
     s->vhost = c->principal->vhost;
     s->conn = c;
     s->expiry_s = c->expiry_s;
-    s->expire_ms = s->will_ms = 0;
-    mqtt_will_free(&s->will); /* the session goes on: the delayed will is not sent */
+    s->expire_ms = 0;
+    mqtt_will_end(s, false); /* the session goes on: the delayed will is not sent */
     mqg_timer_cancel(&s->timer);
     c->session = s;
     c->phase = MQTT_STARTING;

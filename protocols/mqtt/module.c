@@ -18,6 +18,8 @@ static const struct mqg_conf_row mqtt_rows[] = {
      "a verified client certificate logs in, by its common name, who sends no user name"},
     {"mqtt", "exchange", MQG_CONF_STR, "amq.topic", 0, 0, NULL,
      "topic exchange that clients publish to and that subscriptions bind to"},
+    {"mqtt", "connect_size", MQG_CONF_SIZE, "128KiB", 1024, 250 << 10, NULL,
+     "largest CONNECT, its will included; it is held in memory before its sender has logged in"},
     {"mqtt", "subscriptions", MQG_CONF_INT, "100000", 1, 100000000, NULL, "subscriptions of one session"},
     {"mqtt", "receive_maximum", MQG_CONF_INT, "1024", 1, 65535, NULL,
      "publishes with QoS 1 and 2 that a 5.0 client may have under way to us"},
@@ -65,6 +67,7 @@ static void mqtt_read(const struct mqg_conf *conf, struct mqtt_settings *s)
     s->expiry_max_s = (uint32_t)(mqg_conf_int(conf, "mqtt", "session_expiry_max") / 1000);
     s->message_max = (uint32_t)mqg_conf_int(conf, "limits", "message_size");
     s->packet_max = s->message_max + MQTT_INPUT_MAX;
+    s->connect_max = (uint32_t)mqg_conf_int(conf, "mqtt", "connect_size");
     s->retained_max = mqtt_conf_u32(conf, "retained");
     s->queue_length = (uint64_t)mqg_conf_int(conf, "mqtt", "queue_length");
     s->queue_bytes = (uint64_t)mqg_conf_int(conf, "mqtt", "queue_bytes");
@@ -121,7 +124,8 @@ static bool mqtt_sniff(struct mqg_slice head)
 static void mqtt_describe(const struct mqg_conn *conn, struct mqg_describe *d)
 {
     const struct mqtt_conn *c = mqg_conn_state((struct mqg_conn *)(uintptr_t)conn);
-    static const char *const words[] = {"starting", "waiting", "starting", "running", "closed"};
+    static const char *const words[] = {"starting", "authenticating", "waiting",
+                                        "starting", "running",        "closed"};
     const char *name = c->version == MQTT_5 ? "MQTT 5-0" : c->version == MQTT_31 ? "MQTT 3-1" : "MQTT 3-1-1";
     d->str(d->arg, "protocol", mqg_slice_str(name));
     d->str(d->arg, "state", mqg_slice_str(words[c->phase]));

@@ -8,7 +8,7 @@
  *   share.c      shared subscriptions           retained.c  retained messages
  *   will.c       will messages                  persist.c   what sessions write down, and how they come back
  *   idtable.c    packet identifiers in use      origin.c    our properties as the common view, and back
- *   sys.c        $SYS topics
+ *   sys.c        $SYS topics                   auth.c      enhanced authentication
  *
  * A session belongs to one worker at a time, its holder, also while its client is away: only the holder touches it, so that its
  * timers, its queues and its connection need no lock. Another worker that wants it asks (session.c).
@@ -29,8 +29,9 @@
 #include "subs.h"
 #include "wire.h"
 
-#define MQTT_CLIENT_ID_MAX  200u
-#define MQTT_INPUT_MAX      (256u << 10) /* a packet that is no PUBLISH, or the head of one */
+#define MQTT_CLIENT_ID_MAX 200u
+#define MQTT_INPUT_MAX \
+    (256u << 10) /* a packet that is neither CONNECT nor PUBLISH, or the head of the latter */
 #define MQTT_EXPIRY_NEVER   UINT32_MAX
 #define MQTT_SETTLE_BATCH   128u
 #define MQTT_SUBIDS_MAX     16u
@@ -44,7 +45,7 @@ struct mqtt_settings {
     char port_vhosts[1024], cert_vhosts[1024];
     bool cert_login;
     uint32_t subscriptions_max, receive_maximum, inflight_max, alias_max, keep_alive_max_s, expiry_max_s;
-    uint32_t message_max, packet_max, retained_max;
+    uint32_t message_max, packet_max, connect_max, retained_max;
     uint64_t queue_length, queue_bytes, qos0_length, qos0_bytes, sys_interval_ms;
     struct mqtt_settings *before; /* freed with the module */
 };
@@ -117,12 +118,15 @@ struct mqtt_feed {
 
 struct mqtt_will {
     struct mqg_msg *msg;
-    struct mqg_session *principal;
+    struct mqg_session
+        *principal; /* NULL: it came back with a start of the node; its user is looked up in `vhost` */
+    struct mqg_vhost *vhost;
     uint32_t delay_s;
     bool retain;
 };
 
 struct mqtt_claim;
+struct mqtt_auth;
 
 struct mqtt_session {
     uint32_t magic;
@@ -145,6 +149,7 @@ struct mqtt_session {
     uint64_t expire_ms, will_ms; /* monotonic; 0: none */
     struct mqg_timer timer;
     struct mqtt_will *will;
+    bool will_stored;  /* it has a record */
     bool has_queue[2]; /* MQTT_FEED_QOS0, MQTT_FEED_SESSION */
     struct mqtt_subs subs;
     struct mqtt_ids in, out;
@@ -160,7 +165,7 @@ struct mqtt_session {
 
 /* ---- connections ---------------------------------------------------------------------------------------------------- */
 
-enum mqtt_phase { MQTT_FRESH, MQTT_WAITING, MQTT_STARTING, MQTT_UP, MQTT_CLOSED };
+enum mqtt_phase { MQTT_FRESH, MQTT_PROVING, MQTT_WAITING, MQTT_STARTING, MQTT_UP, MQTT_CLOSED };
 
 /* A packet, or a step, that waits for a ticket of the default store; in order. */
 struct mqtt_answer {
@@ -190,6 +195,7 @@ struct mqtt_conn {
     enum mqtt_phase phase;
     enum mqtt_version version;
     struct mqg_session *principal;
+    struct mqtt_auth *auth;         /* NULL: CONNECT named no method */
     struct mqg_topic_guard *topics; /* what it may publish and subscribe to */
     struct mqtt_session *session;
     struct mqtt_claim *claim;
@@ -253,9 +259,19 @@ void mqtt_answer(struct mqtt_conn *c, uint64_t ticket, struct mqg_slice bytes,
 
 /* connect.c */
 enum mqg_err mqtt_connect(struct mqtt_conn *c, struct mqg_slice body, struct mqg_error *e);
+/* The rest of it, once the account is proved or to be proved by the password. */
+enum mqg_err mqtt_connect_go(struct mqtt_conn *c, const struct mqtt_connect *p, struct mqg_error *e);
 /* The session is ours: CONNACK, then its queues. */
 void mqtt_connected(struct mqtt_conn *c, struct mqtt_session *s);
 void mqtt_connack_refuse(struct mqtt_conn *c, int reason, const char *text);
+
+/* auth.c */
+/* A CONNECT that names a method. */
+enum mqg_err mqtt_auth_connect(struct mqtt_conn *c, struct mqg_slice body, const struct mqtt_connect *p,
+                               struct mqg_error *e);
+enum mqg_err mqtt_auth_packet(struct mqtt_conn *c, struct mqg_slice body, struct mqg_error *e);
+void mqtt_auth_connack(const struct mqtt_auth *a, struct mqg_dynbuf *props); /* a may be NULL */
+void mqtt_auth_free(struct mqtt_auth **a);
 
 /* session.c */
 /* Asks for the session; mqtt_connected follows, in this turn or later. */
@@ -353,12 +369,19 @@ struct mqtt_will *mqtt_will_new(const struct mqtt_connect *p, struct mqg_session
                                 struct mqg_slice client);
 void mqtt_will_publish(struct mqtt_will **w); /* and forgets it */
 void mqtt_will_free(struct mqtt_will **w);
+/* A session's: published or not, it is forgotten with its record. */
+void mqtt_will_end(struct mqtt_session *s, bool publish);
+/* Recovery: one that was written down. NULL: the bytes do not check. */
+struct mqtt_will *mqtt_will_recover(struct mqg_vhost *v, struct mqg_slice stored, bool retain);
 
 /* persist.c */
 void mqtt_persist_init(void);
 void mqtt_persist_session(struct mqtt_session *s);
 void mqtt_persist_session_gone(struct mqtt_session *s);
 void mqtt_persist_sub(struct mqtt_session *s, const struct mqtt_sub *sub, bool remove);
+/* The session's delayed will, to be sent at that time (wall). */
+void mqtt_persist_will(struct mqtt_session *s, uint64_t due_us);
+void mqtt_persist_will_gone(struct mqtt_session *s);
 /* Adds the identifiers to what this turn submits: one batch with what was added before. */
 void mqtt_persist_ids(struct mqtt_session *s);
 /* 32 hex digits that stand for the bytes. */

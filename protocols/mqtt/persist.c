@@ -2,6 +2,7 @@
  *
  *   mqtt/s/SESSION          version, vhost, client, expiry, when it went, highest number sent
  *   mqtt/f/SESSION/FILTER   version, vhost, client, the subscription as its client said it, its options
+ *   mqtt/w/SESSION          version, vhost, client, when it is due, retain, the will's message in its stored form
  *   mqtt/q/SESSION          version, vhost, client, identifiers received and not released; received by the client, with numbers
  *
  * SESSION and FILTER are 128 bits of a SHA-256 in hex, so that keys are short whatever clients call themselves; the values say
@@ -14,7 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PERSIST_VERSION 1u
+#define PERSIST_VERSION   1u
+#define PERSIST_MAX_BYTES (4u << 20) /* a will is the largest, which came in a CONNECT */
 
 void mqtt_digest_hex(struct mqg_slice s, char out[33])
 {
@@ -38,7 +40,7 @@ static void persist_text(struct mqg_dynbuf *b, struct mqg_slice s)
 
 static void persist_head(struct mqg_dynbuf *b, const struct mqtt_session *s)
 {
-    mqg_dynbuf_init(b, 1u << 20);
+    mqg_dynbuf_init(b, PERSIST_MAX_BYTES);
     mqg_dynbuf_u8(b, PERSIST_VERSION);
     persist_text(b, mqg_vhost_name(s->vhost));
     persist_text(b, s->client);
@@ -74,6 +76,23 @@ void mqtt_persist_session_gone(struct mqtt_session *s)
     char key[96];
     s->ticket = mqg_meta_remove(persist_key(key, sizeof(key), 'q', s, NULL));
     s->ticket = mqg_meta_remove(persist_key(key, sizeof(key), 's', s, NULL));
+}
+
+void mqtt_persist_will(struct mqtt_session *s, uint64_t due_us)
+{
+    char key[96];
+    struct mqg_dynbuf b;
+    persist_head(&b, s);
+    mqg_dynbuf_le64(&b, due_us);
+    mqg_dynbuf_u8(&b, s->will->retain);
+    mqg_dynbuf_slice(&b, mqg_msg_stored(s->will->msg));
+    persist_put(s, persist_key(key, sizeof(key), 'w', s, NULL), &b);
+}
+
+void mqtt_persist_will_gone(struct mqtt_session *s)
+{
+    char key[96];
+    s->ticket = mqg_meta_remove(persist_key(key, sizeof(key), 'w', s, NULL));
 }
 
 void mqtt_persist_sub(struct mqtt_session *s, const struct mqtt_sub *sub, bool remove)
@@ -171,6 +190,19 @@ static void recover_sub(struct mqtt_session *s, struct mqg_cursor *c)
         s->has_queue[sub->qos == 0 ? MQTT_FEED_QOS0 : MQTT_FEED_SESSION] = true;
 }
 
+static void recover_will(struct mqtt_session *s, struct mqg_cursor *c)
+{
+    uint64_t due_us = mqg_cursor_le64(c), now_us = mqg_clock_now().wall_us;
+    bool retain = mqg_cursor_u8(c) != 0;
+    struct mqg_slice stored = mqg_cursor_slice(c, mqg_cursor_left(c));
+    mqtt_will_free(&s->will);
+    s->will = c->failed ? NULL : mqtt_will_recover(s->vhost, stored, retain);
+    c->failed = s->will == NULL;
+    s->will_stored = true;
+    if (s->will)
+        s->will_ms = mqg_clock_now().mono_ms + (due_us > now_us ? (due_us - now_us) / 1000 : 0) + 1;
+}
+
 static void recover_ids(struct mqtt_session *s, struct mqg_cursor *c)
 {
     for (uint16_t n = mqg_cursor_le16(c); n > 0 && !c->failed; n--) {
@@ -225,6 +257,8 @@ static void recover_record(struct mqg_slice key, struct mqg_slice value)
         recover_sub(s, &c);
     else if (key.ptr[5] == 'q')
         recover_ids(s, &c);
+    else if (key.ptr[5] == 'w')
+        recover_will(s, &c);
     if (c.failed)
         mqg_log(MQG_LOG_WARN, MQG_EVENT_RECOVERY, "record=%s why=\"cut short\"", mqg_logq(key));
 }

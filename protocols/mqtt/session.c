@@ -107,7 +107,7 @@ static void session_drop_queue(struct mqtt_session *s, enum mqtt_feed_kind kind)
 void mqtt_session_wipe(struct mqtt_session *s)
 {
     MQG_ASSERT(s->conn == NULL);
-    mqtt_will_publish(&s->will); /* the session ends: [MQTT-3.1.2-10], will delay */
+    mqtt_will_end(s, true); /* the session ends: [MQTT-3.1.2-10], will delay */
     s->known = false;
     if (s->vhost) {
         session_drop_queue(s, MQTT_FEED_QOS0);
@@ -119,7 +119,7 @@ void mqtt_session_wipe(struct mqtt_session *s)
     if (s->durable)
         mqtt_persist_session_gone(s);
     s->durable = s->cached = false;
-    s->sent_upto = s->gone_us = s->expire_ms = s->will_ms = 0;
+    s->sent_upto = s->gone_us = s->expire_ms = 0;
     mqg_timer_cancel(&s->timer);
 }
 
@@ -159,10 +159,13 @@ static void session_timer(struct mqg_timer *t)
     uint64_t now = mqg_worker_self()->now.mono_ms;
     if (s->conn || s->granting)
         return;
-    if (s->will_ms != 0 && s->will_ms <= now) {
-        s->will_ms = 0;
-        mqtt_will_publish(&s->will);
+    bool over = (s->will_ms != 0 && s->will_ms <= now) || (s->expire_ms != 0 && s->expire_ms <= now);
+    if (over && s->will && !mqtt_retained_ready(s->vhost)) { /* after a start */
+        mqg_timer_in(&s->timer, SESSION_RETRY_MS);
+        return;
     }
+    if (s->will_ms != 0 && s->will_ms <= now)
+        mqtt_will_end(s, true);
     if (s->expire_ms != 0 && s->expire_ms <= now) {
         session_over(s);
         return;
@@ -340,8 +343,13 @@ static void session_will(struct mqtt_session *s, struct mqtt_conn *c, bool norma
     c->will = NULL;
     if (s->will && (s->will->delay_s == 0 || s->expiry_s == 0))
         mqtt_will_publish(&s->will);
-    if (s->will)
-        s->will_ms = mqg_worker_self()->now.mono_ms + UINT64_C(1000) * s->will->delay_s;
+    if (!s->will)
+        return;
+    struct mqg_time now = mqg_worker_self()->now;
+    s->will_ms = now.mono_ms + UINT64_C(1000) * s->will->delay_s;
+    s->will_stored = s->durable;
+    if (s->durable)
+        mqtt_persist_will(s, now.wall_us + UINT64_C(1000000) * s->will->delay_s);
 }
 
 void mqtt_session_detach(struct mqtt_session *s, bool normal)

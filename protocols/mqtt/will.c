@@ -1,5 +1,9 @@
 /* will.c - will messages (3.1.2.5): made at CONNECT, published when the connection ends without a normal DISCONNECT, after the
- * will delay of 5.0, or when the session ends before that. They are kept in memory: a delayed one does not outlive the node. */
+ * will delay of 5.0, or when the session ends before that.
+ *
+ * A delayed one whose client is gone is written down (persist.c), so that a node that stops meanwhile sends it when it is there
+ * again, in its user's name and with the rights that the user has then. The record goes after the publish: a crash in between
+ * sends it twice rather than never. */
 #include "mqtt.h"
 
 #include <stdlib.h>
@@ -43,9 +47,28 @@ static void will_confirm(struct mqg_pub *p, uint64_t upto, const uint64_t *rejec
 
 static const struct mqg_pub_ops will_pub_ops = {.confirm = will_confirm};
 
+/* Who publishes it; false: the user is gone, or may not enter the vhost any more. */
+static bool will_principal(struct mqtt_will *w)
+{
+    static const struct mqg_conn_info here = {.peer_host = "will", .flags = MQG_CONN_LOOPBACK};
+    struct mqg_error e = {0};
+    struct mqg_slice user = mqg_slice_of(mqg_msg_at_user(w->msg), w->msg->st.user_len);
+    if (w->principal)
+        return true;
+    if (user.len > 0 && mqg_auth_external(&here, user, &w->principal, &e) == MQG_OK &&
+        mqg_session_open(w->principal, mqg_vhost_name(w->vhost), &e) == MQG_OK)
+        return true;
+    mqg_log(MQG_LOG_WARN, MQG_EVENT_PROTOCOL_ERROR, "user=%s will=dropped why=%s", mqg_logq(user),
+            mqg_logqs(e.text));
+    return false;
+}
+
 void mqtt_will_publish(struct mqtt_will **will)
 {
     struct mqtt_will *w = *will;
+    if (w && !will_principal(w))
+        mqtt_will_free(will);
+    w = *will;
     if (!w)
         return;
     struct mqg_pub pub;
@@ -62,4 +85,26 @@ void mqtt_will_publish(struct mqtt_will **will)
                 mqg_logqs(w->principal->user), mqg_logqs(e.text));
     mqg_pub_fini(&pub);
     mqtt_will_free(will);
+}
+
+void mqtt_will_end(struct mqtt_session *s, bool publish)
+{
+    if (publish)
+        mqtt_will_publish(&s->will);
+    mqtt_will_free(&s->will);
+    s->will_ms = 0;
+    if (s->will_stored)
+        mqtt_persist_will_gone(s);
+    s->will_stored = false;
+}
+
+struct mqtt_will *mqtt_will_recover(struct mqg_vhost *v, struct mqg_slice stored, bool retain)
+{
+    enum mqg_err err;
+    struct mqg_msg *m = mqg_msg_from_stored(stored, &err);
+    if (!m)
+        return NULL;
+    struct mqtt_will *w = mqg_xcalloc(1, sizeof(*w));
+    *w = (struct mqtt_will){.msg = m, .vhost = v, .retain = retain};
+    return w;
 }

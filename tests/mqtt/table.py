@@ -28,7 +28,8 @@ def covered():
     found = {}
     for path in sorted(HERE.glob("test_*.py")):
         tree = ast.parse(path.read_text())
-        names = {n.targets[0].id: n.value for n in tree.body if isinstance(n, ast.Assign)}
+        names = {n.targets[0].id: n.value for n in tree.body
+                 if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name)}
         for f in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
             for d in f.decorator_list:
                 if isinstance(d, ast.Call) and getattr(d.func, "id", "") == "covers":

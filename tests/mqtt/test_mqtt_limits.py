@@ -218,3 +218,17 @@ def test_topic_permissions(client, tenants, unique):
     assert c.publish("device/nam/x", b"x", qos=1) == 0x87
     tenants.ctl("clear_topic_permissions", "-p", "/", "device")
     wait_until(lambda: c.publish("other/x", b"x", qos=1) != 0x87, 5, "any topic again")
+
+
+def test_connect_size(client, version, unique):
+    """A will may be as large as its field allows; what is larger than mqtt.connect_size is refused before it has come."""
+    sub = client(version)
+    sub.subscribe(unique, qos=1)
+    body = bytes(range(256)) * 255
+    client(version, will=(unique, body, 1, False)).close()
+    assert sub.message().payload == body
+    with gateway(mqtt__connect_size="2KiB") as small:
+        client(version, to=small, will=(unique, b"x" * 1500, 1, False))
+        c = client(version, to=small, connect=False)
+        c.send(c.connect_bytes(will=(unique, b"x" * 2500, 1, False))[:20])
+        assert c.expect_closed() == []  # its version is not known yet

@@ -5,6 +5,7 @@ import time
 
 import raw as r
 from conftest import gateway
+from mqtest.broker import wait_until
 from raw import Closed, Raw, packet
 
 KEEP = {"clean": False, "p": {"session_expiry": 3600}}
@@ -228,3 +229,65 @@ def test_exactly_once_over_kills():
                 node.start()
         assert sub.got == list(range(total))
         assert kills == 6
+
+
+def delayed(unique, delay_s, **kw):
+    return {"client": unique, "will": (unique, b"late", 1, False), "will_props": {"will_delay": delay_s}, **KEEP, **kw}
+
+
+@both_ways
+def test_delayed_will_after_a_restart(own_node, client, unique, hard):
+    """Its client is gone when the node stops; the node sends it when it is there again and the delay is over."""
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    sub.subscribe(unique, qos=1)
+    client(5, to=own_node, **delayed(unique, 5, will_props={"will_delay": 5, "user": [("k", "v")]})).close()
+    wait_until(lambda: own_node.ctl("list_connections", "pid").count("<") == 1, 10, "its end is seen")
+    client(5, to=own_node, client="other", **KEEP)  # CONNACK is durable; so is what was written down before it
+    restart(own_node, hard)
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    assert sub.session_present
+    m = sub.message(timeout_s=20)
+    assert (m.payload, m.qos, m.props) == (b"late", 1, {"user": [("k", "v")]})
+    sub.expect_nothing(0.5)
+    restart(own_node, hard)  # its record went with it
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    assert sub.session_present
+    sub.expect_nothing(0.5)
+
+
+def test_delayed_will_of_a_client_that_the_stop_ends(own_node, client, unique):
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    sub.subscribe(unique, qos=1)
+    client(5, to=own_node, **delayed(unique, 2, will=(unique, b"kept", 1, True)))
+    own_node.restart()
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    assert sub.message(timeout_s=20).payload == b"kept"
+    late = client(5, to=own_node)
+    late.subscribe(unique)
+    m = late.message()
+    assert (m.payload, m.retain) == (b"kept", True)
+
+
+def test_delayed_will_is_off_when_its_client_is_back(own_node, client, unique):
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    sub.subscribe(unique, qos=1)
+    client(5, to=own_node, **delayed(unique, 3))
+    own_node.restart()
+    assert client(5, to=own_node, client=unique, **KEEP).session_present
+    own_node.restart()
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    sub.expect_nothing(4)
+
+
+def test_delayed_will_of_a_user_who_is_gone(own_node, client, unique):
+    own_node.ctl("add_user", "eve", "e")
+    own_node.ctl("set_permissions", "-p", "/", "eve", ".*", ".*", ".*")
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    sub.subscribe(unique, qos=1)
+    client(5, to=own_node, **delayed(unique, 5, user="eve", password="e"))
+    own_node.stop()
+    own_node.start()
+    own_node.ctl("delete_user", "eve")
+    wait_until(lambda: "will=dropped" in own_node.log_text(), 20, "the will was dropped")
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    sub.expect_nothing(0.5)
