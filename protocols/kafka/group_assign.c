@@ -200,12 +200,13 @@ static void uniform_give(struct uniform *u, uint32_t topic)
     }
 }
 
-/* One pass; true when something moved. */
-static bool uniform_even(struct uniform *u, uint32_t topic)
+/* One pass over a topic, taking only from who has `level` or more: so nobody gives who is to get some back. */
+static bool uniform_even(struct uniform *u, uint32_t topic, uint32_t level)
 {
     bool moved = false;
     for (uint32_t i = u->first[topic + 1]; i-- > u->first[topic];) {
-        int32_t least = u->owner[i] >= 0 ? uniform_least(u, topic) : -1;
+        bool rich = u->owner[i] >= 0 && u->load[u->owner[i]] >= level;
+        int32_t least = rich ? uniform_least(u, topic) : -1;
         if (least < 0 || u->load[least] + 1 >= u->load[u->owner[i]])
             continue;
         u->load[u->owner[i]]--;
@@ -216,18 +217,36 @@ static bool uniform_even(struct uniform *u, uint32_t topic)
     return moved;
 }
 
+static bool uniform_level(struct uniform *u, uint32_t level)
+{
+    bool moved = false;
+    for (uint32_t t = 0; t < u->ntopics; t++)
+        moved = uniform_even(u, t, level) || moved;
+    return moved;
+}
+
+/* First all at once down to the mean, then level by level from what is left above it. */
+static bool uniform_levels(struct uniform *u)
+{
+    uint32_t most = 0, all = 0;
+    for (uint32_t m = 0; m < u->nmembers; m++)
+        all += u->load[m];
+    bool moved = u->nmembers > 0 && uniform_level(u, (all + u->nmembers - 1) / u->nmembers + 1);
+    for (uint32_t m = 0; m < u->nmembers; m++)
+        most = u->load[m] > most ? u->load[m] : most;
+    for (uint32_t level = most; level > 1; level--)
+        moved = uniform_level(u, level) || moved;
+    return moved;
+}
+
 static void uniform_run(struct uniform *u)
 {
-    bool moved = true;
     for (uint32_t m = 0; m < u->nmembers; m++)
         uniform_keep(u, m);
     for (uint32_t t = 0; t < u->ntopics; t++)
         uniform_give(u, t);
-    while (moved) {
-        moved = false;
-        for (uint32_t t = 0; t < u->ntopics; t++)
-            moved = uniform_even(u, t) || moved;
-    }
+    while (uniform_levels(u))
+        continue;
 }
 
 void group_assign_uniform(const struct assign_topic *topics, uint32_t ntopics, struct assign_member *members,
