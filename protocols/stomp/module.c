@@ -73,6 +73,7 @@ static enum mqg_err stomp_load(const struct mqg_conf *conf, struct mqg_error *e)
         .password = mqg_conf_str(conf, "stomp", "default_password"),
         .implicit_connect = mqg_conf_bool(conf, "stomp", "implicit_connect"),
     };
+    stomp_gather_budget.limit_bytes = (int64_t)stomp_settings.body_max * STOMP_GATHERED_BODIES;
     mqg_origin_register(&stomp_origin_ops);
     return MQG_OK;
 }
@@ -86,7 +87,7 @@ static const struct mqg_protocol_ops stomp_ops = {
     .default_tls_port = 61614,
     .sniff = stomp_sniff,
     .conn_init = stomp_conn_init,
-    .input = stomp_conn_input,
+    .input = stomp_input,
     .event = stomp_conn_event,
     .conn_fini = stomp_conn_fini,
     .describe = stomp_describe,

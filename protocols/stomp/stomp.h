@@ -1,10 +1,11 @@
 /* stomp.h - a STOMP connection: the state that the handler's files share.
  *
- *   module.c     descriptor, settings, listings        conn.c       frames out of the input, heart-beats, ERROR, the end
+ *   module.c     descriptor, settings, listings        conn.c       which frame goes where, ERROR, the end
  *   login.c      CONNECT: version, account, vhost      receipt.c    RECEIPTs, in order, each when its time has come
  *   send.c       SEND, SEND's body, publishing         subscribe.c  SUBSCRIBE, UNSUBSCRIBE, temporary queues
  *   deliver.c    MESSAGE frames                        settle.c     ACK, NACK, what is unacknowledged
  *   queue.c      the queues behind destinations        args.c       x-* headers as arguments
+ *   input.c      frames out of the input
  *   tx.c         BEGIN, COMMIT, ABORT                  origin.c     our headers as the common view, and back
  *   filter.c     selectors at work                     frame.c, dest.c, selector.c   pure functions of bytes
  *
@@ -31,6 +32,7 @@
 #define STOMP_TX_MAX              256u   /* open transactions of a connection */
 #define STOMP_RECEIPTS_PAUSE      65536u /* RECEIPTs that wait: no more is read */
 #define STOMP_KEY_MAX             4096u  /* bytes of a routing key */
+#define STOMP_GATHERED_BODIES     16u    /* of the largest size, that all connections may gather at a time */
 #define STOMP_HEART_BEAT_LEAST_MS 100u
 
 struct stomp_settings {
@@ -155,7 +157,6 @@ struct stomp_conn {
 
 enum mqg_err stomp_conn_init(struct mqg_conn *c);
 void stomp_conn_fini(struct mqg_conn *c);
-size_t stomp_conn_input(struct mqg_conn *c, struct mqg_slice in, struct mqg_error *e);
 void stomp_conn_event(struct mqg_conn *c, enum mqg_conn_event ev, struct mqg_slice text);
 /* ERROR with this message and text, and the end. Does nothing the second time. */
 void stomp_fail(struct stomp_conn *sc, const char *message, const char *fmt, ...) MQG_PRINTF(3, 4);
@@ -170,6 +171,18 @@ struct mqg_arena *stomp_arena(struct stomp_conn *sc);
 void stomp_heart_beats(struct stomp_conn *sc);
 /* All is said: close once what was written has left. */
 void stomp_end(struct stomp_conn *sc);
+/* May this frame be handled now? CONNECT first, or the default user's implicit one. False: failed. */
+bool stomp_may_run(struct stomp_conn *sc, const struct stomp_head *h);
+/* A whole frame but SEND. */
+void stomp_frame(struct stomp_conn *sc, const struct stomp_head *h);
+
+/* ---- input.c ------------------------------------------------------------------------------------------------------------ */
+
+/* mqg_protocol_ops.input. */
+size_t stomp_input(struct mqg_conn *c, struct mqg_slice in, struct mqg_error *e);
+/* Bytes of all bodies that are gathered because they say no length. */
+extern struct mqg_budget stomp_gather_budget;
+void stomp_gather_free(struct stomp_conn *sc);
 
 /* ---- login.c ------------------------------------------------------------------------------------------------------------ */
 

@@ -1,5 +1,7 @@
 """Bad STOMP input: it ends its own connection with an ERROR that says why, in time and in bounded memory, and nobody else's."""
+import contextlib
 import random
+import select
 import socket
 import time
 
@@ -85,6 +87,33 @@ def test_a_body_without_end_is_bounded(stomp):
         for _ in range(40):
             c.raw(b"x" * MIB)
         raise AssertionError("taken whole")
+
+
+def answered(clients):
+    """Those who have heard something."""
+    ready = select.select([c.sock for c in clients], [], [], 0)[0]
+    return [c for c in clients if c.sock in ready]
+
+
+def test_bodies_without_length_are_bounded_together(own_gateway):
+    """Each is smaller than the largest message; 16 of the largest may be under way. When they are gone there is room again."""
+    gateway = own_gateway(limits__message_size="1MiB")
+    clients = [Stomp(gateway.ports["stomp"]).connect() for _ in range(20)]
+    for c in clients:
+        with contextlib.suppress(ConnectionError):
+            c.raw(HEAD + b"\n" + b"x" * (MIB - 100))
+    wait_until(lambda: len(answered(clients)) >= 4, 10, "four refusals")
+    said = set()
+    for c in answered(clients):
+        with contextlib.suppress(ConnectionError):
+            said.add(c.next()["message"])
+    assert said == {"resource_error"}
+    for c in clients:
+        c.close()
+    with Stomp(gateway.ports["stomp"]).connect() as c:
+        c.subscribe("/queue/x")
+        c.raw(b"SEND\ndestination:/queue/x\n\n" + b"y" * (MIB - 100) + b"\0")
+        assert c.expect("MESSAGE").body == b"y" * (MIB - 100)
 
 
 def test_announced_bodies_cost_nothing(broker, stomp, unique):
