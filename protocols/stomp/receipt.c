@@ -131,7 +131,7 @@ static void receipts_flush(struct stomp_conn *sc)
             stomp_end(sc);
     }
     receipts_compact(r);
-    if (r->paused && r->next - r->first < STOMP_RECEIPTS_PAUSE / 2) {
+    if (r->paused && !r->bye && r->next - r->first < STOMP_RECEIPTS_PAUSE / 2) {
         r->paused = false;
         mqg_conn_pause(sc->conn, MQG_PAUSE_HANDLER, false);
     }
@@ -181,9 +181,10 @@ void stomp_receipt_bye(struct stomp_conn *sc, struct mqg_slice id)
         stomp_end(sc);
         return;
     }
+    r->bye = true;
     receipt_add(sc, id.ptr != NULL ? id : mqg_slice_of("", 0),
                 &(struct stomp_receipt){.wait = STOMP_WAIT_BYE});
-    if (sc->phase != STOMP_CLOSED && !r->paused) { /* nothing behind a DISCONNECT is handled */
+    if (sc->phase != STOMP_CLOSED && !r->paused) {
         r->paused = true;
         mqg_conn_pause(sc->conn, MQG_PAUSE_HANDLER, true);
     }

@@ -113,12 +113,14 @@ void stomp_settle_mark(struct stomp_conn *sc, uint64_t tag, bool in_tx)
         u->in_tx = in_tx;
 }
 
-/* From the last to the first, so that each goes back before what was behind it. */
+/* From the last to the first, so that each goes back before what was behind it; and not to this subscription once more, which
+ * would let others have what is behind it. */
 void stomp_settle_return(struct stomp_conn *sc, struct stomp_sub *sub)
 {
     if (sub->unacked == 0)
         return;
     stomp_settle_flush(sc);
+    mqg_sub_pause(sub->sub, true);
     for (uint64_t t = sc->tag_next; t-- > sc->tag_first;) {
         struct stomp_unacked *u = unacked_at(sc, t);
         if (u->sub == sub)

@@ -99,6 +99,7 @@ struct stomp_receipts {
     size_t text_at;
     uint64_t barrier_upto; /* receipts before it are covered by the barrier under way */
     bool waiting, paused;
+    bool bye; /* DISCONNECT was said: nothing behind it is read */
     struct mqg_waiter waiter;
 };
 

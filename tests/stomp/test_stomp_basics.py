@@ -214,6 +214,26 @@ def test_unsubscribe_ends_deliveries(stomp, unique):
     assert c.subscribe(queue, "1").expect("MESSAGE").body == b"kept"
 
 
+@pytest.mark.parametrize("end", ["UNSUBSCRIBE", "DISCONNECT", "vanish"])
+def test_what_goes_back_keeps_its_order(stomp, unique, end, on_rabbitmq):
+    """With another subscription that waits for it: that gets all, from the first to the last."""
+    if on_rabbitmq and end == "UNSUBSCRIBE":
+        pytest.skip("RabbitMQ keeps them until the connection ends")
+    queue = f"/queue/{unique('q')}"
+    c = stomp().subscribe(queue, "1", ack="client-individual")
+    for n in range(20):
+        c.put(queue, b"%d" % n)
+    for _ in range(20):
+        c.expect("MESSAGE")
+    other = stomp().subscribe(queue)
+    if end != "vanish":
+        c.send(end, {"id": "1", "receipt": "r"})
+        c.receipt()
+    c.close()
+    back = [other.expect("MESSAGE") for _ in range(20)]
+    assert [int(m.body) for m in back] == list(range(20)) and {m["redelivered"] for m in back} == {"true"}
+
+
 # -- transactions ------------------------------------------------------------------------------
 def test_commit_sends_all_and_abort_none(stomp, unique):
     queue = f"/queue/{unique('q')}"
@@ -282,6 +302,16 @@ def test_every_frame_has_its_receipt_in_order(stomp, unique, on_rabbitmq):
             assert frame.command == "MESSAGE", frame
     assert got == [f"r{n}" for n in range(len(frames))]
     c.ended()
+
+
+def test_nothing_behind_a_disconnect_is_handled(stomp, unique):
+    queue, late = f"/queue/{unique('q')}", f"/queue/{unique('late')}"
+    c = stomp()
+    sends = b"".join(c.frame("SEND", {"destination": queue, "persistent": "true", "receipt": str(n)}, b"x") for n in range(50))
+    c.raw(sends + c.frame("DISCONNECT", {"receipt": "bye"}) + 50 * c.frame("SEND", {"destination": late}, b"y"))
+    assert [c.receipt()["receipt-id"] for _ in range(51)] == [str(n) for n in range(50)] + ["bye"]
+    c.ended()
+    stomp().subscribe(late).idle()
 
 
 @each_version
