@@ -231,14 +231,18 @@ static void say_producer(struct fix *f, uint32_t lane, uint64_t partition, uint6
     fix_do(f, lane, &op, 1);
 }
 
+/* The last word that was told; those before it must be of lower offsets. */
 static const struct fix_producer *found_producer(struct fix *f, uint64_t partition, uint64_t id)
 {
+    const struct fix_producer *last = NULL;
     for (size_t i = 0; i < f->producers.n; i++) {
         const struct fix_producer *p = f->producers.items[i];
-        if (p->partition == partition && p->producer_id == id)
-            return p;
+        if (p->partition != partition || p->producer_id != id)
+            continue;
+        assert_true(last == NULL || last->offset < p->offset);
+        last = p;
     }
-    return NULL;
+    return last;
 }
 
 static void producer_told(void **state)

@@ -30,9 +30,13 @@ struct collect_word {
     size_t at;
     uint64_t term;
     uint32_t off, len, hash2;
+    uint32_t before; /* the key's word before it, + 1; 0: none */
     uint8_t type, flags;
     bool keyed, void_;
 };
+
+/* Words on a producer that are kept: the last five, and one that holds if these are cut off (stream_found.c). */
+enum { COLLECT_PRODUCERS = 6 };
 
 struct jrn_collect {
     struct jrn_map queue_of, key_of;
@@ -233,6 +237,18 @@ static bool collect_higher(const struct jrn_collect *c, const struct collect_wor
            mqg_le64(mqg_dynbuf_view(&c->words).ptr + had->at + 8) > mqg_le64(main.ptr + 8);
 }
 
+/* The key has a word more: which of those before count no longer? */
+static void collect_void(struct jrn_collect *c, uint32_t last, struct mqg_slice main)
+{
+    struct collect_word *w = &c->items[last];
+    for (int kept = 1; w->type == JRN_REC_PRODUCER && kept < COLLECT_PRODUCERS; kept++) {
+        if (w->before == 0)
+            return;
+        w = &c->items[w->before - 1];
+    }
+    w->void_ = w->void_ || !collect_higher(c, w, main);
+}
+
 static void collect_word(struct jrn_collect *c, const struct jrn_rec *rec, uint64_t off, uint64_t term)
 {
     struct jrn_keyed key = {0};
@@ -254,8 +270,10 @@ static void collect_word(struct jrn_collect *c, const struct jrn_rec *rec, uint6
     word.hash2 = key.hash2;
     if (word.keyed) {
         uint32_t *at = jrn_map_put(&c->key_of, key.hash, &fresh);
-        if (!fresh && c->items[*at].hash2 == key.hash2 && !collect_higher(c, &c->items[*at], main))
-            c->items[*at].void_ = true;
+        if (!fresh && c->items[*at].hash2 == key.hash2) {
+            word.before = *at + 1;
+            collect_void(c, *at, main);
+        }
         *at = c->nitem;
     }
     c->full = !mqg_dynbuf_slice(&c->words, main) || c->full;

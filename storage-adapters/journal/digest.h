@@ -19,7 +19,7 @@
  *             16  8 last qseq          32  8 bytes of bodies    52  4 bytes on the disk / 8
  *
  *   said: every record but messages: type 1, flags 1, place varint, term varint, length varint, main. Of a key only its
- *   last word, settled ranges of a queue merged into one QSTATE, of a stream batch its head (its length in bytes 28..31).
+ *   last word (of a producer the last six), settled ranges of a queue merged into one QSTATE, of a stream batch its head (its length in bytes 28..31).
  *   small: what is too little for a row: queue varint, first qseq varint, entries varint, bytes on the disk / 8 varint,
  *   bytes of the page varint, page.
  *

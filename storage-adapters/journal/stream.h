@@ -39,6 +39,7 @@ struct stream_part {
     uint64_t compacted; /* offsets below went through compaction */
     struct mqg_stream_conf conf;
     struct part_tail tail; /* recovery only: how far the last file is whole */
+    bool beyond;           /* recovery only: batches behind a gap were left out */
 };
 
 struct stream_position {
@@ -46,7 +47,7 @@ struct stream_position {
     uint64_t offset;
 };
 
-/* The last word on a group or a producer, whole; recovery only. */
+/* The last word on a group, whole, or the last few on a producer, one after the other; recovery only. */
 struct stream_word {
     uint64_t partition, hash;
     uint8_t *main;

@@ -168,6 +168,60 @@ static void stream_cuts_at_gap(void **state)
     kit_fini(&k);
 }
 
+/* A batch of five records with a word on its producer, in one submission. */
+static uint64_t stream_produce(struct kit *k, uint32_t lane, uint64_t base, int32_t sequence)
+{
+    static uint8_t bytes[100];
+    struct mqg_slice rope = mqg_slice_of(bytes, sizeof bytes);
+    struct mqg_store_op ops[2] = {
+        {.kind = MQG_OP_APPEND, .append = {PART, base, 5, 1, &rope, 1}},
+        {.kind = MQG_OP_PRODUCER, .producer = {PART, 77, 3, sequence, sequence + 4, base}},
+    };
+    return kit_submit(k, lane, ops, 2, MQG_SUBMIT_URGENT);
+}
+
+/* The offsets and sequences that recovery told, "offset:sequence ...". */
+static const char *stream_told(struct kit *k)
+{
+    static char text[256];
+    size_t at = 0;
+    text[0] = 0;
+    for (size_t i = 0; i < k->nproducer; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "%llu:%d ",
+                               (unsigned long long)k->producers[i].offset, k->producers[i].base_seq);
+    return text;
+}
+
+/* The last five words are told. Where the log is cut, those on the lost batches are void, for good: also when others have
+ * their offsets by then. */
+static void stream_tells_producers(void **state)
+{
+    struct kit k;
+    (void)state;
+    kit_init(&k, "producers", "1MiB");
+    kit_open(&k);
+    stream_new(&k, true);
+    for (uint32_t i = 0; i < 10; i++)
+        assert_true(kit_wait(&k, i % 2, stream_produce(&k, i % 2, i * 5, (int32_t)i * 5)));
+    assert_true(kit_wait(&k, 1, stream_produce(&k, 1, 60, 50))); /* [50, 60) is lost, and this with it */
+    kit_crash(&k);
+    kit_open(&k);
+    assert_int_equal(stream_bounds(&k).high_watermark, 50);
+    assert_string_equal(stream_told(&k), "25:25 30:30 35:35 40:40 45:45 ");
+    assert_true(kit_wait(&k, 0, stream_append(&k, 0, PART, 50, 50, 100, 1))); /* somebody else's */
+    for (int life = 0; life < 2; life++) {
+        kit_crash(&k);
+        kit_open(&k);
+        assert_string_equal(stream_told(&k), "25:25 30:30 35:35 40:40 45:45 ");
+    }
+    assert_true(kit_wait(&k, 0, stream_produce(&k, 0, 100, 50)));
+    kit_close(&k);
+    kit_open(&k);
+    assert_string_equal(stream_told(&k), "30:30 35:35 40:40 45:45 100:50 ");
+    kit_close(&k);
+    kit_fini(&k);
+}
+
 /* A flipped bit in a stored batch: an error, never wrong bytes. */
 static void stream_checks_what_it_reads(void **state)
 {
@@ -199,6 +253,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(stream_appends_and_reads),
                                        cmocka_unit_test(stream_trims), cmocka_unit_test(stream_cuts_at_gap),
+                                       cmocka_unit_test(stream_tells_producers),
                                        cmocka_unit_test(stream_checks_what_it_reads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -146,11 +146,25 @@ static void kit_tell_stream(void *arg, uint64_t partition, const struct mqg_stre
     k->streams[k->nstream++].b = *b;
 }
 
+static void kit_tell_producer(void *arg, uint64_t partition, uint64_t producer_id, int16_t epoch,
+                              int32_t base_seq, int32_t last_seq, uint64_t offset)
+{
+    struct kit *k = arg;
+    (void)epoch;
+    if (k->nproducer == MQG_COUNTOF(k->producers))
+        return;
+    k->producers[k->nproducer].partition = partition;
+    k->producers[k->nproducer].producer_id = producer_id;
+    k->producers[k->nproducer].offset = offset;
+    k->producers[k->nproducer].base_seq = base_seq;
+    k->producers[k->nproducer++].last_seq = last_seq;
+}
+
 /* ---- life ---------------------------------------------------------------------------------------------- */
 
 static void kit_forget(struct kit *k)
 {
-    k->nmsg = k->nmeta = k->nstream = k->nspan = 0;
+    k->nmsg = k->nmeta = k->nstream = k->nspan = k->nproducer = 0;
     atomic_store(&k->failed, 0);
     atomic_store(&k->blocked, 0);
     atomic_store(&k->ready, 0);
@@ -175,6 +189,7 @@ enum mqg_err kit_try(struct kit *k)
     struct mqg_recover r = {.meta = kit_tell_meta,
                             .message = kit_tell_msg,
                             .stream = kit_tell_stream,
+                            .producer = kit_tell_producer,
                             .span = kit_tell_span,
                             .spans_wanted = kit_tell_wanted,
                             .arg = k};

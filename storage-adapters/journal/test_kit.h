@@ -54,6 +54,11 @@ struct kit {
         struct mqg_stream_bounds b;
     } streams[16];
     size_t nstream;
+    struct {
+        uint64_t partition, producer_id, offset;
+        int32_t base_seq, last_seq;
+    } producers[16];
+    size_t nproducer;
 };
 
 void kit_init(struct kit *k, const char *name, const char *segment_size); /* an empty folder */

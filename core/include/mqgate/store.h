@@ -347,7 +347,8 @@ struct mqg_recover {
     bool unclean; /* out: the last stop was not clean: recovered messages count as redelivered */
     void *arg;
     /* After all streams, in any order: the last word per group and partition, per producer and partition. Not of partitions that
-     * were deleted. May be NULL. */
+     * were deleted. Of a producer up to four words before the last may be told too: by rising offset, one after the other. What
+     * says something of a batch that was appended in the same batch of operations and is lost, is lost with it. May be NULL. */
     void (*position)(void *arg, struct mqg_slice group, uint64_t partition, uint64_t offset,
                      struct mqg_slice metadata);
     void (*producer)(void *arg, uint64_t partition, uint64_t producer_id, int16_t epoch, int32_t base_seq,

@@ -179,8 +179,8 @@ struct mqg_partition_wait {
 MQG_API void mqg_partition_wait(struct mqg_partition *p, struct mqg_partition_wait *w, uint64_t offset);
 MQG_API void mqg_partition_unwait(struct mqg_partition_wait *w); /* also when it does not wait */
 
-/* What the store kept of idempotent producers, as it was when the node started: the last word per producer. For a handler that
- * builds its own state from it, once. Return false to stop. (any) */
+/* What the store kept of idempotent producers, as it was when the node started: the last words per producer (one at least, five at
+ * most), by rising offset. For a handler that builds its own state from it, once. Return false to stop. (any) */
 struct mqg_producer_state {
     uint64_t producer_id;
     int16_t epoch;
