@@ -2,6 +2,7 @@
 #include "admin.h"
 #include "compression.h"
 #include "kafka_int.h"
+#include "txn_api.h"
 
 #include "group_part.h"
 
@@ -43,6 +44,7 @@ const struct kafka_part *const kafka_parts[] = {
     &kafka_acl_part,
     &kafka_group_part,
     &kafka_sasl_part,
+    &kafka_txn_part,
     NULL,
     /* clang-format on */
 };
@@ -76,6 +78,12 @@ static const struct mqg_conf_row kafka_rows[] = {
      "a connection that sends nothing for so long is closed"},
     KAFKA_ADMIN_CONF_ROWS,
     KAFKA_GROUP_ROWS,
+    {"kafka", "transaction_max_timeout", MQG_CONF_DURATION, "15m", 1000, INT32_MAX, NULL,
+     "the longest transaction that a producer may ask for; what is open longer than it asked for is rolled back"},
+    {"kafka", "transactional_id_expiry", MQG_CONF_DURATION, "7d", 60000, INT64_MAX, NULL,
+     "a transactional id that was not used so long is forgotten"},
+    {"kafka", "producer_id_expiry", MQG_CONF_DURATION, "1d", 60000, INT64_MAX, NULL,
+     "the sequences of a producer that was silent so long are forgotten"},
     {.section = NULL},
 };
 
