@@ -228,10 +228,8 @@ static bool key_check_number(const struct kafka_topic_key *k, struct mqg_slice v
     int64_t n;
     char why[96];
     if (!key_number(value, &n) || (k->type == KAFKA_KEY_INT && (n > INT32_MAX || n < INT32_MIN)))
-        return key_invalid(k, value,
-                           "Not a number of type "
-                           "INT or LONG",
-                           e);
+        return key_invalid(
+            k, value, k->type == KAFKA_KEY_INT ? "Not a number of type INT" : "Not a number of type LONG", e);
     if (n >= k->min && n <= k->max)
         return true;
     snprintf(why, sizeof why, "Value must be at %s %" PRId64, n < k->min ? "least" : "most",
