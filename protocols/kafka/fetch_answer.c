@@ -5,6 +5,7 @@
  * version has is messages.def's. */
 #include "fetch.h"
 #include "producer_part.h"
+#include "quota.h"
 
 #include <stdlib.h>
 
@@ -21,6 +22,7 @@ struct answer {
     struct cut *cuts;
     size_t ncuts;
     uint64_t record_bytes;
+    size_t throttle_at; /* where throttle_time_ms stands */
     int16_t version;
     bool flexible;
 };
@@ -140,10 +142,10 @@ static int64_t topics_count(const struct fetch_set *set)
 
 static void put_all(struct answer *a, struct kafka_call *c, struct fetch_set *set)
 {
-    const struct kafka_fetch_response *r = c->response;
     mqg_dynbuf_be32(a->out, 0);
     kafka_response_head(a->out, kafka_responses[KAFKA_API_FETCH], a->version, c->head.correlation_id);
-    mqg_dynbuf_be32(a->out, (uint32_t)r->throttle_time_ms);
+    a->throttle_at = a->out->len;
+    mqg_dynbuf_be32(a->out, 0);
     if (a->version >= 7) {
         mqg_dynbuf_be16(a->out, 0);
         mqg_dynbuf_be32(a->out, set->session ? (uint32_t)set->id : 0);
@@ -199,8 +201,11 @@ void fetch_write(struct kafka_call *c)
     if (answer_buffer.failed || bytes > INT32_MAX) {
         kafka_conn_fail(c->conn, "an answer to a fetch is too large");
     } else {
+        uint32_t throttle_ms = kafka_quota(c->conn, KAFKA_QUOTA_FETCH, bytes);
         mqg_put_be32(answer_buffer.ptr, (uint32_t)bytes);
+        mqg_put_be32(answer_buffer.ptr + a.throttle_at, throttle_ms);
         answer_send(&a, c->conn->conn);
+        kafka_conn_mute(c->conn, throttle_ms);
     }
     free(a.cuts);
     if (answer_buffer.cap > ANSWER_KEEP)

@@ -44,6 +44,7 @@ const struct kafka_part *const kafka_parts[] = {
     &kafka_acl_part,
     &kafka_group_part,
     &kafka_sasl_part,
+    &kafka_quota_part,
     &kafka_txn_part,
     NULL,
     /* clang-format on */

@@ -11,6 +11,7 @@
 #include "kafka_int.h"
 #include "legacy.h"
 #include "producer_part.h"
+#include "quota.h"
 #include "topic_conf.h"
 
 #include <stdlib.h>
@@ -309,6 +310,9 @@ static void produce_answer(struct produce *p)
 {
     struct kafka_call *c = p->call;
     struct produce_wait *w = p->wait;
+    uint32_t throttle_ms = kafka_quota(c->conn, KAFKA_QUOTA_PRODUCE, c->head.body.len);
+    ((struct kafka_produce_response *)c->response)->throttle_time_ms = (int32_t)throttle_ms;
+    kafka_conn_mute(c->conn, throttle_ms);
     if (!produce_wants_answer(p)) {
         if (p->failed)
             kafka_call_drop(c, "a batch with acks=0 was refused");
