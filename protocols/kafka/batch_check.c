@@ -77,8 +77,8 @@ enum kafka_error kafka_batch_check(struct mqg_slice records, uint32_t max_bytes,
     if (records.len == 0)
         return KAFKA_INVALID_RECORD;
     enum mqg_err err = mqg_batch_read(records, out);
-    if (err != MQG_OK)
-        return err == MQG_UNSUPPORTED ? KAFKA_INVALID_RECORD : KAFKA_CORRUPT_MESSAGE;
+    if (err != MQG_OK) /* cut, or a head that contradicts itself */
+        return err == MQG_MORE ? KAFKA_CORRUPT_MESSAGE : KAFKA_INVALID_RECORD;
     if (out->bytes > max_bytes)
         return KAFKA_MESSAGE_TOO_LARGE;
     if (!mqg_batch_sum_ok(records, out))
