@@ -77,6 +77,8 @@ void publish_internal(struct publisher *p, struct mqg_msg *m, const struct route
 void publish_reject(struct item *item);
 /* Notes that an entry which a store holds is settled; `extent` loses one live destination. */
 void publish_settled(struct publisher *p, struct queue_slot *slot, uint64_t qseq, struct mqg_extent *extent);
+/* All from first to last is settled, and their extents lose nothing yet: the store remembers them (queue_span.c). */
+void publish_settled_span(struct publisher *p, struct queue_slot *slot, uint64_t first, uint64_t last);
 /* The next qseq base of this start: epoch:16 | counter:48. */
 uint64_t publish_qseq_base(void);
 void publish_epoch_set(uint16_t epoch);

@@ -3,24 +3,29 @@
 #include "publish.h"
 #include "queue_int.h"
 
+void publish_settled_span(struct publisher *p, struct queue_slot *slot, uint64_t first, uint64_t last)
+{
+    struct settled *tail = slot->settle_head == PUT_NONE ? NULL : &p->settles[slot->settle_tail];
+    if (tail && tail->range.last + 1 == first) {
+        tail->range.last = last;
+        return;
+    }
+    p->settles = publisher_room(p->settles, p->nsettles, &p->settles_cap, sizeof(*p->settles));
+    p->settles[p->nsettles] = (struct settled){{first, last}, PUT_NONE};
+    if (tail) {
+        p->settles[slot->settle_tail].next = p->nsettles;
+    } else {
+        slot->settle_head = p->nsettles;
+        slot->next_settle = p->dirty_settles;
+        p->dirty_settles = slot;
+        mqg_queue_ref(slot->queue);
+    }
+    slot->settle_tail = p->nsettles++;
+}
+
 void publish_settled(struct publisher *p, struct queue_slot *slot, uint64_t qseq, struct mqg_extent *extent)
 {
-    struct settled *last = slot->settle_head == PUT_NONE ? NULL : &p->settles[slot->settle_tail];
-    if (last && last->range.last + 1 == qseq) {
-        last->range.last = qseq;
-    } else {
-        p->settles = publisher_room(p->settles, p->nsettles, &p->settles_cap, sizeof(*p->settles));
-        p->settles[p->nsettles] = (struct settled){{qseq, qseq}, PUT_NONE};
-        if (last) {
-            p->settles[slot->settle_tail].next = p->nsettles;
-        } else {
-            slot->settle_head = p->nsettles;
-            slot->next_settle = p->dirty_settles;
-            p->dirty_settles = slot;
-            mqg_queue_ref(slot->queue);
-        }
-        slot->settle_tail = p->nsettles++;
-    }
+    publish_settled_span(p, slot, qseq, qseq);
     mqg_extent_give(extent, 1);
 }
 

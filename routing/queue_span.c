@@ -11,8 +11,10 @@
  * request per queue is under way. What cannot be read back stays on the disk: reported, counted off, and found again by the
  * next start.
  *
- * Purge and delete count a span off at once. Its entries are then read back in slices only to be settled, since the store
- * counts them in its segments (**doomed** spans). */
+ * Purge and delete count a span off at once, and settle it at once as one range, together with what lies in memory: in one
+ * batch of the lane, so that a crash leaves all of the queue or nothing of it. (Between a span's first and last number nothing
+ * lives that is not in the span.) Its entries are then read back in slices only to be let go of, since the store counts them
+ * in its segments (**doomed** spans). */
 #include "queue_int.h"
 
 #include <stdlib.h>
@@ -36,7 +38,7 @@ struct span_read {
     struct mqg_worker *worker;
     struct mqg_queue *queue;
     uint32_t prio;
-    bool doomed; /* its entries are to be settled */
+    bool doomed; /* its entries are to be let go of */
     struct mqg_index_entry entries[];
 };
 
@@ -116,12 +118,11 @@ void queue_span_submit(struct queue_work *w)
 
 static void span_doom_next(struct queue_work *w);
 
-/* What came is settled at once. No lock is needed: nobody else knows these entries. */
-static void span_settle(struct publisher *p, struct mqg_queue *q, const struct span_read *r)
+/* What came was settled with its span. No lock is needed: nobody else knows these entries. */
+static void span_let_go(const struct span_read *r)
 {
-    struct queue_slot *slot = queue_slot(q, p->worker);
     for (uint32_t i = 0; i < r->req.n; i++)
-        publish_settled(p, slot, r->entries[i].qseq, r->entries[i].extent);
+        mqg_extent_give(r->entries[i].extent, 1);
 }
 
 /* The part of s that was answered is counted off it; false: nothing of it is left. */
@@ -149,7 +150,7 @@ static void span_doomed_arrived(struct mqg_task *task)
     struct span_read *r = MQG_CONTAINER_OF(task, struct span_read, task);
     struct mqg_queue *q = r->queue;
     struct queue_work w;
-    span_settle(publisher_self(), q, r);
+    span_let_go(r);
     queue_lock(q, &w);
     struct doomed *d = q->far->doomed;
     if (!span_advance(&d->span, r)) {
@@ -183,6 +184,11 @@ static void span_doom(struct queue_work *w, const struct fifo_span *s)
         span_doom_next(w);
 }
 
+static void span_settle(struct queue_work *w, const struct fifo_span *s)
+{
+    publish_settled_span(w->pub, queue_slot(w->queue, w->pub->worker), s->first, s->last);
+}
+
 void queue_span_doom_all(struct queue_work *w)
 {
     struct mqg_queue *q = w->queue;
@@ -196,12 +202,14 @@ void queue_span_doom_all(struct queue_work *w)
         q->ready -= s->count;
         q->ready_bytes -= s->bytes;
         far->span_left = *s;
+        span_settle(w, s);
         fifo_span_drop(f);
     }
     while ((s = fifo_span_first(f)) != NULL) {
         q->ready -= s->count;
         q->ready_bytes -= s->bytes;
         span_doom(w, s);
+        span_settle(w, s);
         fifo_span_drop(f);
     }
 }
@@ -246,7 +254,7 @@ static void span_take(struct queue_work *w, const struct span_read *r)
 static void span_doom_left(struct queue_work *w, const struct span_read *r)
 {
     struct mqg_queue *q = w->queue;
-    span_settle(w->pub, q, r);
+    span_let_go(r);
     if (span_advance(&q->far->span_left, r))
         span_doom(w, &q->far->span_left);
     else if (q->far->span_left.count > 0)

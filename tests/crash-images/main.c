@@ -364,11 +364,11 @@ int main(int argc, char **argv)
     printf("%s: %llu events of load, %llu uses of segments, %llu second cuts, %llu second lives\n",
            broken ? "VIOLATED" : "held", (unsigned long long)sums[0], (unsigned long long)sums[3],
            (unsigned long long)sums[1], (unsigned long long)sums[2]);
-    printf(
-        "%llu entries forgotten, %llu asked back, %llu messages put aside, %llu files compacted, %llu starts "
-        "moved by retention\n",
-        (unsigned long long)work_counts.forgotten, (unsigned long long)work_counts.recalled,
-        (unsigned long long)work_counts.aside, (unsigned long long)sums[4],
-        (unsigned long long)work_counts.retained);
+    printf("%llu entries forgotten, %llu asked back, %llu purges, %llu messages put aside, %llu files "
+           "compacted, %llu starts "
+           "moved by retention\n",
+           (unsigned long long)work_counts.forgotten, (unsigned long long)work_counts.recalled,
+           (unsigned long long)work_counts.purged, (unsigned long long)work_counts.aside,
+           (unsigned long long)sums[4], (unsigned long long)work_counts.retained);
     return o.must_find ? !broken : broken != 0;
 }

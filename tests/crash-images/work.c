@@ -317,6 +317,67 @@ static bool work_recall_any(struct work *w)
     return i == SIZE_MAX || work_recall(w, queue, i);
 }
 
+/* ---- purging ---------------------------------------------------------------------------------------------------- */
+
+/* Entries that were settled while they were forgotten come back to be let go of. */
+static bool work_let_go(struct work *w, uint32_t queue, struct mqg_range range)
+{
+    struct mqg_index_entry e[WORK_FORGET];
+    struct mqg_index_req req = {.n = WORK_FORGET};
+    bool good = true;
+    while (good && req.n == WORK_FORGET) {
+        req = (struct mqg_index_req){
+            .queue_id = queue, .first = range.first, .last = range.last, .entries = e, .max = WORK_FORGET};
+        told_index(w->t, &req);
+        good = req.err == MQG_OK ? work_recalled(w, queue, e, req.n)
+                                 : work_wrong(w, "purged entries are lost");
+        for (uint32_t i = 0; i < req.n; i++)
+            mqg_extent_give(e[i].extent, 1);
+    }
+    return good;
+}
+
+/* The next range of a purge: everything of one life from *i on. false: there is nothing more. */
+static bool work_purge_range(struct work *w, uint32_t queue, size_t *i, struct mqg_range *range)
+{
+    struct led_queue *q = &w->l->queues[queue];
+    while (*i < q->n && !work_is_live(&q->at[*i]))
+        ++*i;
+    if (*i == q->n || w->ngiven >= WORK_DESTS)
+        return false;
+    *range = (struct mqg_range){work_qseq(w, queue, *i), 0};
+    for (; *i < q->n && q->at[*i].epoch == range->first >> 48 && w->ngiven < WORK_DESTS; ++*i) {
+        struct led_dest *d = &q->at[*i];
+        range->last = work_qseq(w, queue, *i);
+        if (!work_is_live(d))
+            continue;
+        d->settle = w->when;
+        if (!d->forgotten)
+            w->given[w->ngiven++] = d->extent;
+    }
+    return true;
+}
+
+/* A queue is emptied in one submission, what was forgotten of it included: after a crash all of it is there, or nothing. */
+static bool work_purge(struct work *w)
+{
+    uint32_t queue = 1 + (uint32_t)work_random(w, LED_QUEUES - 1);
+    size_t i = w->heads[queue], n = 0;
+    bool good = true;
+    work_begin(w, (uint32_t)work_random(w, CI_LANES));
+    while (n < WORK_OPS && work_purge_range(w, queue, &i, &w->ranges[n])) {
+        struct mqg_store_op *op = work_op(w, MQG_OP_SETTLE);
+        op->settle.queue_id = queue;
+        op->settle.ranges = &w->ranges[n++];
+        op->settle.n = 1;
+    }
+    work_submit(w);
+    for (size_t k = 0; k < n && good; k++)
+        good = work_let_go(w, queue, w->ranges[k]);
+    work_counts.purged += n > 0;
+    return good;
+}
+
 /* ---- putting aside ---------------------------------------------------------------------------------------------- */
 
 static void work_aside_end(struct work *w)
@@ -656,6 +717,8 @@ static bool work_memory(struct work *w)
     uint64_t what = work_random(w, 12);
     if (what < 2)
         work_forget(w);
+    if (what == 2 && work_random(w, 6) == 0)
+        return work_purge(w);
     return what == 2 ? work_recall_any(w) : what > 3 || work_aside(w);
 }
 

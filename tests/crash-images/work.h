@@ -10,7 +10,7 @@ struct work;
 
 /* What all loads so far did, so that a run can say that it was there. */
 struct work_counts {
-    uint64_t forgotten, recalled, aside,
+    uint64_t forgotten, recalled, purged, aside,
         retained; /* retained: starts that the store itself had moved, as seen */
 };
 extern struct work_counts work_counts;

@@ -346,8 +346,7 @@ static void answer_read(struct mqg_index_req *req)
             req->err = MQG_CORRUPT;
             break;
         }
-        MQG_ASSERT(!row->settled);
-        row->forgotten = false;
+        row->forgotten = false; /* settled or not: it is counted until it was asked back */
         const struct mqg_stored *st = row_head(row);
         req->entries[req->n++] = (struct mqg_index_entry){.qseq = row->qseq,
                                                           .extent = row->extent,
@@ -467,11 +466,24 @@ static void apply_msg(struct mqg_msg *m, const struct mqg_dest *dests, uint32_t 
     }
 }
 
+/* A range over what was forgotten is a span's, and says again what was settled in it before; it may run over two lives. */
+static void apply_settle_span(uint64_t queue, const struct mqg_range *r)
+{
+    struct rows *rows = rows_of(queue);
+    for (size_t i = rows_find(rows, r->first); i < rows->n && rows->row[i]->qseq <= r->last; i++)
+        rows->row[i]->settled = true;
+}
+
 static void apply_settle(uint64_t queue, const struct mqg_range *r)
 {
+    struct row *first = row_at(queue, r->first, true);
+    if (first->forgotten) {
+        apply_settle_span(queue, r);
+        return;
+    }
     for (uint64_t qseq = r->first; qseq <= r->last; qseq++) {
         struct row *row = row_at(queue, qseq, true);
-        MQG_ASSERT(!row->settled && !row->forgotten);
+        MQG_ASSERT(!row->settled || row->forgotten || r->first != r->last);
         row->settled = true; /* perhaps before its message */
     }
 }

@@ -433,7 +433,8 @@ struct mqg_store_ops {
      * for them the caller's live count has moved to the adapter. 0 when the first one cannot be taken now. */
     size_t (*index_forget)(struct mqg_store *s, uint64_t queue_id, const struct mqg_index_entry *entries,
                            size_t n);
-    /* INDEX (any): answers by req->done. */
+    /* INDEX (any): answers by req->done. A forgotten entry may be settled before it is asked back (a purge settles a whole
+     * span): it is answered all the same, for its count. */
     void (*index_read)(struct mqg_store *s, struct mqg_index_req *req);
     /* SCRATCH (lane): answers by req->done. */
     void (*scratch_put)(struct mqg_store *s, struct mqg_scratch_req *req);
