@@ -1,6 +1,7 @@
 /* queue.c - the queues behind destinations: those of SENDs, of subscriptions, of reply-to.
  *
- *   /queue/q                    q, durable unless the headers say else; one that exists is used as it is when they say nothing
+ *   /queue/q                    q, durable unless the headers say else, and then exclusive and auto-delete unless they say else
+ *                               (RabbitMQ's rule); one that exists is used as it is when they say nothing
  *   /amq/queue/q, /reply-queue  q, which must exist
  *   /topic/k, /exchange/x/k     a queue of this subscription, bound with k: gone with it, or, with durable:true, named after
  *                               destination and id, so that the subscription goes on with the next connection
@@ -89,8 +90,8 @@ static bool queue_open_shared(struct stomp_conn *sc, struct stomp_want *w, bool 
     }
     w->def.name = w->dest.key;
     w->def.durable = stomp_flag(w->h, STOMP_H_DURABLE, stomp_flag(w->h, STOMP_H_PERSISTENT, true));
-    w->def.auto_delete = stomp_flag(w->h, STOMP_H_AUTO_DELETE, false);
-    w->def.exclusive = stomp_flag(w->h, STOMP_H_EXCLUSIVE, false);
+    w->def.auto_delete = stomp_flag(w->h, STOMP_H_AUTO_DELETE, !w->def.durable);
+    w->def.exclusive = stomp_flag(w->h, STOMP_H_EXCLUSIVE, !w->def.durable);
     return stomp_queue_declare(sc, w, q);
 }
 

@@ -304,7 +304,9 @@ def test_every_frame_has_its_receipt_in_order(stomp, unique, on_rabbitmq):
     c.ended()
 
 
-def test_nothing_behind_a_disconnect_is_handled(stomp, unique):
+def test_nothing_behind_a_disconnect_is_handled(stomp, unique, on_rabbitmq):
+    if on_rabbitmq:
+        pytest.skip("RabbitMQ closes at DISCONNECT before every RECEIPT has left")
     queue, late = f"/queue/{unique('q')}", f"/queue/{unique('late')}"
     c = stomp()
     sends = b"".join(c.frame("SEND", {"destination": queue, "persistent": "true", "receipt": str(n)}, b"x") for n in range(50))

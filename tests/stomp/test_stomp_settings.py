@@ -67,6 +67,8 @@ def test_the_default_user(own_gateway):
 
 def test_what_connect_says_is_not_escaped(broker, stomp, unique, on_rabbitmq):
     """1.2, "Value Encoding": so that a 1.0 client may send it."""
+    if on_rabbitmq:
+        pytest.skip("RabbitMQ undoes escapes here, too")
     user, password = unique("u:v"), "back\\nslash:and\\c"
     broker.ctl("add_user", user, password)
     broker.ctl("set_permissions", "-p", "/", user, ".*", ".*", ".*")
