@@ -80,7 +80,8 @@ static const struct mqg_conf_row kafka_rows[] = {
     KAFKA_ADMIN_CONF_ROWS,
     KAFKA_GROUP_ROWS,
     {"kafka", "transaction_max_timeout", MQG_CONF_DURATION, "15m", 1000, INT32_MAX, NULL,
-     "the longest transaction that a producer may ask for; what is open longer than it asked for is rolled back"},
+     "the longest transaction that a producer may ask for; what is open longer than it asked for is rolled "
+     "back"},
     {"kafka", "transactional_id_expiry", MQG_CONF_DURATION, "7d", 60000, INT64_MAX, NULL,
      "a transactional id that was not used so long is forgotten"},
     {"kafka", "producer_id_expiry", MQG_CONF_DURATION, "1d", 60000, INT64_MAX, NULL,

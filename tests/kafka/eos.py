@@ -1,0 +1,218 @@
+#!/usr/bin/python3
+"""Exactly once under kill -9: eos.py --rounds N [--seed S].
+
+An idempotent producer numbers records into `in` (two partitions). A transactional copier reads them with read_committed and writes
+each number to `out`, with its position, in transactions of which some are rolled back. Meanwhile the gateway is killed, N
+times, at random moments. At the end the ledger must say:
+
+  in   every number whose delivery was reported, none twice
+  out  every number of `in`, none twice, for a reader with read_committed
+
+Whoever loses his gateway goes on as the client library says: tries again, rolls back, or begins anew with the same id.
+"""
+import argparse
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition  # noqa: E402
+from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
+
+from test_transactions import Node  # noqa: E402
+
+PARTITIONS = 2
+CALL_S = 20
+DRAIN_S = 120
+
+
+class Writer(threading.Thread):
+    """Numbers 0, 1, 2... into `in`; remembers which were reported as delivered."""
+
+    def __init__(self, node):
+        super().__init__()
+        self.producer = Producer(node.settings(enable_idempotence=True, linger_ms=2))
+        self.sent, self.delivered, self.refused = 0, set(), []
+        self.stopping = threading.Event()
+
+    def run(self):
+        while not self.stopping.is_set():
+            for _ in range(10):
+                self.producer.produce("in", f"{self.sent}".encode(), partition=self.sent % PARTITIONS,
+                                      on_delivery=self.report(self.sent))
+                self.sent += 1
+            self.producer.poll(0.01)
+        if self.producer.flush(DRAIN_S) != 0:
+            self.refused.append("records that were never reported")
+
+    def report(self, number):
+        def delivered(error, _message):
+            if error is None:
+                self.delivered.add(number)
+            else:
+                self.refused.append(f"{number}: {error}")
+        return delivered
+
+
+class Copier(threading.Thread):
+    """Reads `in`, writes `out`, in transactions."""
+
+    def __init__(self, node, rng):
+        super().__init__()
+        self.node, self.rng = node, rng
+        self.goal = None  # how many records `in` has, once nothing more comes
+        self.commits = self.rollbacks = self.lives = 0
+        self.trouble = None
+        self.done = threading.Event()
+        self.stopping = threading.Event()
+
+    def run(self):
+        while not self.stopping.is_set() and not self.done.is_set():
+            try:
+                self.live()
+            except KafkaException:
+                continue  # with a new producer of the same id, from the committed positions
+            except Exception as error:  # a bug of this program
+                self.trouble = error
+                return
+
+    def live(self):
+        self.lives += 1
+        producer = Producer({**self.node.settings(), "transactional.id": "copier"})
+        consumer = Consumer({**self.node.settings(isolation_level="read_committed"), "group.id": "copier",
+                             "auto.offset.reset": "earliest", "enable.auto.commit": False})
+        try:
+            producer.init_transactions(CALL_S)
+            wanted = [TopicPartition("in", p) for p in range(PARTITIONS)]
+            at = {}
+            for found in consumer.committed(wanted, CALL_S):
+                if found.error is not None:
+                    raise KafkaException(found.error)
+                at[found.partition] = max(found.offset, 0)
+            consumer.assign([TopicPartition("in", p, offset) for p, offset in at.items()])
+            while not self.stopping.is_set():
+                self.turn(producer, consumer, at)
+        finally:
+            consumer.close()
+
+    def turn(self, producer, consumer, at):
+        messages = [m for m in consumer.consume(self.rng.randrange(1, 200), 0.1) if m.error() is None]
+        if not messages:
+            self.look_done(consumer, at)
+            return
+        producer.begin_transaction()
+        after = dict(at)
+        for message in messages:
+            producer.produce("out", message.value(), partition=self.rng.randrange(PARTITIONS))
+            after[message.partition()] = message.offset() + 1
+        if self.rng.random() < 0.15:
+            producer.abort_transaction(CALL_S)
+            self.rollbacks += 1
+            for p, offset in at.items():
+                consumer.seek(TopicPartition("in", p, offset))
+            return
+        producer.send_offsets_to_transaction([TopicPartition("in", p, o) for p, o in after.items()],
+                                             consumer.consumer_group_metadata(), CALL_S)
+        self.commit(producer)
+        at.update(after)
+
+    def commit(self, producer):
+        deadline = time.monotonic() + DRAIN_S
+        while True:
+            try:
+                producer.commit_transaction(CALL_S)
+                self.commits += 1
+                return
+            except KafkaException as failed:
+                if not failed.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+
+    def look_done(self, consumer, at):
+        if self.goal is None:
+            return
+        ends = [consumer.get_watermark_offsets(TopicPartition("in", p), CALL_S)[1] for p in at]
+        if sum(at.values()) >= sum(ends):
+            self.done.set()
+            self.stopping.set()
+
+
+def read_all(node, topic):
+    consumer = node.consumer("auditor", isolation_level="read_committed")
+    consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
+    numbers, ended, deadline = Counter(), set(), time.monotonic() + DRAIN_S
+    while len(ended) < PARTITIONS:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no end of {topic}")
+        for message in consumer.consume(1000, 0.5):
+            if message.error():
+                ended.add(message.partition())
+            else:
+                numbers[int(message.value())] += 1
+    consumer.close()
+    return numbers
+
+
+def audit(name, numbers, must, may):
+    faults = [f"{name}: {sum(1 for n in numbers.values() if n > 1)} numbers twice"] * any(n > 1 for n in numbers.values())
+    lost = must - set(numbers)
+    if lost:
+        faults.append(f"{name}: {len(lost)} numbers lost, {sorted(lost)[:5]}...")
+    if set(numbers) - may:
+        faults.append(f"{name}: {len(set(numbers) - may)} numbers that nobody wrote")
+    return faults
+
+
+def run(rounds, seed):
+    rng = random.Random(seed)
+    node = Node()
+    try:
+        admin = AdminClient(node.settings())
+        for made in admin.create_topics([NewTopic(t, PARTITIONS, 1) for t in ("in", "out")]).values():
+            made.result(CALL_S)
+        writer, copier = Writer(node), Copier(node, random.Random(rng.random()))
+        writer.start()
+        copier.start()
+        for _ in range(rounds):
+            time.sleep(rng.uniform(0.3, 1.5))  # the load runs meanwhile: the moment of the kill is what is random
+            node.gateway.kill9()
+            node.gateway.start()
+        writer.stopping.set()
+        writer.join(DRAIN_S)
+        copier.goal = writer.sent
+        finished = copier.done.wait(DRAIN_S)
+        copier.stopping.set()
+        copier.join(DRAIN_S)
+        came, copied = read_all(node, "in"), read_all(node, "out")
+        faults = audit("in", came, writer.delivered, set(range(writer.sent))) + audit("out", copied, set(came), set(came))
+        faults += [f"refused: {text}" for text in writer.refused[:5]]
+        faults += [] if finished else ["the copier did not come to the end"]
+        faults += [f"copier: {copier.trouble!r}"] if copier.trouble else []
+        print(f"eos: seed={seed} kills={rounds} sent={writer.sent} delivered={len(writer.delivered)} in={len(came)} "
+              f"out={len(copied)} commits={copier.commits} rollbacks={copier.rollbacks} lives={copier.lives} "
+              f"faults={len(faults)}")
+        for fault in faults:
+            print("  " + fault)
+        if faults:
+            print(node.gateway.log_text())
+        node.gateway.check_log()
+        return not faults
+    finally:
+        node.gateway.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=None)
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else random.randrange(1 << 30)
+    sys.exit(0 if run(options.rounds, seed) else 1)
+
+
+if __name__ == "__main__":
+    main()
