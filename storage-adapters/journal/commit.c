@@ -63,6 +63,8 @@ static int commit_sync(struct mqg_store *s)
     uint64_t us = mqg_clock_mono_us() - begin;
     com->durable = com->number;
     com->dirty = false;
+    if (atomic_exchange_explicit(&s->last.sure_seq, com->tail->seq, memory_order_relaxed) != com->tail->seq)
+        jrn_keeper_wake(s);
     atomic_store_explicit(&s->stat_sync_us, us, memory_order_relaxed);
     mqg_count(MQG_COUNT_STORE_SYNC_US, us);
     return 0;

@@ -263,6 +263,8 @@ static void journal_close(struct mqg_store *s)
     jrn_keeper_stop(s->keeper); /* before the committer, for which it may wait */
     atomic_store(&s->closing, true);
     jrn_committer_stop(s);
+    if (!atomic_load(&s->failed))
+        jrn_last_note(s);                       /* the seal may have begun another segment */
     jrn_part_writer_stop(s->part_writer, true); /* what was committed last stands in the files, too */
 }
 

@@ -143,6 +143,15 @@ struct jrn_committer {
     size_t cap_iov;
 };
 
+/* Which segment was in use last (last.c). Recovery's, then the keeper's, but for sure_seq. */
+struct jrn_last {
+    _Atomic uint64_t sure_seq; /* the tail, since its first frame is synced; the committer writes it */
+    uint64_t seq, count;       /* what the file says */
+    uint8_t uuid[16];
+    bool named; /* its name is durable */
+    uint64_t again_us;
+};
+
 struct mqg_store {
     uint32_t magic;
     struct mqg_store_host host;
@@ -165,6 +174,7 @@ struct mqg_store {
     _Atomic uint32_t salt;
     _Atomic int64_t queued_bytes; /* submitted, not yet durable */
     struct jrn_committer com;
+    struct jrn_last last;
 
     pthread_mutex_t seg_lock;
     pthread_cond_t spare_there;       /* with seg_lock: a spare was given */
@@ -228,6 +238,13 @@ void jrn_seg_remove(struct mqg_store *s,
 void jrn_lists_free(struct mqg_store *s); /* at the end: all segments, closed */
 /* One live thing less; the last one makes the segment a candidate. */
 void jrn_seg_give(struct mqg_store *s, struct jrn_seg *seg);
+
+/* ---- last.c -------------------------------------------------------------------------------------------- */
+
+/* Reads the file into s->last; without one, or when it does not check, nothing is known. IO, UNSUPPORTED: *e. */
+enum mqg_err jrn_last_read(struct mqg_store *s, struct mqg_error *e) MQG_MUST_CHECK;
+/* Writes it when the tail is another one. Keeper, or who is alone. */
+void jrn_last_note(struct mqg_store *s);
 
 /* ---- lane.c -------------------------------------------------------------------------------------------- */
 

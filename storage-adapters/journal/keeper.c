@@ -204,6 +204,8 @@ static void *keeper_run(void *arg)
         jrn_account_sweep(k->s);
         keeper_folder(k->s);
         keeper_disk(k);
+        if (!atomic_load(&k->s->failed))
+            jrn_last_note(k->s);
         keeper_spare(k->s);
         if (atomic_load(&k->s->failed) || !jrn_leave_turn(k->leave))
             keeper_sleep(k);

@@ -6,6 +6,7 @@
  *   is used.
  * 2 First frames. A segment whose first frame checks is used and has a sequence; the highest is the tail. The others
  *   are blank (spares, or cut before their first frame was whole), unless a witness in them says otherwise.
+ *   A note (last.c) says which segment was in use last: if there is none as high, its file is gone, and that is damage.
  * 3 The tail is walked to its end. Its first record, the manifest, says which segments count and where they end; FREE
  *   records behind it take some away. What is used but does not count was recycled.
  * 4 Torn or damaged? Behind the last good frame, number E, frames of ours that say "E+1 was durable when I was
@@ -306,9 +307,24 @@ static enum mqg_err scan_tail_settled(struct scan *sc)
     return r < 0 ? jrn_scan_io(sc, "fdatasync", sc->tail->name, r) : err;
 }
 
+/* Is the segment there that was in use last? Without it the one before it would pass for the tail. */
+static enum mqg_err scan_last(struct scan *sc)
+{
+    const struct jrn_last *last = &sc->s->last;
+    uint64_t highest = sc->tail ? sc->tail->seq : 0;
+    char what[128];
+    if (last->seq <= highest || (sc->tail && memcmp(last->uuid, sc->s->uuid, 16) != 0))
+        return MQG_OK;
+    snprintf(what, sizeof what, "segment %llu, which was in use last, is missing",
+             (unsigned long long)last->seq);
+    return jrn_scan_damage(sc, NULL, 0, what);
+}
+
 static enum mqg_err scan_log(struct scan *sc)
 {
-    enum mqg_err err = jrn_scan_files(sc);
+    enum mqg_err err = jrn_last_read(sc->s, sc->e);
+    if (err == MQG_OK)
+        err = jrn_scan_files(sc);
     if (err == MQG_OK)
         err = jrn_scan_sequences(sc);
     if (err == MQG_OK && sc->tail)
@@ -317,6 +333,8 @@ static enum mqg_err scan_log(struct scan *sc)
         err = scan_end(sc);
     if (err == MQG_OK)
         err = scan_blanks(sc);
+    if (err == MQG_OK)
+        err = scan_last(sc);
     return err == MQG_OK && sc->tail ? scan_tail_settled(sc) : err;
 }
 

@@ -401,6 +401,96 @@ static void recover_missing_segment(void **state)
     kit_fini(&k);
 }
 
+static bool recover_noted(struct kit *k, uint64_t arg)
+{
+    char path[512];
+    size_t len = 0;
+    (void)arg;
+    if (kit_files(k, "last") == 0)
+        return false;
+    snprintf(path, sizeof path, "%s/last", k->path);
+    uint8_t *bytes = kit_read(path, &len);
+    uint64_t newest = 0, seq = 0;
+    for (size_t at = 0; at + 512 <= len; at += 512)
+        if (mqg_le64(bytes + at + 48) > newest) {
+            newest = mqg_le64(bytes + at + 48);
+            seq = mqg_le64(bytes + at + 32);
+        }
+    free(bytes);
+    return seq == k->s->segs_last->seq;
+}
+
+/* Three segments; the file of the last one goes. clean: after a clean stop. */
+static void recover_without_tail(struct kit *k, bool clean, bool all)
+{
+    char path[512], tail[32];
+    for (uint64_t i = 1; i <= 5; i++)
+        kit_wait(k, 0, kit_put(k, 0, 1, i, 400000));
+    assert_true(kit_wait_for(recover_noted, k, 0));
+    memcpy(tail, k->s->com.tail->name, sizeof tail);
+    if (clean)
+        kit_close(k);
+    else
+        kit_crash(k);
+    snprintf(path, sizeof path, "%s/%s", k->path, tail);
+    assert_int_equal(unlink(path), 0);
+    while (all && kit_files(k, ".seg") > 0) {
+        kit_file(k, ".seg", 0, path);
+        unlink(path);
+    }
+    assert_int_equal(kit_try(k), MQG_CORRUPT);
+    assert_non_null(strstr(k->error.text, "which was in use last, is missing"));
+}
+
+/* The tail names itself only: a note says that it was there. */
+static void recover_missing_tail(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 4; how++) {
+        struct kit k;
+        kit_init(&k, "tail", "1MiB");
+        kit_open(&k);
+        recover_without_tail(&k, how & 1, how & 2);
+        kit_set(&k, "on_corruption=continue");
+        kit_open(&k);
+        assert_true(how & 2 ? kit_count(&k, 1) == 0 : kit_count(&k, 1) > 0 && kit_count(&k, 1) < 5);
+        kit_wait(&k, 0, kit_put(&k, 0, 1, 6, 100));
+        assert_true(kit_wait_for(recover_noted, &k, 0));
+        kit_close(&k);
+        k.nextra = 0;
+        kit_open(&k); /* what was given up is not missed again */
+        kit_close(&k);
+        kit_fini(&k);
+    }
+}
+
+/* A note that is damaged says nothing; one of a newer format is not guessed at. */
+static void recover_damaged_note(void **state)
+{
+    struct kit k;
+    char path[512];
+    size_t len;
+    (void)state;
+    kit_init(&k, "note", "1MiB");
+    kit_open(&k);
+    kit_wait(&k, 0, kit_put(&k, 0, 1, 1, 100));
+    kit_close(&k);
+    snprintf(path, sizeof path, "%s/last", k.path);
+    uint8_t *bytes = kit_read(path, &len);
+    size_t slot = len > 512 && mqg_le64(bytes + 512 + 48) > 0 ? 512 : 0;
+    bytes[slot + 8] = 9;
+    kit_write(path, bytes, len);
+    kit_open(&k);
+    kit_close(&k);
+    bytes[slot + 8] = 9;
+    mqg_put_le32(bytes + slot + 508, jrn_crc32c(0, bytes + slot, 508));
+    kit_write(path, bytes, len);
+    assert_int_equal(kit_try(&k), MQG_UNSUPPORTED);
+    assert_non_null(strstr(k.error.text, "format version 9"));
+    free(bytes);
+    kit_fini(&k);
+}
+
 static void recover_header(void **state)
 {
     struct kit k;
@@ -423,9 +513,12 @@ static void recover_header(void **state)
     memset(seg, 0, JRN_HEADER_BYTES); /* wiped, but frames stand behind it */
     kit_write(path, seg, len);
     assert_int_equal(kit_try(&k), MQG_CORRUPT);
-    memset(seg, 0, len); /* a file that was being made when the power went */
+    memset(seg, 0, len); /* a file that was being made when the power went: but this one had been in use */
     kit_write(path, seg, len);
     free(seg);
+    assert_int_equal(kit_try(&k), MQG_CORRUPT);
+    snprintf(path, sizeof path, "%s/last", k.path);
+    assert_int_equal(unlink(path), 0);
     kit_open(&k);
     assert_int_equal(k.nmsg, 0);
     kit_close(&k);
@@ -551,6 +644,7 @@ int main(void)
         cmocka_unit_test(recover_corrupt_middle),   cmocka_unit_test(recover_seal_is_a_witness),
         cmocka_unit_test(recover_forged_frame),     cmocka_unit_test(recover_stale_bytes),
         cmocka_unit_test(recover_cut_stays_cut),    cmocka_unit_test(recover_missing_segment),
+        cmocka_unit_test(recover_missing_tail),     cmocka_unit_test(recover_damaged_note),
         cmocka_unit_test(recover_header),           cmocka_unit_test(recover_second_process),
         cmocka_unit_test(recover_folder_refused),   cmocka_unit_test(recover_oversized),
         cmocka_unit_test(recover_unknown_queue),    cmocka_unit_test(recover_other_size),
