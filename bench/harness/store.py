@@ -1,5 +1,5 @@
 """`bench/run store`: what a store costs when much lies in it. W9 queues, W10 a backlog, W11 a slow queue among fast ones,
-W12 a kill -9; each on the disk as it is, and with every fsync 2 ms slower (slow_sync.c, preloaded into all servers)."""
+W12 a kill -9, W13 publishing while somebody binds; each on the disk as it is, and with every fsync 2 ms slower (slow_sync.c, preloaded into all servers)."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from .works import CLASSIC, FSYNC, OURS, PAGE_CACHE, QUORUM, SAFE
 
 SLOW_SYNC_US = 2000
 SETTLE_S = 2.0
+BIND_RATE = 60_000
 MIB = 1 << 20
 
 
@@ -32,10 +34,13 @@ class Sizes:
     backlog_peer: int
     slow_s: float
     reps: int
+    reps_peer: int
+    bindings: int
+    bind_rounds: int
 
 
-FULL = Sizes(100_000, {CLASSIC: 20_000, QUORUM: 500}, 10_000_000, 500_000, 15.0, 3)
-QUICK = Sizes(20_000, {CLASSIC: 500, QUORUM: 50}, 1_000_000, 50_000, 3.0, 1)
+FULL = Sizes(100_000, {CLASSIC: 2_000, QUORUM: 200}, 10_000_000, 500_000, 15.0, 3, 1, 100_000, 5)
+QUICK = Sizes(20_000, {CLASSIC: 500, QUORUM: 50}, 1_000_000, 50_000, 3.0, 1, 1, 20_000, 1)
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,11 @@ def rows():
         Row("W12", "kill -9 with a backlog",
             {"ready_s": "ready in {:.2f} s", "cat_s": "cat {:.2f} s", "disk_mib": "of {:.0f} MiB",
              "count": "with {:,.0f}"},
-            (("ready < 2 s", "ready_s", None, 2.0),)))}
+            (("ready < 2 s", "ready_s", None, 2.0),)),
+        Row("W13", "publishing while bindings are declared",
+            {"p99_us": "p99 {:.0f} us", "p99_ratio": "{:.2f}x of before", "bind_us": "{:.1f} us a binding",
+             "count": "{:,.0f} in each of the rounds"},
+            (("p99 < 2x", "p99_ratio", None, 2.0), ("50,000/s: <= 20 us a binding", "bind_us", None, 20.5))))}
 
 
 # --- a little AMQP ---------------------------------------------------------------------------------------
@@ -146,6 +155,19 @@ class Amqp:
             open_ += len(part)
         return messages
 
+    def bind(self, queue, exchange, keys, per_s, batch=500):
+        """Binds under all keys, so many a second, waiting for no answer but one behind them all; seconds it took."""
+        frames = [_method(1, 50, 20, b"\0\0" + _short(queue) + _short(exchange) + _short(key) + b"\1" + _table(()))
+                  for key in keys]
+        begin = time.monotonic()
+        for at in range(0, len(frames), batch):
+            wait = begin + at / per_s - time.monotonic()
+            if wait > 0:
+                time.sleep(wait)
+            self.sock.sendall(b"".join(frames[at:at + batch]))
+        self.declare([queue], flags=3)
+        return time.monotonic() - begin
+
     def close(self):
         self.stream.close()
         self.sock.close()
@@ -183,13 +205,16 @@ class Stage:
             raise
         return server
 
-    def load(self, server, *options, redelivered=False):
-        """One load to its end: its result, with the server's CPU in it. After a kill deliveries may be marked again."""
+    def load(self, server, *options, redelivered=False, beside=None):
+        """One load to its end: its result, with the server's CPU in it. After a kill deliveries may be marked again. beside is called
+        when the timed part has begun."""
         load = Load(self.binary, server, None, ["--stall", "120", *map(str, options)])
         try:
             load.read()
             cpu = proc.cpu_s(server.pids())
             load.go()
+            if beside:
+                beside()
             result = load.read()
             result["cpu_s"] = proc.cpu_s(server.pids()) - cpu
             load.read()
@@ -329,6 +354,30 @@ def w11(stage, contender, sizes):
         server.stop()
 
 
+def w13(stage, contender, sizes):
+    """5,000 durable messages a second, confirmed; alone, then while another connection declares 60,000 durable bindings a second."""
+    server = stage.server(contender)
+    seconds = sizes.bindings / BIND_RATE
+    load = ("--queue", "bench", "--size", 100, "--rate", 5000, "--confirm", 100, "--latency", "--seconds", seconds, *SAFE)
+    alone, beside, took = [], [], []
+    try:
+        declare(server, ["bound"])
+        binder = Amqp(server.port)
+        for i in range(sizes.bind_rounds):
+            alone.append(stage.load(server, *load)["confirm"]["p99_us"])
+            keys = [f"{i}.{k % 100}.{k}.x" for k in range(sizes.bindings)]
+            thread = threading.Thread(target=lambda: took.append(binder.bind("bound", "amq.topic", keys, BIND_RATE)))
+            beside.append(stage.load(server, *load, beside=thread.start)["confirm"]["p99_us"])
+            thread.join()
+        binder.close()
+        if len(took) < sizes.bind_rounds:
+            raise LoadError("the binding connection was closed")
+        return {"p99_us": median(beside), "p99_ratio": median(beside) / median(alone),
+                "bind_us": median(took) / sizes.bindings * 1e6, "count": sizes.bindings}
+    finally:
+        server.stop()
+
+
 # --- a run -------------------------------------------------------------------------------------------------------
 def build_shim(folder):
     source = Path(__file__).resolve().parent / "slow_sync.c"
@@ -374,16 +423,23 @@ class StoreRun:
         return not why
 
     def _column(self, name, stage, contenders, wanted):
-        works = [("W9",), ("W10", "W12"), ("W11",)]
+        works = [("W9",), ("W10", "W12"), ("W11",), ("W13",)]
         for repetition in range(self.options.reps_given or self.sizes.reps):
             for work in works:
                 if wanted and not wanted & set(work):
                     continue
                 for contender in contenders:
-                    self._measure(name, repetition, work, stage, contender)
+                    if self._is_due(contender, repetition, work):
+                        self._measure(name, repetition, work, stage, contender)
+
+    def _is_due(self, contender, repetition, work):
+        """Peers take most of the time, and differ by far: they are run less often, and not where nothing is compared."""
+        if contender.make is Mqgate:
+            return True
+        return work != ("W13",) and repetition < (self.options.reps_given or self.sizes.reps_peer)
 
     def _measure(self, column, repetition, work, stage, contender):
-        run = {"W9": w9, "W10": w10_w12, "W11": w11}[work[0]]
+        run = {"W9": w9, "W10": w10_w12, "W11": w11, "W13": w13}[work[0]]
         try:
             results = run(stage, contender, self.sizes)
         except (LoadError, ServerError, OSError, ValueError, KeyError) as error:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 import pytest
 from mqtest import wire
@@ -16,7 +17,8 @@ from pika import spec
 MIB = 1 << 20
 BACKLOG, QUEUES, BINDINGS = 10_000_000, 100_000, 100_000
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
+long = pytest.mark.long
 
 
 def load(broker, *args):
@@ -59,6 +61,7 @@ def busy(processes=2):
             other.wait()
 
 
+@long
 def test_ten_million_messages():
     """Fill, kill -9, restart, drain beside two processes that want all of two cores: never more than 300 MiB, in order, complete;
     ready in two seconds when they are gone."""
@@ -92,6 +95,7 @@ def pipelined(conn, methods):
     conn.rpc(1, spec.Queue.Declare(queue=f"behind-{time.monotonic_ns()}", durable=True), spec.Queue.DeclareOk)
 
 
+@long
 def test_idle_queues():
     """100,000 durable queues: a kilobyte each, declared from one connection, there again after a restart."""
     with Gateway({"listeners.http": "off"}) as one:
@@ -115,6 +119,7 @@ def test_idle_queues():
         assert each <= 1024  # with the buffers that declaring them took, and the allocator's gaps
 
 
+@long
 def test_latency_while_binding():
     """Durable bindings at full speed from one connection, confirmed messages on another."""
     publish = ("--queue", "p99", "--durable", "--persistent", "--rate", 5000, "--confirm", 100, "--latency", "--ack-every", 1)
@@ -140,3 +145,25 @@ def test_latency_while_binding():
         print(f"\n{BINDINGS / took['s']:.0f} bindings/s; p99 of confirms {quiet['confirm']['p99_us']:.0f} us quiet, "
               f"{busy['confirm']['p99_us']:.0f} us while binding")
         assert os.cpu_count() < 2 or BINDINGS / took["s"] >= 50_000
+
+
+def written_bytes(broker):
+    """What the store has written so far."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{broker.http_port}/metrics", timeout=30) as answer:
+        for line in answer.read().decode().splitlines():
+            if line.startswith("mqgate_store_written_bytes_total"):
+                return float(line.split()[-1])
+    raise AssertionError("no such metric")
+
+
+def test_a_fanned_out_body_is_written_once():
+    """50 durable queues get each body: what is written grows by the bodies and by the places in the queues, not by 50 bodies."""
+    size, count, queues = 40_960, 100, 50
+    with Gateway() as one:
+        before = written_bytes(one)
+        filled = load(one, "--role", "pub", "--queue", "fan", "--fanout", queues, "--durable", "--persistent", "--confirm", 10,
+                      "--size", size, "--count", count)
+        assert filled["confirmed"] == count
+        written = written_bytes(one) - before
+        print(f"\n{written / (size * count):.3f} x the bodies for {queues} queues")
+        assert size * count <= written <= 1.5 * size * count
