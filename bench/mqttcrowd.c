@@ -26,10 +26,10 @@
 #include <unistd.h>
 
 enum {
-    OPEN_MAX = 200,         /* connects that wait for CONNACK */
-    SUBSCRIBE_MAX = 16,     /* SUBSCRIBEs that wait for SUBACK */
-    PACKET_FILTERS = 100,   /* filters in one SUBSCRIBE */
-    WINDOW = 100,           /* publishes not yet acknowledged */
+    OPEN_MAX = 200,       /* connects that wait for CONNACK */
+    SUBSCRIBE_MAX = 16,   /* SUBSCRIBEs that wait for SUBACK */
+    PACKET_FILTERS = 100, /* filters in one SUBSCRIBE */
+    WINDOW = 100,         /* publishes not yet acknowledged */
     PROBES = 1000,
     KEPT = 128, /* bytes of a packet's body that are looked at */
 };
