@@ -145,6 +145,7 @@ static void sasl_authenticate(struct kafka_call *c)
     struct kafka_conn *kc = c->conn;
     enum mqg_err err = MQG_INVALID;
     r->auth_bytes = MQG_SLICE_LIT("");
+    r->error_message = MQG_SLICE_NONE;
     if (kc->sasl == NULL || !kc->sasl->chosen) {
         r->error_code = KAFKA_ILLEGAL_SASL_STATE;
         r->error_message = mqg_slice_str(
