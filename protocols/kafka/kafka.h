@@ -220,6 +220,7 @@ void kafka_topics_free(struct kafka_conn *kc);
 
 /* May this principal do perm on what has that name? kind is for a resource that is no topic ("group", "transactional_id",
  * "cluster"); topics: "topic". */
+#define KAFKA_DESCRIBE ((enum mqg_perm)MQG_PERM_COUNT) /* beside the three: may see it */
 bool kafka_allowed(struct kafka_conn *kc, enum mqg_perm perm, const char *kind, struct mqg_slice name);
 
 #endif

@@ -1,8 +1,9 @@
 /* metadata.c - Metadata, DescribeCluster, DescribeTopicPartitions: what there is, and who leads it.
  *
  * One node is one broker: it leads every partition, with the epoch of its start. A topic is told to whom may do anything with
- * it. A topic that a client names and that is not there is made, where both sides allow it; the answer waits until the
+ * it, or by an ACL describe it. A topic that a client names and that is not there is made, where both sides allow it; the answer waits until the
  * definition is durable, so that what was told is there after a crash. */
+#include "acl.h"
 #include "kafka_int.h"
 
 #include <mqgate/vec.h>
@@ -10,17 +11,6 @@
 #include <stdlib.h>
 
 enum { OPERATIONS_NONE = INT32_MIN };
-enum { OP_READ = 3, OP_WRITE, OP_CREATE, OP_DELETE, OP_ALTER, OP_DESCRIBE, OP_CLUSTER_ACTION };
-enum { OP_DESCRIBE_CONFIGS = 10, OP_ALTER_CONFIGS, OP_IDEMPOTENT_WRITE };
-
-/* The operations (KIP-430) that a right means, as bits. */
-static const int32_t operations_of[MQG_PERM_COUNT] = {
-    [MQG_CONFIGURE] = 1 << OP_CREATE | 1 << OP_DELETE | 1 << OP_ALTER | 1 << OP_DESCRIBE |
-                      1 << OP_DESCRIBE_CONFIGS | 1 << OP_ALTER_CONFIGS,
-    [MQG_WRITE] = 1 << OP_WRITE | 1 << OP_DESCRIBE,
-    [MQG_READ] = 1 << OP_READ | 1 << OP_DESCRIBE,
-};
-
 /* Every partition has the same replicas: this node. */
 static int32_t *metadata_self(void)
 {
@@ -29,37 +19,22 @@ static int32_t *metadata_self(void)
 
 static int32_t operations_topic(struct kafka_conn *kc, struct mqg_slice name)
 {
-    int32_t all = 0;
-    for (int perm = 0; perm < MQG_PERM_COUNT; perm++)
-        if (kafka_allowed(kc, (enum mqg_perm)perm, "topic", name))
-            all |= operations_of[perm];
-    return all;
+    return kafka_permitted(kc, KAFKA_RESOURCE_TOPIC, name);
 }
 
 static int32_t operations_cluster(struct kafka_conn *kc)
 {
-    int32_t all = 1 << OP_DESCRIBE | 1 << OP_IDEMPOTENT_WRITE;
-    if (kafka_allowed(kc, MQG_CONFIGURE, "cluster", MQG_SLICE_LIT("kafka-cluster")))
-        all |= 1 << OP_CREATE | 1 << OP_ALTER | 1 << OP_CLUSTER_ACTION | 1 << OP_DESCRIBE_CONFIGS |
-               1 << OP_ALTER_CONFIGS;
-    return all;
+    return kafka_permitted(kc, KAFKA_RESOURCE_CLUSTER, MQG_SLICE_LIT(KAFKA_CLUSTER_NAME));
 }
 
-/* The topic, if the user may do anything with it. */
+/* The topic, if the user may see it. */
 static struct mqg_stream *metadata_topic(struct kafka_conn *kc, struct mqg_slice name, enum kafka_error *code)
 {
     if (!kafka_topic_name_ok(name)) {
         *code = KAFKA_INVALID_TOPIC_EXCEPTION;
         return NULL;
     }
-    static const enum mqg_perm order[] = {MQG_READ, MQG_WRITE, MQG_CONFIGURE};
-    struct mqg_stream *s = NULL;
-    for (size_t i = 0; i < MQG_COUNTOF(order); i++) {
-        s = kafka_topic(kc, name, order[i], code);
-        if (*code != KAFKA_TOPIC_AUTHORIZATION_FAILED)
-            break;
-    }
-    return s;
+    return kafka_topic(kc, name, KAFKA_DESCRIBE, code);
 }
 
 /* ---- all topics ------------------------------------------------------------------------------------------------------------- */
@@ -141,15 +116,26 @@ static bool metadata_may_create(const struct kafka_metadata_request *q)
     return kafka_settings.auto_create && q->allow_auto_topic_creation;
 }
 
-/* Makes the topic; its rights are the router's to check. */
+static bool metadata_permits_create(struct kafka_conn *kc, struct mqg_slice name)
+{
+    return kafka_permits_cluster(kc, KAFKA_OP_CREATE) ||
+           kafka_permits(kc, KAFKA_RESOURCE_TOPIC, name, KAFKA_OP_CREATE);
+}
+
+/* Makes the topic, as the node itself: an ACL's right is unknown to the router. */
 static struct mqg_stream *metadata_create(struct kafka_call *c, struct mqg_slice name, uint64_t *ticket,
                                           enum kafka_error *code)
 {
     struct mqg_error e;
     struct mqg_stream_conf conf = {.cleanup = 0};
     uint64_t mine = 0;
-    enum mqg_err err = mqg_stream_declare(c->conn->session, name, kafka_settings.partitions, &conf, &mine,
-                                          &e);
+    if (!metadata_permits_create(c->conn, name)) {
+        *code = KAFKA_TOPIC_AUTHORIZATION_FAILED;
+        return NULL;
+    }
+    struct mqg_session *node = mqg_session_internal(kafka_vhost(c->conn));
+    enum mqg_err err = mqg_stream_declare(node, name, kafka_settings.partitions, &conf, &mine, &e);
+    mqg_session_unref(&node);
     if (err != MQG_OK) {
         *code = err == MQG_DENIED ? KAFKA_TOPIC_AUTHORIZATION_FAILED : kafka_error_of(err);
         return NULL;
@@ -167,9 +153,7 @@ static bool metadata_named(struct kafka_call *c, const struct kafka_metadata_req
     row->name = want->name;
     row->topic_id = want->topic_id;
     if (want->name.ptr == NULL || memcmp(&want->topic_id, &none, sizeof none) != 0) {
-        s = kafka_topic_by_id(c->conn, &want->topic_id, MQG_READ, &code);
-        if (code == KAFKA_TOPIC_AUTHORIZATION_FAILED)
-            s = kafka_topic_by_id(c->conn, &want->topic_id, MQG_WRITE, &code);
+        s = kafka_topic_by_id(c->conn, &want->topic_id, KAFKA_DESCRIBE, &code);
         row->name = MQG_SLICE_NONE;
     } else {
         s = metadata_topic(c->conn, want->name, &code);

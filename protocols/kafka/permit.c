@@ -86,8 +86,10 @@ int32_t kafka_permitted(struct kafka_conn *kc, enum kafka_resource type, struct 
 
 bool kafka_allowed(struct kafka_conn *kc, enum mqg_perm perm, const char *kind, struct mqg_slice name)
 {
-    static const enum kafka_op ops[MQG_PERM_COUNT] = {
-        [MQG_CONFIGURE] = KAFKA_OP_CREATE, [MQG_WRITE] = KAFKA_OP_WRITE, [MQG_READ] = KAFKA_OP_READ};
+    static const enum kafka_op ops[MQG_PERM_COUNT + 1] = {[MQG_CONFIGURE] = KAFKA_OP_CREATE,
+                                                          [MQG_WRITE] = KAFKA_OP_WRITE,
+                                                          [MQG_READ] = KAFKA_OP_READ,
+                                                          [MQG_PERM_COUNT] = KAFKA_OP_DESCRIBE};
     enum kafka_resource type = strcmp(kind, "topic") == 0              ? KAFKA_RESOURCE_TOPIC
                                : strcmp(kind, "group") == 0            ? KAFKA_RESOURCE_GROUP
                                : strcmp(kind, "transactional_id") == 0 ? KAFKA_RESOURCE_TRANSACTIONAL_ID
@@ -95,6 +97,10 @@ bool kafka_allowed(struct kafka_conn *kc, enum mqg_perm perm, const char *kind, 
     enum kafka_op op = ops[perm];
     if (type == KAFKA_RESOURCE_GROUP && perm == MQG_CONFIGURE)
         op = KAFKA_OP_DELETE;
+    if (type == KAFKA_RESOURCE_TRANSACTIONAL_ID && perm == MQG_READ)
+        op = KAFKA_OP_DESCRIBE;
+    if (type == KAFKA_RESOURCE_CLUSTER)
+        op = KAFKA_OP_CLUSTER_ACTION;
     return kafka_permits(kc, type, type == KAFKA_RESOURCE_CLUSTER ? MQG_SLICE_LIT(KAFKA_CLUSTER_NAME) : name,
                          op);
 }
