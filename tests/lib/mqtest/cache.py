@@ -80,3 +80,19 @@ def maven_jars(*names) -> str:
 
     folder = cached("jars", names, "https://repo.maven.apache.org/maven2/", make)
     return ":".join(str(jar) for jar in sorted(folder.glob("*.jar")))
+
+
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>mqgate</groupId><artifactId>jars</artifactId><version>1</version><dependencies>{}</dependencies></project>"""
+POM_ROW = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
+
+
+def maven_tree(*names) -> str:
+    """The class path of these artifacts (group:artifact:version) and of all that they need."""
+    def make(folder):
+        (folder / "pom.xml").write_text(POM.format("".join(POM_ROW.format(*name.split(":")) for name in names)))
+        run_installer(["mvn", "-q", "-B", "-f", folder / "pom.xml", "dependency:copy-dependencies",
+                       f"-DoutputDirectory={folder}"])
+
+    folder = cached("tree", names, "https://repo.maven.apache.org/maven2/", make)
+    return ":".join(str(jar) for jar in sorted(folder.glob("*.jar")))
