@@ -14,9 +14,8 @@
  * Its list of markers is there for the one thing that can go missing: a marker behind a gap that a crash left in a partition.
  * Who recovers looks whether the marker is there, and writes it again (txn_recover.c).
  *
- * While a change is on its way to the disk the transaction is `busy`: other requests are told to come again
- * (CONCURRENT_TRANSACTIONS), as by other brokers. So its records are written in the order of the changes, whichever worker
- * brings them. */
+ * While a change is on its way to the disk the transaction is `busy`: other requests of its producer wait for that (or are
+ * told CONCURRENT_TRANSACTIONS). So its records are written in the order of the changes, whichever worker brings them. */
 #ifndef KAFKA_TXN_H
 #define KAFKA_TXN_H
 
@@ -67,6 +66,7 @@ struct kafka_txn {
         last_epoch; /* the one before, if its owner may still ask for the present one; KAFKA_NO_EPOCH */
     enum kafka_txn_state state;
     bool busy;
+    void *parked; /* the table's: requests that wait until it is not busy */
     uint32_t timeout_ms;
     uint64_t start_ms, update_ms; /* wall clock */
     struct kafka_txn_part *parts;

@@ -75,7 +75,7 @@ static bool init_step(struct kafka_call *c, struct kafka_txn *t, enum kafka_erro
     enum kafka_txn_init step = kafka_txn_init(t, r->producer_id, r->producer_epoch, error);
     bool same = r->producer_id >= 0;
     if (step == KAFKA_INIT_REFUSED)
-        return true;
+        return !(t->busy && kafka_txns_park(t, c, kafka_init_producer_id));
     if (step == KAFKA_INIT_ABORT) { /* and then from the beginning */
         kafka_txn_fence(t, same);
         kafka_txns_end(t, false);
@@ -123,6 +123,8 @@ static bool add_offsets_step(struct kafka_call *c, const struct kafka_add_offset
     struct kafka_txn *t = kafka_txns_find(kafka_vhost(c->conn), r->transactional_id);
     *error = t != NULL ? kafka_txn_check(t, r->producer_id, r->producer_epoch)
                        : KAFKA_INVALID_PRODUCER_ID_MAPPING;
+    if (*error == KAFKA_CONCURRENT_TRANSACTIONS && kafka_txns_park(t, c, kafka_add_offsets))
+        return false;
     if (*error != KAFKA_NONE || (t->state == KAFKA_TXN_ONGOING && kafka_txn_group(t, r->group_id) != NULL))
         return true;
     (void)kafka_txn_add_group(t, r->group_id, now_ms());
@@ -160,6 +162,8 @@ static bool end_step(struct kafka_call *c, const struct kafka_end_txn_request *r
     bool done = false;
     *error = t != NULL ? kafka_txn_check(t, r->producer_id, r->producer_epoch)
                        : KAFKA_INVALID_PRODUCER_ID_MAPPING;
+    if (*error == KAFKA_CONCURRENT_TRANSACTIONS && kafka_txns_park(t, c, kafka_end_txn))
+        return false;
     if (*error == KAFKA_NONE)
         *error = kafka_txn_may_end(t, r->committed, &done);
     if (*error != KAFKA_NONE || done)

@@ -237,18 +237,19 @@ static struct join *joins_of(struct kafka_call *c, int32_t *n)
     return ok ? joins : NULL;
 }
 
-void kafka_add_partitions(struct kafka_call *c)
+/* A client's request comes again when its transaction is not busy. Under the lock. */
+static bool join_parked(struct kafka_call *c, const struct join *j)
 {
-    int32_t n;
+    struct kafka_txn *t = c->head.version < BATCHED_FROM ? kafka_txns_find(kafka_vhost(c->conn), j->id)
+                                                         : NULL;
+    return t != NULL && kafka_txn_check(t, j->producer_id, j->epoch) == KAFKA_CONCURRENT_TRANSACTIONS &&
+           kafka_txns_park(t, c, kafka_add_partitions);
+}
+
+/* Under the lock; answers how many transactions were written. */
+static size_t join_each(struct kafka_call *c, struct join *joins, int32_t n, struct kafka_txn **txns)
+{
     size_t written = 0;
-    struct join *joins = joins_of(c, &n);
-    struct kafka_txn **txns = joins != NULL ? kafka_call_alloc(c, (size_t)n + 1, sizeof(struct kafka_txn *))
-                                            : NULL;
-    if (txns == NULL) {
-        kafka_call_drop(c, "a request that is too large to be answered");
-        return;
-    }
-    kafka_txns_lock();
     for (int32_t i = 0; i < n; i++) {
         struct kafka_txn *t = NULL;
         if (!kafka_txn_id_allowed(c, joins[i].id))
@@ -258,6 +259,25 @@ void kafka_add_partitions(struct kafka_call *c)
         if (t != NULL)
             txns[written++] = t;
     }
+    return written;
+}
+
+void kafka_add_partitions(struct kafka_call *c)
+{
+    int32_t n;
+    struct join *joins = joins_of(c, &n);
+    struct kafka_txn **txns = joins != NULL ? kafka_call_alloc(c, (size_t)n + 1, sizeof(struct kafka_txn *))
+                                            : NULL;
+    if (txns == NULL) {
+        kafka_call_drop(c, "a request that is too large to be answered");
+        return;
+    }
+    kafka_txns_lock();
+    if (n > 0 && join_parked(c, &joins[0])) {
+        kafka_txns_unlock();
+        return;
+    }
+    size_t written = join_each(c, joins, n, txns);
     bool ok = answer_build(c, joins, n);
     if (written > 0)
         kafka_txns_wait(txns, written, ok ? c : NULL, kafka_call_answer);

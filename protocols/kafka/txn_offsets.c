@@ -80,13 +80,15 @@ static enum kafka_error commit_check(struct kafka_call *c, const struct kafka_tx
                                                  r->member_id, r->group_instance_id);
 }
 
-/* The transaction, when it was written. Under the lock. */
+/* The transaction, when it was written, or when the call waits for it. Under the lock. */
 static struct kafka_txn *commit_step(struct kafka_call *c, const struct kafka_txn_offset_commit_request *r,
                                      const struct rows *rows, enum kafka_error *error)
 {
     struct kafka_txn *t = kafka_txns_find(kafka_vhost(c->conn), r->transactional_id);
     *error = t != NULL ? kafka_txn_check(t, r->producer_id, r->producer_epoch)
                        : KAFKA_INVALID_PRODUCER_ID_MAPPING;
+    if (*error == KAFKA_CONCURRENT_TRANSACTIONS && kafka_txns_park(t, c, kafka_txn_commit_offsets))
+        return t;
     struct kafka_txn_group *g = *error == KAFKA_NONE ? kafka_txn_group(t, r->group_id) : NULL;
     if (*error == KAFKA_NONE && (g == NULL || t->state != KAFKA_TXN_ONGOING))
         *error = KAFKA_INVALID_TXN_STATE;
@@ -96,6 +98,7 @@ static struct kafka_txn *commit_step(struct kafka_call *c, const struct kafka_tx
         kafka_txn_add_row(g, &rows->at[i]);
     kafka_offsets_hold(kafka_vhost(c->conn), r->group_id, r->producer_id, rows->at, rows->n);
     kafka_txns_write(t);
+    kafka_txns_wait(&t, 1, c, kafka_call_answer);
     return t;
 }
 
@@ -112,8 +115,6 @@ void kafka_txn_commit_offsets(struct kafka_call *c)
     if (error == KAFKA_NONE) {
         kafka_txns_lock();
         t = commit_step(c, r, &rows, &error);
-        if (t != NULL)
-            kafka_txns_wait(&t, 1, c, kafka_call_answer);
         kafka_txns_unlock();
     }
     if (t != NULL)

@@ -168,6 +168,67 @@ void kafka_txns_end(struct kafka_txn *t, bool commit)
     kafka_txns_write(t);
 }
 
+/* ---- requests that came while it was busy ------------------------------------------------------------------------------- */
+
+/* In the call's arena. */
+struct parked {
+    struct parked *next, **prev; /* prev NULL: woken */
+    struct kafka_call *call;
+    void (*again)(struct kafka_call *call);
+};
+
+static void parked_unlink(struct parked *p)
+{
+    if (p->prev == NULL)
+        return;
+    *p->prev = p->next;
+    if (p->next != NULL)
+        p->next->prev = p->prev;
+    p->prev = NULL;
+}
+
+static void parked_gone(struct kafka_call *call)
+{
+    kafka_txns_lock();
+    parked_unlink(call->owner);
+    kafka_txns_unlock();
+}
+
+static void parked_resume(struct kafka_call *call)
+{
+    struct parked *p = call->owner;
+    call->gone = call->resume = NULL;
+    call->owner = NULL;
+    p->again(call);
+}
+
+bool kafka_txns_park(struct kafka_txn *t, struct kafka_call *call, void (*again)(struct kafka_call *call))
+{
+    struct parked *p = kafka_call_alloc(call, 1, sizeof(*p));
+    if (p == NULL)
+        return false;
+    *p = (struct parked){.call = call, .again = again};
+    struct parked **at = (struct parked **)&t->parked;
+    while (*at != NULL) /* in the order in which they came */
+        at = &(*at)->next;
+    p->prev = at;
+    *at = p;
+    call->owner = p;
+    call->gone = parked_gone;
+    call->resume = parked_resume;
+    return true;
+}
+
+/* Under the lock: so no call goes away before it is woken. */
+static void parked_wake(struct kafka_txn *t)
+{
+    while (t->parked != NULL) {
+        struct parked *p = t->parked;
+        parked_unlink(p);
+        kafka_call_wake(p->call);
+    }
+}
+
 /* ---- waiting ---------------------------------------------------------------------------------------------------------------- */
 
 static bool part_safe(const struct kafka_txn_part *part)
@@ -217,6 +278,7 @@ static void wait_over(struct txn_wait *w)
         if (txn_ended(w->txns[i]))
             txn_over(w->txns[i]);
         w->txns[i]->busy = false;
+        parked_wake(w->txns[i]);
     }
     *w->prev = w->next;
     if (w->next != NULL)

@@ -31,6 +31,9 @@ void kafka_txns_drop(struct kafka_txn *t);
 void kafka_txns_erase(struct kafka_txn *t);
 /* Adds its record to the worker's lane; busy until kafka_txns_wait's wait is over. */
 void kafka_txns_write(struct kafka_txn *t);
+/* It is busy: again(call) runs on the call's worker when it is not. False: no room, nothing happens. */
+bool kafka_txns_park(struct kafka_txn *t, struct kafka_call *call,
+                     void (*again)(struct kafka_call *call)) MQG_MUST_CHECK;
 /* Ends the open transaction: markers, positions and the decision in one group. Written; kafka_txns_wait follows. */
 void kafka_txns_end(struct kafka_txn *t, bool commit);
 /* What the worker has collected becomes durable, the n transactions are not busy any more, and those that were ended are over; then
