@@ -9,6 +9,8 @@
  * its answer (KAFKA_API_ALONE), as answers have an order anyway; so a session is never used by two. */
 #include "fetch.h"
 
+enum { FETCH_GRID_FROM_MS = 100, FETCH_GRID_MS = 10 };
+
 /* ---- judging -------------------------------------------------------------------------------------------------------------------- */
 
 static void fetch_gone(struct kafka_call *c)
@@ -144,6 +146,15 @@ static struct fetch_set *fetch_session(struct kafka_call *c, enum kafka_error *c
     return set;
 }
 
+/* Long waits end on a grid, so that a thousand parked requests end in some turns together and not each in one of its own. */
+static uint64_t fetch_wait_ms(const struct kafka_call *c, int32_t max_wait_ms)
+{
+    uint64_t now_ms = c->worker->now.mono_ms, due_ms = now_ms + (uint64_t)max_wait_ms;
+    if (max_wait_ms >= FETCH_GRID_FROM_MS)
+        due_ms = (due_ms + FETCH_GRID_MS - 1) / FETCH_GRID_MS * FETCH_GRID_MS;
+    return due_ms - now_ms;
+}
+
 static void fetch_call(struct kafka_call *c)
 {
     const struct kafka_fetch_request *q = c->request;
@@ -166,7 +177,7 @@ static void fetch_call(struct kafka_call *c)
     c->owner = set;
     c->gone = fetch_gone;
     if (!set->expired)
-        kafka_call_timer(c, (uint64_t)q->max_wait_ms, fetch_expired);
+        kafka_call_timer(c, fetch_wait_ms(c, q->max_wait_ms), fetch_expired);
     fetch_run(set);
 }
 
