@@ -206,14 +206,16 @@ static void index_forgets(void **state)
     kit_open(&m.k);
     assert_int_equal(m.k.nspan, 0);
     for (uint64_t q = 1; q <= INDEX_QUEUES; q++) {
-        size_t n = 0, took, total = 0;
+        size_t n = 0, from = 0, took = 0, total = 0;
         for (size_t i = 0; i < m.k.nmsg; i++)
             if (m.k.msgs[i].queue_id == q)
                 e[n++] = (struct mqg_index_entry){.qseq = m.k.msgs[i].qseq, .extent = m.k.msgs[i].extent};
-        took = jrn_ops.index_forget(m.k.s, q, e, n);
-        assert_true(took > n / 2 && took < n); /* the tail has no digest yet */
-        assert_int_equal(jrn_ops.index_forget(m.k.s, q, e + took, 1), 0);
-        assert_int_equal(jrn_ops.index_forget(m.k.s, q, e, 1), 0); /* it has it already */
+        /* Not what stands in the tail, which has no digest yet, or in a segment that was left early, with too few for a row. */
+        while (from < n && (took = jrn_ops.index_forget(m.k.s, q, e + from, n - from)) == 0)
+            from++;
+        assert_true(took > 0);
+        assert_true(from + took == n || jrn_ops.index_forget(m.k.s, q, e + from + took, 1) == 0);
+        assert_int_equal(jrn_ops.index_forget(m.k.s, q, e + from, 1), 0); /* it has it already */
         uint64_t first = 1;
         while (total < took) {
             enum mqg_err err;
@@ -247,16 +249,16 @@ static void index_forgets(void **state)
 /* What is left of a long queue behind its last full row is as good as the rest: else nothing behind it could be forgotten. */
 static void index_forgets_the_rest(void **state)
 {
-    enum { REST = JRN_ROW_ENTRIES + 7 };
-    static struct mqg_index_entry e[REST];
+    enum { FIRST = 40, REST = 7 };
+    struct mqg_index_entry e[FIRST + REST];
     struct kit k = {.nmsg = 0};
     uint64_t ticket = 0;
     uint32_t n = 0;
     (void)state;
     kit_init(&k, "rest", "4MiB");
     kit_open(&k);
-    for (uint64_t i = 0; i < REST; i++)
-        ticket = kit_put(&k, 0, 1, 1 + i, 24);
+    for (uint64_t i = 0; i < FIRST + REST; i++) /* too far apart for one row */
+        ticket = kit_put(&k, 0, 1, i < FIRST ? 1 + i : 1 + i + JRN_ROW_SPAN, 24);
     assert_true(kit_wait(&k, 0, ticket));
     for (uint64_t i = 0; kit_stats(&k).segments < 3; i++)
         assert_true(kit_wait(&k, 0, kit_put(&k, 0, 2, 1 + i, 400000)));
@@ -265,7 +267,7 @@ static void index_forgets_the_rest(void **state)
     for (size_t i = 0; i < k.nmsg; i++)
         if (k.msgs[i].queue_id == 1)
             e[n++] = (struct mqg_index_entry){.qseq = k.msgs[i].qseq, .extent = k.msgs[i].extent};
-    assert_int_equal(n, REST);
+    assert_int_equal(n, FIRST + REST);
     assert_int_equal(jrn_ops.index_forget(k.s, 1, e, n), n);
     kit_crash(&k);
     kit_fini(&k);
