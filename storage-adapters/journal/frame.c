@@ -27,9 +27,12 @@ enum mqg_err jrn_seg_head_decode(struct mqg_slice in, struct jrn_seg_head *h, st
     uint16_t version = mqg_le16(in.ptr + 8);
     uint32_t bits = mqg_le32(in.ptr + 12);
     if (version != JRN_VERSION || bits != 0)
-        return mqg_error_set(e, MQG_UNSUPPORTED, 0,
-                             "the journal has format version %u, features %#x; this program reads version %d",
-                             version, bits, JRN_VERSION);
+        return mqg_error_set(
+            e, MQG_UNSUPPORTED, 0,
+            "the journal has format version %u, features %#x; this program reads version %d: %s", version,
+            bits, JRN_VERSION,
+            version < JRN_VERSION ? "run the older program that wrote it, and drain it"
+                                  : "run the newer program that wrote it");
     memcpy(h->use.uuid, in.ptr + 24, 16);
     h->use.nonce = mqg_le64(in.ptr + 40);
     h->bytes = mqg_le64(in.ptr + 48);

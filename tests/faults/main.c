@@ -11,7 +11,7 @@
  *   - what is no failure (EINTR, a short transfer, a call whose answer is only a hint) is none: the load goes through.
  * The ledger of crash-images judges.
  *
- * usage: faults [--all] [--seed S] [--case TEXT] [--verbose]. Without --all n grows by a third a time from the eighth on. */
+ * usage: faults [--all] [--seed S] [--case TEXT] [--verbose]. Without --all n grows by half a time from the sixth on. */
 #include "cut.h"
 #include "fs_test.h"
 #include "work.h"
@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { FAULTS_SEGMENT = 128 << 10, FAULTS_PAST = 500, FAULTS_STEPS = 200, FAULTS_MAX = 100000 };
+enum { FAULTS_SEGMENT = 128 << 10, FAULTS_PAST = 500, FAULTS_STEPS = 150, FAULTS_MAX = 100000 };
 
 struct fault_case {
     const char *name;
@@ -264,7 +264,7 @@ static size_t faults_once(struct faults_run *run, bool *fired)
 
 static long faults_next(const struct faults *f, long n)
 {
-    return f->all || n < 8 ? n + 1 : n + n / 3;
+    return f->all || n < 6 ? n + 1 : n + n / 2;
 }
 
 static size_t faults_case(struct faults *f, const struct fault_case *fc, const char *thread)
