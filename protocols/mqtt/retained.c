@@ -9,7 +9,7 @@
  * another is on its way is settled; what arrives after a known one replaces it. An empty payload is an entry like any other until
  * it has arrived, then the topic is gone ([MQTT-3.3.1-6], [MQTT-3.3.1-7]).
  *
- * Kept as a compacted stream, other protocols could read them; that waits for streams of the router. */
+ * Other protocols read them from a stream bound by the same key (docs/decisions/0010-mqtt-retained.md). */
 #include "mqtt.h"
 
 #include <pthread.h>

@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from statements import all_of, clients_of  # noqa: E402
+
 PAGE = HERE.parents[1] / "protocols/mqtt/mqtt.md"
 BEGIN, END = "<!-- statements: begin -->", "<!-- statements: end -->"
 
@@ -43,6 +47,10 @@ def order(statement):
     return [int(n) for n in re.findall(r"\d+", statement)]
 
 
+def open_ones(version, seen):
+    return [s for s in all_of(version) if s not in seen and s not in clients_of(version)]
+
+
 def table():
     found = covered()
     lines = []
@@ -50,6 +58,13 @@ def table():
         rows = sorted((s for s in found if s.startswith(version)), key=order)
         lines += ["", f"**{title}**: {len(rows)} statements", "", "| statement | test |", "|---|---|"]
         lines += [f"| [{s[2:]}] | {', '.join(f'`{t}`' for t in sorted(found[s]))} |" for s in rows]
+        seen = {s[2:] for s in rows}
+        unknown = seen - set(all_of(version))
+        assert not unknown, f"no such statement: {sorted(unknown)}"
+        lines += ["", f"Without a test of their own in {title} ({len(open_ones(version, seen))}): "
+                  + ", ".join(f"[{s}]" for s in open_ones(version, seen)) + ".", "",
+                  f"The client's alone ({len(clients_of(version) - seen)}): "
+                  + ", ".join(f"[{s}]" for s in all_of(version) if s in clients_of(version) - seen) + "."]
     return "\n".join(lines) + "\n"
 
 

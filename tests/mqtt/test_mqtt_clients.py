@@ -6,6 +6,7 @@ import pika
 import pytest
 from mqtest.broker import wait_until
 
+COMPACT = 2
 VERSIONS = {"mqttv31": paho.MQTTv31, "mqttv311": paho.MQTTv311, "mqttv5": paho.MQTTv5}
 
 
@@ -130,3 +131,31 @@ def test_amqp_to_mqtt_and_back(client, channel, unique):
     for name in ("content_type", "correlation_id", "message_id", "app_id", "type", "priority", "timestamp",
                  "delivery_mode", "headers"):
         assert getattr(got, name) == getattr(sent, name), name
+
+
+def test_retained_messages_as_a_stream(client, channel, unique):
+    """Who binds a compacted stream by `$mqtt.retained` has the vhost's retained messages there, to be read by AMQP from the beginning;
+    a cleared topic is an empty body."""
+    channel.queue_declare(unique, durable=True, arguments={"x-queue-type": "stream", "x-mqgate-cleanup": COMPACT})
+    channel.queue_bind(unique, "amq.topic", "$mqtt.retained")
+    c = client(5)
+    for topic, body in (("a", b"1"), ("b", b"2"), ("a", b"3"), ("b", b"")):
+        c.publish(f"{unique}/{topic}", body, qos=1, retain=True)
+    c.publish(f"{unique}/a", b"not retained", qos=1)
+    got = []
+    channel.basic_qos(prefetch_count=10)
+
+    def take(ch, method, properties, body):
+        ch.basic_ack(method.delivery_tag)
+        if method.routing_key.startswith(unique):
+            got.append((method.routing_key, body))
+
+    channel.basic_consume(unique, take, arguments={"x-stream-offset": "first"})
+    wait_until(lambda: channel.connection.process_data_events(0.05) or len(got) >= 4, 10, "four messages")
+    assert got == [(f"{unique}.a", b"1"), (f"{unique}.b", b"2"), (f"{unique}.a", b"3"), (f"{unique}.b", b"")]
+    late = client(5)
+    late.subscribe(f"{unique}/+", qos=1)
+    assert late.message().payload == b"3"
+    late.expect_nothing(0.2)
+    channel.queue_delete(unique)
+    c.publish(f"{unique}/a", b"", qos=1, retain=True)
