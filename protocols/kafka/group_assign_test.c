@@ -191,6 +191,14 @@ static void test_regex(void **state)
             fail_msg("%s on %s", rows[i].pattern, rows[i].name);
         group_regex_free(&r);
     }
+    struct group_regex *slow = NULL;
+    assert_int_equal(group_regex_new(MQG_SLICE_LIT("(a*)*(a*)*(a*)*b|c"), &slow), MQG_OK);
+    assert_true(group_regex_matches(slow, MQG_SLICE_LIT("c")));
+    for (int i = 0; i < 100; i++)
+        assert_false(group_regex_slow(slow) ||
+                     group_regex_matches(slow, MQG_SLICE_LIT("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")));
+    assert_true(group_regex_slow(slow) && !group_regex_matches(slow, MQG_SLICE_LIT("c")));
+    group_regex_free(&slow);
     static uint8_t many[GROUP_REGEX_MAX + 1];
     memset(many, '(', sizeof many);
     struct group_regex *r = NULL;

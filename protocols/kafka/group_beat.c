@@ -19,19 +19,10 @@ static bool world_find(void *arg, struct mqg_slice name, struct consumer_topic *
     return true;
 }
 
-struct world_match {
-    struct kafka_conn *kc;
-    const struct group_regex *regex;
-    void (*visit)(void *to, struct mqg_slice name);
-    void *to;
-};
-
-static bool world_look(void *arg, struct mqg_stream *s)
+/* Topics are visited under a lock, so they are only noted there. */
+static bool world_note(void *arg, struct mqg_stream *s)
 {
-    struct world_match *m = arg;
-    struct mqg_slice name = mqg_stream_name(s);
-    if (group_regex_matches(m->regex, name) && kafka_allowed(m->kc, MQG_READ, "topic", name))
-        m->visit(m->to, name);
+    mqg_vec_push(arg, mqg_stream_ref(s));
     return true;
 }
 
@@ -39,12 +30,21 @@ static bool world_match(void *arg, struct mqg_slice regex, void (*visit)(void *t
                         void *to)
 {
     struct group_regex *compiled = NULL;
+    struct mqg_vec streams = {.n = 0};
     if (group_regex_new(regex, &compiled) != MQG_OK)
         return false;
-    struct world_match m = {arg, compiled, visit, to};
-    kafka_topics_each(arg, world_look, &m);
+    kafka_topics_each(arg, world_note, &streams);
+    for (size_t i = 0; i < streams.n; i++) {
+        struct mqg_stream *s = streams.items[i];
+        struct mqg_slice name = mqg_stream_name(s);
+        if (group_regex_matches(compiled, name) && kafka_allowed(arg, MQG_READ, "topic", name))
+            visit(to, name);
+        mqg_stream_unref(&s);
+    }
+    bool quick = !group_regex_slow(compiled);
+    mqg_vec_fini(&streams);
     group_regex_free(&compiled);
-    return true;
+    return quick;
 }
 
 /* ---- ConsumerGroupHeartbeat ---------------------------------------------------------------------------------------------- */
@@ -130,6 +130,8 @@ static void beat_fail(struct kafka_call *c, enum kafka_error error, const char *
     kafka_call_answer(c);
 }
 
+#define BEAT_NAMES_MAX 10000 /* topics that one member names */
+
 static bool beat_may_read(struct kafka_call *c)
 {
     const struct kafka_consumer_group_heartbeat_request *in = c->request;
@@ -143,8 +145,9 @@ void kafka_consumer_group_heartbeat(struct kafka_call *c)
 {
     const struct kafka_consumer_group_heartbeat_request *in = c->request;
     bool joins = in->member_epoch == 0;
-    if (in->group_id.len == 0) {
-        beat_fail(c, KAFKA_INVALID_REQUEST, "GroupId can't be empty.");
+    if (in->group_id.len == 0 || in->subscribed_topic_names_n > BEAT_NAMES_MAX) {
+        beat_fail(c, KAFKA_INVALID_REQUEST,
+                  in->group_id.len == 0 ? "GroupId can't be empty." : "Too many topics.");
         return;
     }
     if (!kafka_allowed(c->conn, MQG_READ, "group", in->group_id)) {

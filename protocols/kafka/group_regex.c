@@ -7,12 +7,13 @@
 #include <pcre2.h>
 #include <stdlib.h>
 
-enum { REGEX_STEPS = 20000, REGEX_HEAP_KIB = 1024, REGEX_NESTING = 100 };
+enum { REGEX_STEPS = 20000, REGEX_HEAP_KIB = 1024, REGEX_NESTING = 100, REGEX_SLOW = 100 };
 
 struct group_regex {
     pcre2_code *code;
     pcre2_match_data *data;
     pcre2_match_context *limits;
+    unsigned slow; /* names that took too many steps */
 };
 
 /* "(?" that RE2 has: (?:  (?P<name>  (?<name>  (?flags)  (?flags: */
@@ -78,7 +79,7 @@ enum mqg_err group_regex_new(struct mqg_slice pattern, struct group_regex **out)
     if (code == NULL)
         return MQG_INVALID;
     struct group_regex *r = mqg_xcalloc(1, sizeof *r);
-    *r = (struct group_regex){code, pcre2_match_data_create(1, NULL), pcre2_match_context_create(NULL)};
+    *r = (struct group_regex){code, pcre2_match_data_create(1, NULL), pcre2_match_context_create(NULL), 0};
     MQG_ASSERT(r->data != NULL && r->limits != NULL);
     (void)pcre2_set_match_limit(r->limits, REGEX_STEPS);
     (void)pcre2_set_depth_limit(r->limits, REGEX_STEPS);
@@ -98,7 +99,17 @@ void group_regex_free(struct group_regex **r)
     *r = NULL;
 }
 
-bool group_regex_matches(const struct group_regex *r, struct mqg_slice name)
+bool group_regex_slow(const struct group_regex *r)
 {
-    return mqg_utf8_valid(name) && pcre2_match(r->code, name.ptr, name.len, 0, 0, r->data, r->limits) >= 0;
+    return r->slow >= REGEX_SLOW;
+}
+
+bool group_regex_matches(struct group_regex *r, struct mqg_slice name)
+{
+    if (group_regex_slow(r) || !mqg_utf8_valid(name))
+        return false;
+    int found = pcre2_match(r->code, name.ptr, name.len, 0, 0, r->data, r->limits);
+    if (found == PCRE2_ERROR_MATCHLIMIT || found == PCRE2_ERROR_DEPTHLIMIT || found == PCRE2_ERROR_HEAPLIMIT)
+        r->slow++;
+    return found >= 0;
 }

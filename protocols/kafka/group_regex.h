@@ -11,7 +11,9 @@ struct group_regex;
 /* INVALID: not an expression, too long, or one that RE2 has no like of (back references, look-around...). */
 enum mqg_err group_regex_new(struct mqg_slice pattern, struct group_regex **out) MQG_MUST_CHECK;
 void group_regex_free(struct group_regex **r);
-/* A match that takes too many steps is none. */
-bool group_regex_matches(const struct group_regex *r, struct mqg_slice name);
+/* A match that takes too many steps is none; after a hundred of those nothing matches any more. */
+bool group_regex_matches(struct group_regex *r, struct mqg_slice name);
+/* Has that happened? */
+bool group_regex_slow(const struct group_regex *r);
 
 #endif

@@ -6,6 +6,8 @@
  * After the round everybody has to sync within that time again. */
 #include "group.h"
 
+#include <stdlib.h>
+
 #include "error.h"
 
 /* ---- protocols --------------------------------------------------------------------------------------------------------- */
@@ -40,41 +42,41 @@ bool group_all_speak(const struct group *g, const struct group_join *in, const s
     return false;
 }
 
-/* The first of the member's names that all speak. */
-static struct mqg_buf *member_vote(const struct group *g, const struct group_member *m)
+/* A name that all speak, and how many prefer it to the others. */
+struct candidate {
+    struct mqg_buf *name;
+    size_t votes;
+};
+
+/* The member's vote goes to the first of its names that is a candidate. */
+static void member_vote(const struct group_member *m, struct candidate *candidates, uint32_t n)
 {
     for (uint32_t i = 0; i < m->nprotocols; i++)
-        if (name_for_all(g, group_view(m->protocols[i].name), m))
-            return m->protocols[i].name;
-    return NULL;
+        for (uint32_t k = 0; k < n; k++)
+            if (mqg_slice_eq(group_view(m->protocols[i].name), group_view(candidates[k].name))) {
+                candidates[k].votes++;
+                return;
+            }
 }
 
-static size_t votes_for(const struct group *g, struct mqg_slice name)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < g->members.n; i++) {
-        struct mqg_buf *vote = member_vote(g, g->members.items[i]);
-        n += vote != NULL && mqg_slice_eq(group_view(vote), name);
-    }
-    return n;
-}
-
-/* Candidates are the names of any one member, so its list is looked at alone. */
+/* Candidates are among the names of any one member, so its list is looked at alone. */
 struct mqg_buf *group_choose(const struct group *g)
 {
-    struct mqg_buf *best = NULL;
-    size_t best_votes = 0;
     if (g->members.n == 0)
         return NULL;
     const struct group_member *first = g->members.items[0];
-    for (uint32_t i = 0; i < first->nprotocols; i++) {
-        size_t votes = votes_for(g, group_view(first->protocols[i].name));
-        if (votes > best_votes) {
-            best = first->protocols[i].name;
-            best_votes = votes;
-        }
-    }
-    return best;
+    struct candidate *candidates = mqg_xcalloc(first->nprotocols, sizeof *candidates);
+    struct candidate best = {NULL, 0};
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < first->nprotocols; i++)
+        if (name_for_all(g, group_view(first->protocols[i].name), first))
+            candidates[n++].name = first->protocols[i].name;
+    for (size_t i = 0; i < g->members.n; i++)
+        member_vote(g->members.items[i], candidates, n);
+    for (uint32_t k = 0; k < n; k++)
+        best = candidates[k].votes > best.votes ? candidates[k] : best;
+    free(candidates);
+    return best.name;
 }
 
 static bool member_same_protocols(const struct group_member *m, const struct group_join *in)

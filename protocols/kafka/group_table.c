@@ -251,7 +251,7 @@ static struct kafka_group *table_find(struct mqg_vhost *v, struct mqg_slice name
 struct kafka_group *kafka_group_lock(struct mqg_vhost *v, struct mqg_slice name, bool create)
 {
     for (;;) {
-        struct kafka_group *g = table_find(v, name, create);
+        struct kafka_group *g = table_find(v, name, create && name.len <= KAFKA_GROUP_NAME_MAX);
         if (g == NULL || kafka_group_relock(g))
             return g;
         pthread_mutex_unlock(&g->lock);

@@ -29,6 +29,8 @@
 #include "group_part.h"
 #include "kafka.h"
 
+#define KAFKA_GROUP_NAME_MAX 1024u /* bytes; a longer name is never a group's */
+
 enum kafka_group_kind { KAFKA_GROUP_CLASSIC, KAFKA_GROUP_CONSUMER };
 
 struct kafka_group {
