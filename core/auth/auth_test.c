@@ -124,6 +124,9 @@ static void changes(void **state)
     assert_int_equal(mqg_auth_check(LIT("u"), LIT("pw"), false, &tags), MQG_UNAUTHENTICATED);
     assert_int_equal(mqg_auth_check(LIT("u"), LIT("pw2"), false, &tags), MQG_OK);
     assert_int_equal(tags, MQG_TAG_MANAGEMENT);
+    assert_true(mqg_user_tags_now(LIT("u"), &tags));
+    assert_int_equal(tags, MQG_TAG_MANAGEMENT);
+    assert_false(mqg_user_tags_now(LIT("v"), &tags));
     assert_int_equal(permit("u", "v", "a"), MQG_OK);
     assert_int_equal(permit("u", "v", "b"), MQG_OK);
     assert_int_equal(permit("u", "/", "c"), MQG_OK);

@@ -149,6 +149,16 @@ enum mqg_err mqg_user_tags(struct mqg_slice name, unsigned tags, uint64_t *ticke
     return MQG_OK;
 }
 
+bool mqg_user_tags_now(struct mqg_slice name, unsigned *tags)
+{
+    auth_lock();
+    const struct auth_user *u = auth_user_locked(name);
+    bool found = u != NULL;
+    *tags = found ? u->tags : 0;
+    auth_unlock();
+    return found;
+}
+
 enum mqg_err mqg_user_delete(struct mqg_slice name, uint64_t *ticket, struct mqg_error *e)
 {
     size_t n;

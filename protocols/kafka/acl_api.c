@@ -331,5 +331,8 @@ static const struct kafka_api acl_apis[] = {
     {.key = -1},
 };
 
-const struct kafka_part kafka_acl_part = {
-    .name = "acl", .apis = acl_apis, .load = acl_load, .unload = kafka_acl_clear};
+const struct kafka_part kafka_acl_part = {.name = "acl",
+                                          .apis = acl_apis,
+                                          .load = acl_load,
+                                          .unload = kafka_acl_clear,
+                                          .conn_fini = kafka_permit_conn_fini};

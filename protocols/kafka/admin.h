@@ -24,6 +24,8 @@ extern const struct kafka_part kafka_admin_part, kafka_sasl_part, kafka_acl_part
 
 /* Is it one of kafka.super_users? */
 bool kafka_admin_is_super(struct mqg_slice user);
+/* Forgets what the connection's principal may do (permit.c). */
+void kafka_permit_conn_fini(struct kafka_conn *kc);
 
 /* ---- answering when it is durable (durable.c) --------------------------------------------------------------------- */
 

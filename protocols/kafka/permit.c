@@ -4,10 +4,34 @@
 
 #include <mqgate/broker.h>
 
-static bool permit_super(const struct kafka_conn *kc)
+#include <stdlib.h>
+
+/* What the account is now: a connection outlives a change of its user's tags, and the user. */
+struct kafka_acl {
+    uint64_t generation; /* of the accounts, for: */
+    unsigned tags;
+    bool super;
+};
+
+static const struct kafka_acl *permit_account(struct kafka_conn *kc)
 {
-    return (kc->session->tags & MQG_TAG_ADMINISTRATOR) != 0 ||
-           kafka_admin_is_super(mqg_slice_str(kc->session->user));
+    uint64_t generation = mqg_auth_generation();
+    if (kc->acl == NULL)
+        kc->acl = mqg_xcalloc(1, sizeof *kc->acl);
+    struct kafka_acl *a = kc->acl;
+    if (a->generation == generation)
+        return a;
+    struct mqg_slice user = mqg_slice_str(kc->session->user);
+    bool there = mqg_user_tags_now(user, &a->tags);
+    a->super = there && ((a->tags & MQG_TAG_ADMINISTRATOR) != 0 || kafka_admin_is_super(user));
+    a->generation = generation;
+    return a;
+}
+
+void kafka_permit_conn_fini(struct kafka_conn *kc)
+{
+    free(kc->acl);
+    kc->acl = NULL;
 }
 
 static bool permit_any(struct mqg_session *s, struct mqg_slice name)
@@ -27,28 +51,29 @@ static bool permit_topic(struct mqg_session *s, struct mqg_slice name, enum kafk
     }
 }
 
-static bool permit_cluster(const struct mqg_session *s, enum kafka_op op)
+static bool permit_cluster(unsigned tags, enum kafka_op op)
 {
-    return op == KAFKA_OP_IDEMPOTENT_WRITE || ((op == KAFKA_OP_DESCRIBE || op == KAFKA_OP_DESCRIBE_CONFIGS) &&
-                                               (s->tags & MQG_TAG_MONITORING) != 0);
+    return op == KAFKA_OP_IDEMPOTENT_WRITE ||
+           ((op == KAFKA_OP_DESCRIBE || op == KAFKA_OP_DESCRIBE_CONFIGS) && (tags & MQG_TAG_MONITORING) != 0);
 }
 
 /* No ACL stands on it. */
-static bool permit_vhost(struct mqg_session *s, enum kafka_resource type, struct mqg_slice name,
+static bool permit_vhost(struct kafka_conn *kc, enum kafka_resource type, struct mqg_slice name,
                          enum kafka_op op)
 {
+    struct mqg_session *s = kc->session;
     switch (type) {
     case KAFKA_RESOURCE_TOPIC: return permit_topic(s, name, op);
     case KAFKA_RESOURCE_GROUP: return op != KAFKA_OP_DELETE || mqg_session_can(s, MQG_CONFIGURE, name);
     case KAFKA_RESOURCE_TRANSACTIONAL_ID: return true;
-    case KAFKA_RESOURCE_CLUSTER: return permit_cluster(s, op);
+    case KAFKA_RESOURCE_CLUSTER: return permit_cluster(permit_account(kc)->tags, op);
     default: return false;
     }
 }
 
 bool kafka_permits(struct kafka_conn *kc, enum kafka_resource type, struct mqg_slice name, enum kafka_op op)
 {
-    if (permit_super(kc))
+    if (permit_account(kc)->super)
         return true;
     if (kafka_acl_count() > 0) {
         enum kafka_verdict v = kafka_acl_judge(mqg_vhost_name(kafka_vhost(kc)), type, name,
@@ -57,7 +82,7 @@ bool kafka_permits(struct kafka_conn *kc, enum kafka_resource type, struct mqg_s
         if (v != KAFKA_VERDICT_NONE)
             return v == KAFKA_VERDICT_ALLOW;
     }
-    return permit_vhost(kc->session, type, name, op);
+    return permit_vhost(kc, type, name, op);
 }
 
 bool kafka_permits_cluster(struct kafka_conn *kc, enum kafka_op op)

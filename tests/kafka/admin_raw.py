@@ -87,6 +87,11 @@ class Admin:
         assert reader.take("i") == self.correlation
         return reader
 
+    def login(self, user, password):
+        assert self.call(SASL_HANDSHAKE, 1, string("PLAIN")).take("h") == 0
+        token = f"\0{user}\0{password}".encode()
+        assert self.call(SASL_AUTHENTICATE, 1, struct.pack(">i", len(token)) + token).take("h") == 0
+
     def delete_records(self, topic, offsets):
         """{partition: (low watermark, error)}"""
         body = array([string(topic) + array([struct.pack(">iq", p, o) for p, o in offsets.items()])])

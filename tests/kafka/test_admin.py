@@ -10,7 +10,7 @@ from conftest import kafka_gateway
 from kafka.admin import (ACL, ACLFilter, ACLOperation, ACLPermissionType, ACLResourcePatternType, ConfigResource,
                          ConfigResourceType, NewPartitions, ResourcePattern, ResourcePatternFilter, ResourceType)
 
-NONE, TOPIC_DENIED, INVALID_CONFIG, INVALID_REQUEST, OUT_OF_RANGE, POLICY = 0, 29, 40, 42, 1, 44
+NONE, OUT_OF_RANGE, CLUSTER_DENIED, INVALID_CONFIG, INVALID_REQUEST, POLICY = 0, 1, 31, 40, 42, 44
 
 
 @pytest.fixture(scope="module")
@@ -320,6 +320,18 @@ def test_acls_are_for_administrators(gateway, user, unique):
     admin.create_topics([python_admin.NewTopic(own, 1, 1)])  # may configure in the vhost
     admin.delete_topics([own])
     admin.close()
+
+
+def test_a_change_of_tags_holds_at_once(gateway, user):
+    """On the connection that is there: an administrator becomes one, and is none any more."""
+    name = user()
+    with Admin(gateway.ports["kafka"]) as raw:
+        raw.login(name, "pw")
+        assert raw.set_quota({"user": "x"}, validate_only=True, producer_byte_rate=1.0)[0] == CLUSTER_DENIED
+        gateway.ctl("set_user_tags", name, "administrator")
+        assert raw.set_quota({"user": "x"}, validate_only=True, producer_byte_rate=1.0)[0] == NONE
+        gateway.ctl("set_user_tags", name)
+        assert raw.set_quota({"user": "x"}, validate_only=True, producer_byte_rate=1.0)[0] == CLUSTER_DENIED
 
 
 def test_acls_that_mean_nothing_are_refused(python):

@@ -12,7 +12,7 @@ from mqtest.broker import wait_until
 
 MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 UNSUPPORTED_MECHANISM, ILLEGAL_STATE, FAILED = 33, 34, 58
-LIFETIME_MS = 2000
+LIFETIME_MS = 4000
 
 
 @pytest.fixture(scope="module")

@@ -119,6 +119,8 @@ MQG_API enum mqg_err mqg_user_scram(struct mqg_slice name, uint32_t iterations[M
                                     struct mqg_error *e) MQG_MUST_CHECK;
 MQG_API enum mqg_err mqg_user_tags(struct mqg_slice name, unsigned tags, uint64_t *ticket,
                                    struct mqg_error *e) MQG_MUST_CHECK;
+/* The user's tags as they are now, which may be others than at its login; false: there is no such user any more. Any thread. */
+MQG_API bool mqg_user_tags_now(struct mqg_slice name, unsigned *tags);
 MQG_API enum mqg_err mqg_user_delete(struct mqg_slice name, uint64_t *ticket,
                                      struct mqg_error *e) MQG_MUST_CHECK;
 MQG_API enum mqg_err mqg_perm_put(struct mqg_slice user, struct mqg_slice vhost, struct mqg_slice configure,
