@@ -6,7 +6,7 @@
  *
  * Requests wait in a list in the order in which they came. Who is ready at the head of the list writes into the connection's
  * output at once; an answer that is ready before its turn is encoded and kept. Too many that wait, or too many bytes of them,
- * stop the reading: the socket then says to the client what it needs to know.
+ * stop the reading, and so do answers that the client does not take: the socket then says to it what it needs to know.
  *
  * Requests are taken from the worker's pool and go back to it with their arena's first block, so that a connection in its
  * steady state allocates nothing. */
@@ -101,7 +101,8 @@ void kafka_conns_load(int64_t budget_bytes)
 
 static bool conn_is_busy(const struct kafka_conn *kc)
 {
-    return kc->alone || kc->muted || kc->starved || kc->waiting >= CALLS_MAX || kc->held_bytes > HELD_MAX;
+    return kc->alone || kc->muted || kc->starved || kc->waiting >= CALLS_MAX || kc->held_bytes > HELD_MAX ||
+           mqg_conn_out_full(kc->conn);
 }
 
 /* Inside the input only the loop's end says it to the host. */
@@ -426,6 +427,8 @@ void kafka_conn_event(struct mqg_conn *c, enum mqg_conn_event ev, struct mqg_sli
 {
     (void)text;
     struct kafka_conn *kc = mqg_conn_state(c);
+    if (ev == MQG_EV_WRITABLE)
+        conn_hold_update(kc);
     if (kc->phase == KAFKA_CLOSED || (ev != MQG_EV_DRAINING && ev != MQG_EV_KILL))
         return;
     kc->phase = KAFKA_CLOSED; /* the protocol has no goodbye */

@@ -57,7 +57,7 @@ static void fetch_park(struct fetch_set *set)
 
 void fetch_judge(struct fetch_set *set)
 {
-    bool enough = set->errors || set->bytes >= set->min_bytes || set->expired;
+    bool enough = set->errors || set->more || set->bytes >= set->min_bytes || set->expired;
     if (enough) {
         set->call->write = fetch_write;
         kafka_call_answer(set->call);

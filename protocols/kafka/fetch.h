@@ -59,7 +59,7 @@ struct fetch_set {
     /* the present fetch */
     bool full; /* everything is told, changed or not */
     bool committed, expired, again;
-    bool errors;
+    bool errors, more; /* more: the store has more at once than it gave in one piece */
     int32_t min_bytes, max_bytes;
     int64_t bytes;
 };

@@ -82,6 +82,7 @@ static void read_data(struct fetch_part *p)
     if (set->bytes > 0 && set->bytes + (int64_t)p->records.len > set->max_bytes)
         fetch_part_release(p);
     set->bytes += (int64_t)p->records.len;
+    set->more = set->more || (p->records.len > 0 && (int64_t)p->read.next_offset < p->limit);
 }
 
 static void read_out_of_range(struct fetch_part *p)
@@ -204,7 +205,7 @@ void fetch_run(struct fetch_set *set)
         set->again = true;
         return;
     }
-    set->again = set->errors = false;
+    set->again = set->errors = set->more = false;
     set->bytes = 0;
     set->reading++; /* nobody judges before all were looked at */
     for (struct fetch_part *p = set->ready, *next; p != NULL; p = next) {

@@ -243,6 +243,19 @@ class Kafka:
     def fetch(self, parts, **options):
         return self.fetch_answer(self.ask(FETCH, 11, self.fetch_body(parts, **options)))
 
+    def read_all(self, topic: str, offset: int = 0, partition: int = 0, **options) -> bytes:
+        """All batches from the offset to the high watermark; one fetch may bring a part of them."""
+        out = b""
+        while True:
+            error, _, got = self.fetch([(topic, partition, offset)], **options)
+            code, high, data = got[topic, partition]
+            assert error == code == 0, (error, code)
+            out += data
+            for base, _, count, _ in batches(data):
+                offset = base + count
+            if offset >= high:
+                return out
+
     def list_offset(self, topic: str, when: int, partition: int = 0):
         """(error, time, offset)"""
         r = self.ask(LIST_OFFSETS, 5, struct.pack(">ibi", -1, 0, 1) + text(topic) +
