@@ -46,7 +46,8 @@ class Writer(threading.Thread):
                 self.producer.produce("in", f"{self.sent}".encode(), partition=self.sent % PARTITIONS,
                                       on_delivery=self.report(self.sent))
                 self.sent += 1
-            self.producer.poll(0.01)
+            self.producer.poll(0)
+            self.stopping.wait(0.01)  # a load that the copier can follow on a slow machine
         if self.producer.flush(DRAIN_S) != 0:
             self.refused.append("records that were never reported")
 
