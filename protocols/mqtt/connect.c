@@ -175,10 +175,8 @@ static void connect_look(struct mqg_timer *t)
         mqg_timer_in(t, CONNECT_LOOK_MS);
 }
 
-static enum mqg_err connect_will(struct mqtt_conn *c, const struct mqtt_connect *p, struct mqg_error *e)
+static enum mqg_err connect_will_take(struct mqtt_conn *c, const struct mqtt_connect *p, struct mqg_error *e)
 {
-    if (!p->has_will)
-        return MQG_OK;
     if (p->will_payload.len > mqtt_settings()->message_max)
         return mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE, "the will is too large");
     if (mqg_slice_starts(p->will_topic, MQG_SLICE_LIT("$SYS/")) || !mqtt_may(c, MQG_WRITE, p->will_topic))
@@ -186,6 +184,19 @@ static enum mqg_err connect_will(struct mqtt_conn *c, const struct mqtt_connect 
     c->will = mqtt_will_new(p, c->principal, mqg_slice_of(c->client, c->client_len));
     return c->will ? MQG_OK
                    : mqg_error_set(e, MQG_NO_MEMORY, MQTT_RC_QUOTA_EXCEEDED, "out of message memory");
+}
+
+static enum mqg_err connect_will(struct mqtt_conn *c, const struct mqtt_connect *p, struct mqg_error *e)
+{
+    if (!p->has_will)
+        return MQG_OK;
+    struct mqg_dynbuf room;
+    struct mqtt_connect mapped = *p;
+    mqg_dynbuf_init(&room, 1u << 16);
+    mapped.will_topic = mqtt_topic_in(p->will_topic, &room);
+    enum mqg_err err = connect_will_take(c, &mapped, e);
+    mqg_dynbuf_fini(&room);
+    return err;
 }
 
 enum mqg_err mqtt_connect(struct mqtt_conn *c, struct mqg_slice body, struct mqg_error *e)

@@ -242,7 +242,7 @@ static void out_foreign(struct mqtt_conn *c, const struct mqg_msg *m, struct mqg
 {
     bool escaped = false;
     if (m->st.key_sep != '/') {
-        mqtt_topic_of_key(topic, mqg_msg_key(m), (char)m->st.key_sep, &escaped);
+        mqtt_topic_out(topic, mqg_msg_key(m), (char)m->st.key_sep, &escaped);
         o->topic = mqg_dynbuf_view(topic);
     }
     if (escaped)

@@ -18,6 +18,9 @@ static const struct mqg_conf_row mqtt_rows[] = {
      "a verified client certificate logs in, by its common name, who sends no user name"},
     {"mqtt", "exchange", MQG_CONF_STR, "amq.topic", 0, 0, NULL,
      "topic exchange that clients publish to and that subscriptions bind to"},
+    {"mqtt", "topic_mapping", MQG_CONF_ENUM, "swap", 0, 0, "swap|rabbitmq",
+     "how topics and routing keys are each other's: '/' and '.' swapped, or both as RabbitMQ's plugin has "
+     "it"},
     {"mqtt", "connect_size", MQG_CONF_SIZE, "128KiB", 1024, 250 << 10, NULL,
      "largest CONNECT, its will included; it is held in memory before its sender has logged in"},
     {"mqtt", "subscriptions", MQG_CONF_INT, "100000", 1, 100000000, NULL, "subscriptions of one session"},
@@ -49,6 +52,7 @@ static void mqtt_read_texts(const struct mqg_conf *conf, struct mqtt_settings *s
     snprintf(s->port_vhosts, sizeof(s->port_vhosts), "%s", mqg_conf_str(conf, "mqtt", "port_vhosts"));
     snprintf(s->cert_vhosts, sizeof(s->cert_vhosts), "%s", mqg_conf_str(conf, "mqtt", "cert_vhosts"));
     s->cert_login = mqg_conf_bool(conf, "mqtt", "cert_login");
+    s->rabbit_topics = strcmp(mqg_conf_str(conf, "mqtt", "topic_mapping"), "rabbitmq") == 0;
 }
 
 static uint32_t mqtt_conf_u32(const struct mqg_conf *conf, const char *key)
@@ -167,7 +171,8 @@ static void mqtt_reload(const struct mqg_conf *conf)
 {
     struct mqtt_settings fresh = *mqtt_settings();
     mqtt_read(conf, &fresh);
-    fresh.alias_max = mqtt_settings()->alias_max; /* connections have tables of that size */
+    fresh.alias_max = mqtt_settings()->alias_max;         /* connections have tables of that size */
+    fresh.rabbit_topics = mqtt_settings()->rabbit_topics; /* filters are kept mapped */
     memcpy(fresh.exchange, mqtt_settings()->exchange, sizeof(fresh.exchange)); /* bindings name it */
     settings_publish(&fresh);
 }

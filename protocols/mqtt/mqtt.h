@@ -4,7 +4,7 @@
  *   connect.c    CONNECT, CONNACK, login        session.c   who holds a session: claims, take-over, expiry, the end
  *   publish.c    PUBLISH in, QoS 1 and 2        deliver.c   PUBLISH out, what is in flight, its acknowledgements
  *   subscribe.c  SUBSCRIBE, UNSUBSCRIBE         match.c     which of a session's filters a message came by
- *   subs.c       the table of a session's filters
+ *   subs.c       the table of a session's filters mapping.c   topics as RabbitMQ maps them
  *   share.c      shared subscriptions           retained.c  retained messages
  *   will.c       will messages                  persist.c   what sessions write down, and how they come back
  *   idtable.c    packet identifiers in use      origin.c    our properties as the common view, and back
@@ -43,7 +43,7 @@
 struct mqtt_settings {
     char exchange[256], vhost[256];
     char port_vhosts[1024], cert_vhosts[1024];
-    bool cert_login;
+    bool cert_login, rabbit_topics;
     uint32_t subscriptions_max, receive_maximum, inflight_max, alias_max, keep_alive_max_s, expiry_max_s;
     uint32_t message_max, packet_max, connect_max, retained_max;
     uint64_t queue_length, queue_bytes, qos0_length, qos0_bytes, sys_interval_ms;
@@ -305,6 +305,12 @@ void mqtt_sub_free(struct mqtt_session *s, struct mqtt_sub *sub); /* takes it ou
 /* Binds or unbinds the queue of that kind by the filter, as the node itself. */
 enum mqg_err mqtt_bind(struct mqg_vhost *v, struct mqg_slice queue, struct mqg_slice filter, bool on,
                        uint64_t *ticket, struct mqg_error *e) MQG_MUST_CHECK;
+
+/* mapping.c */
+/* A topic or filter of a client, as it is used here: itself, or its mapping in `room` (up to 64 KiB). */
+struct mqg_slice mqtt_topic_in(struct mqg_slice topic, struct mqg_dynbuf *room);
+/* As mqtt_topic_of_key. */
+void mqtt_topic_out(struct mqg_dynbuf *out, struct mqg_slice key, char sep, bool *escaped);
 
 /* match.c */
 const struct mqtt_match *mqtt_match(struct mqtt_session *s, const struct mqg_msg *m, struct mqg_slice topic);

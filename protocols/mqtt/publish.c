@@ -283,10 +283,14 @@ size_t mqtt_publish(struct mqtt_conn *c, const struct mqtt_head *h, struct mqg_s
         return 0;
     if (err == MQG_OK)
         err = publish_alias(c, &p, e);
+    struct mqg_dynbuf room;
+    mqg_dynbuf_init(&room, 1u << 16);
+    p.topic = err == MQG_OK ? mqtt_topic_in(p.topic, &room) : MQG_SLICE_NONE;
     if (err == MQG_OK)
         err = publish_check(c, &p, e);
     if (err == MQG_OK)
         err = publish_begin(c, &p, e);
+    mqg_dynbuf_fini(&room);
     if (err != MQG_OK)
         return 0;
     size_t used = p.head_bytes, more = in.len - used;

@@ -126,7 +126,7 @@ static bool msg_same(const struct mqg_msg *a, const struct mqg_msg *b)
 static void topic_text(struct mqg_dynbuf *b, const struct mqg_msg *m)
 {
     bool escaped;
-    mqtt_topic_of_key(b, mqg_msg_key(m), (char)m->st.key_sep, &escaped);
+    mqtt_topic_out(b, mqg_msg_key(m), (char)m->st.key_sep, &escaped);
 }
 
 /* One message of the queue, in its order. Handles to be settled are added to `done`. */

@@ -193,6 +193,15 @@ static void sub_retained(struct mqtt_conn *c, struct mqg_slice name)
         mqtt_retained_send(c->session, sub, f->queue);
 }
 
+/* The next filter of the packet, mapped; room: kept from one to the next. */
+static bool subs_next(struct mqtt_filters *list, struct mqtt_filter *f, struct mqg_dynbuf *room)
+{
+    if (!mqtt_filters_next(list, f))
+        return false;
+    f->name = mqtt_topic_in(f->name, room);
+    return true;
+}
+
 /* wanted: a byte for each filter of the packet. */
 static void subs_retained(struct mqtt_conn *c, struct mqg_slice body, const struct mqg_dynbuf *wanted)
 {
@@ -207,9 +216,12 @@ static void subs_retained(struct mqtt_conn *c, struct mqg_slice body, const stru
     mqg_session_unref(&own);
     if (mqtt_filters_decode(MQTT_SUBSCRIBE, body, c->version, &list, &e) != MQG_OK)
         return;
-    for (size_t i = 0; i < wanted->len && mqtt_filters_next(&list, &f); i++)
+    struct mqg_dynbuf room;
+    mqg_dynbuf_init(&room, 1u << 16);
+    for (size_t i = 0; i < wanted->len && subs_next(&list, &f, &room); i++)
         if (wanted->ptr[i])
             sub_retained(c, f.name);
+    mqg_dynbuf_fini(&room);
 }
 
 /* ---- the packets ------------------------------------------------------------------------------------------------------------ */
@@ -236,12 +248,13 @@ enum mqg_err mqtt_subscribe(struct mqtt_conn *c, struct mqg_slice body, struct m
         return err;
     mqtt_publish_end_input(c);
     mqg_publish_flush();
-    struct mqg_dynbuf codes, wanted;
+    struct mqg_dynbuf codes, wanted, room;
     struct mqtt_filter f;
     uint64_t ticket = 0;
     mqg_dynbuf_init(&codes, MQTT_INPUT_MAX);
     mqg_dynbuf_init(&wanted, MQTT_INPUT_MAX);
-    while (mqtt_filters_next(&list, &f)) {
+    mqg_dynbuf_init(&room, 1u << 16);
+    while (subs_next(&list, &f, &room)) {
         bool retained = false;
         mqg_dynbuf_u8(&codes, sub_one(c, &f, list.subscription_id, &ticket, &retained));
         mqg_dynbuf_u8(&wanted, retained);
@@ -249,6 +262,7 @@ enum mqg_err mqtt_subscribe(struct mqtt_conn *c, struct mqg_slice body, struct m
     if (wanted.len > 0 && memchr(wanted.ptr, 1, wanted.len))
         subs_retained(c, body, &wanted);
     mqg_dynbuf_fini(&wanted);
+    mqg_dynbuf_fini(&room);
     if (c->session->ticket > ticket)
         ticket = c->session->ticket;
     sub_ack(c, MQTT_SUBACK, list.packet_id, ticket, &codes);
@@ -302,11 +316,12 @@ enum mqg_err mqtt_unsubscribe(struct mqtt_conn *c, struct mqg_slice body, struct
         return err;
     mqtt_publish_end_input(c);
     mqg_publish_flush();
-    struct mqg_dynbuf codes;
+    struct mqg_dynbuf codes, room;
     struct mqtt_filter f;
     uint64_t ticket = 0;
     mqg_dynbuf_init(&codes, MQTT_INPUT_MAX);
-    while (mqtt_filters_next(&list, &f)) {
+    mqg_dynbuf_init(&room, 1u << 16);
+    while (subs_next(&list, &f, &room)) {
         bool ok = mqtt_filter_ok(f.name);
         uint8_t code = ok ? unsub_one(c, f.name, &ticket) : MQTT_RC_FILTER_INVALID;
         mqg_dynbuf_u8(&codes, code);
@@ -315,5 +330,6 @@ enum mqg_err mqtt_unsubscribe(struct mqtt_conn *c, struct mqg_slice body, struct
         ticket = c->session->ticket;
     sub_ack(c, MQTT_UNSUBACK, list.packet_id, ticket, &codes);
     mqg_dynbuf_fini(&codes);
+    mqg_dynbuf_fini(&room);
     return MQG_OK;
 }
