@@ -151,6 +151,8 @@ static enum kafka_error commit_row(struct kafka_call *c, struct commit *m, struc
                                      .metadata = in->committed_metadata.ptr != NULL
                                                      ? mqg_arena_dup(&m->arena, in->committed_metadata)
                                                      : MQG_SLICE_NONE};
+    if (row->topic.ptr == NULL || (row->metadata.ptr == NULL && in->committed_metadata.ptr != NULL))
+        return KAFKA_INVALID_COMMIT_OFFSET_SIZE; /* more than one request may keep */
     m->nrows++;
     (void)position_write(m->group, p, row, &m->disk);
     return KAFKA_NONE;
@@ -192,8 +194,14 @@ void kafka_offset_commit(struct kafka_call *c)
     }
     struct commit *m = commit_new(c, rows);
     m->group = g;
-    if (m->rows != NULL)
-        commit_rows(c, m);
+    if (m->rows == NULL) {
+        kafka_group_unlock(g);
+        commit_free(m);
+        c->gone = NULL;
+        commit_fail(c, KAFKA_INVALID_COMMIT_OFFSET_SIZE);
+        return;
+    }
+    commit_rows(c, m);
     kafka_group_unlock(g);
     if (group_disk_wait(&m->disk, commit_durable))
         commit_durable(&m->disk);

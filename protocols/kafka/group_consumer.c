@@ -81,6 +81,7 @@ static struct consumer_member *member_add(struct consumer_group *g, struct mqg_s
     struct consumer_member *m = mqg_xcalloc(1, sizeof *m);
     m->id = group_text(id);
     m->instance_id = group_text(instance_id);
+    g->stale = true;
     mqg_vec_push(&g->members, m);
     (void)mqg_map_set(&g->by_id, group_view(m->id), m);
     if (m->instance_id != NULL)
@@ -97,6 +98,7 @@ static void member_remove(struct consumer_group *g, struct consumer_member *m)
     mqg_vec_remove(&g->members, mqg_vec_find(&g->members, m));
     member_free(m);
     g->epoch++;
+    g->stale = true;
 }
 
 /* ---- the clock ---------------------------------------------------------------------------------------------------------------- */
@@ -359,6 +361,7 @@ void consumer_heartbeat(struct consumer_group *g, uint64_t now_ms, const struct 
         return;
     bool newcomer = g->members.n > before;
     bool changed = member_take(m, in);
+    g->stale = g->stale || changed;
     if (consumer_look(g, m, world, &looked) != MQG_OK) {
         (void)fail(out, KAFKA_INVALID_REGULAR_EXPRESSION, "The regular expression is not valid.");
         if (newcomer)

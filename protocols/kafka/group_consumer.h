@@ -69,6 +69,8 @@ struct consumer_group {
     struct mqg_map by_id, statics;
     struct consumer_known *known; /* sorted by name */
     uint32_t nknown;
+    bool stale;      /* members or what they subscribe to changed since known was made */
+    uint64_t looked; /* the world's generation then, and 1 */
     uint64_t due_ms;
     const struct consumer_limits *limits;
 };

@@ -97,9 +97,28 @@ static void known_replace(struct consumer_group *g, struct consumer_known *known
     g->nknown = n;
 }
 
+/* Nobody wants other names, and there are no others: are those that are known as they were? */
+static bool look_same(const struct consumer_group *g, const struct consumer_world *world)
+{
+    if (g->stale || g->looked != world->generation + 1)
+        return false;
+    for (uint32_t i = 0; i < g->nknown; i++) {
+        struct consumer_topic t;
+        if (!world->find(world->arg, group_view(g->known[i].name), &t) ||
+            t.partitions != g->known[i].partitions ||
+            memcmp(t.id.bytes, g->known[i].id.bytes, sizeof t.id.bytes) != 0)
+            return false;
+    }
+    return true;
+}
+
 static bool look_topics(struct consumer_group *g, const struct consumer_world *world)
 {
     struct mqg_vec names = {.n = 0};
+    if (look_same(g, world))
+        return false;
+    g->stale = false;
+    g->looked = world->generation + 1;
     names_all(g, &names);
     struct consumer_known *known = mqg_xcalloc(names.n + 1, sizeof *known);
     uint32_t n = 0;
@@ -120,7 +139,10 @@ static bool look_topics(struct consumer_group *g, const struct consumer_world *w
 enum mqg_err consumer_look(struct consumer_group *g, struct consumer_member *m,
                            const struct consumer_world *world, bool *changed)
 {
-    enum mqg_err err = look_match(m, world, changed);
+    bool matched = false;
+    enum mqg_err err = look_match(m, world, &matched);
+    g->stale = g->stale || matched;
+    *changed = *changed || matched;
     if (err == MQG_OK && look_topics(g, world))
         *changed = true;
     return err;
