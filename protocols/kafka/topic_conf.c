@@ -109,6 +109,7 @@ static struct conf_entry *conf_entry_new(const struct kafka_key_set *set)
 
 /* ---- records ---------------------------------------------------------------------------------------------------------------- */
 
+/* Nothing set: the record goes. */
 static uint64_t conf_record(uint64_t id, const struct kafka_key_set *set)
 {
     struct mqg_dynbuf key, value;
@@ -116,7 +117,7 @@ static uint64_t conf_record(uint64_t id, const struct kafka_key_set *set)
     mqg_dynbuf_init(&key, 64);
     mqg_dynbuf_init(&value, CONF_RECORD_MAX_BYTES);
     mqg_dynbuf_printf(&key, CONF_PREFIX "%016" PRIx64, id);
-    for (int i = 0; set != NULL && i < KAFKA_KEYS; i++)
+    for (int i = 0; i < KAFKA_KEYS; i++)
         n = (uint16_t)(n + (set->value[i].ptr != NULL));
     mqg_dynbuf_u8(&value, CONF_VERSION);
     mqg_dynbuf_le16(&value, n);
@@ -247,7 +248,8 @@ uint64_t kafka_topic_forget(uint64_t queue_id)
 {
     if (conf_find(queue_id) == NULL)
         return 0;
-    uint64_t ticket = conf_record(queue_id, NULL);
+    const struct kafka_key_set none = {.value = {MQG_SLICE_NONE}};
+    uint64_t ticket = conf_record(queue_id, &none);
     conf_publish(queue_id, NULL);
     return ticket;
 }
