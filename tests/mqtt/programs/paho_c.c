@@ -56,7 +56,8 @@ static void lost(void *context, char *why)
     (void)why;
 }
 
-static MQTTClient open_client(const char *id, int version, int clean, MQTTClient_willOptions *will, int *present)
+static MQTTClient open_client(const char *id, int version, int clean, MQTTClient_willOptions *will,
+                              int *present)
 {
     MQTTClient c;
     MQTTClient_createOptions create = MQTTClient_createOptions_initializer;
@@ -67,13 +68,16 @@ static MQTTClient open_client(const char *id, int version, int clean, MQTTClient
     char full[256];
     snprintf(full, sizeof full, "%s-%s", name, id);
     create.MQTTVersion = version;
-    need(MQTTClient_createWithOptions(&c, url, full, MQTTCLIENT_PERSISTENCE_NONE, NULL, &create) == MQTTCLIENT_SUCCESS, "create");
+    need(MQTTClient_createWithOptions(&c, url, full, MQTTCLIENT_PERSISTENCE_NONE, NULL, &create) ==
+             MQTTCLIENT_SUCCESS,
+         "create");
     need(MQTTClient_setCallbacks(c, NULL, lost, arrived, NULL) == MQTTCLIENT_SUCCESS, "callbacks");
     o->MQTTVersion = version;
     o->username = o->password = "guest";
     o->will = will;
     if (version == MQTTVERSION_5) {
-        MQTTProperty expiry = {.identifier = MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL, .value.integer4 = clean ? 0 : 60};
+        MQTTProperty expiry = {.identifier = MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL,
+                               .value.integer4 = clean ? 0 : 60};
         MQTTProperties_add(&props, &expiry);
         o->cleanstart = clean;
         MQTTResponse r = MQTTClient_connect5(c, o, &props, NULL);
@@ -92,7 +96,8 @@ static MQTTClient open_client(const char *id, int version, int clean, MQTTClient
 static void close_client(MQTTClient *c, int version)
 {
     if (version == MQTTVERSION_5)
-        need(MQTTClient_disconnect5(*c, 1000, MQTTREASONCODE_SUCCESS, NULL) == MQTTCLIENT_SUCCESS, "disconnect 5");
+        need(MQTTClient_disconnect5(*c, 1000, MQTTREASONCODE_SUCCESS, NULL) == MQTTCLIENT_SUCCESS,
+             "disconnect 5");
     else
         need(MQTTClient_disconnect(*c, 1000) == MQTTCLIENT_SUCCESS, "disconnect 3");
     MQTTClient_destroy(c);
@@ -145,7 +150,8 @@ static MQTTClient_message *hear(const char *topic, const char *text)
     struct inbox got = inbox[heard++ % INBOX];
     pthread_mutex_unlock(&lock);
     need(strcmp(got.topic, topic) == 0, "its topic");
-    need((size_t)got.m->payloadlen == strlen(text) && memcmp(got.m->payload, text, strlen(text)) == 0, "its payload");
+    need((size_t)got.m->payloadlen == strlen(text) && memcmp(got.m->payload, text, strlen(text)) == 0,
+         "its payload");
     free(got.topic);
     return got.m;
 }
@@ -217,7 +223,8 @@ static void run_will(int version)
     will.topicName = topic;
     will.message = "gone";
     will.qos = 1;
-    MQTTClient c = open_client("watch", version, 1, NULL, NULL), dying = open_client("dying", version, 1, &will, NULL);
+    MQTTClient c = open_client("watch", version, 1, NULL, NULL),
+               dying = open_client("dying", version, 1, &will, NULL);
     subscribe(c, version, topic, 1);
     MQTTClient taker = open_client("dying", version, 1, NULL, NULL); /* takes its place */
     drop(hear(topic, "gone"));
@@ -232,7 +239,8 @@ static void run_properties(void)
     MQTTClient c = open_client("props", MQTTVERSION_5, 1, NULL, NULL);
     subscribe(c, MQTTVERSION_5, topic, 1);
     MQTTClient_message m = MQTTClient_message_initializer;
-    MQTTProperty user = {.identifier = MQTTPROPERTY_CODE_USER_PROPERTY, .value.data = {1, "k"}, .value.value = {1, "v"}};
+    MQTTProperty user = {
+        .identifier = MQTTPROPERTY_CODE_USER_PROPERTY, .value.data = {1, "k"}, .value.value = {1, "v"}};
     MQTTProperty type = {.identifier = MQTTPROPERTY_CODE_CONTENT_TYPE, .value.data = {10, "text/plain"}};
     m.payload = "x";
     m.payloadlen = 1;
@@ -244,7 +252,8 @@ static void run_properties(void)
     MQTTProperty *p = MQTTProperties_getProperty(&got->properties, MQTTPROPERTY_CODE_USER_PROPERTY);
     need(p && p->value.data.len == 1 && p->value.value.data[0] == 'v', "the user property");
     p = MQTTProperties_getProperty(&got->properties, MQTTPROPERTY_CODE_CONTENT_TYPE);
-    need(p && p->value.data.len == 10 && memcmp(p->value.data.data, "text/plain", 10) == 0, "the content type");
+    need(p && p->value.data.len == 10 && memcmp(p->value.data.data, "text/plain", 10) == 0,
+         "the content type");
     drop(got);
     MQTTProperties_free(&m.properties);
     close_client(&c, MQTTVERSION_5);
