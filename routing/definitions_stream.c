@@ -69,8 +69,11 @@ static enum mqg_err alter_apply(struct definitions_edit *d, struct mqg_queue *q,
     struct queue_opts opts;
     if (partitions != 0 && partitions != mqg_stream_partitions(q->stream))
         mqg_table_set_int(a, &def.args, "x-mqgate-partitions", partitions);
-    if (c != NULL)
-        declare_args(a, &def.args, c);
+    if (c != NULL) {
+        struct mqg_stream_conf conf = *c;
+        conf.bridge = c->bridge != 0 ? c->bridge : mqg_stream_conf(q->stream).bridge;
+        declare_args(a, &def.args, &conf);
+    }
     enum mqg_err err = queue_opts_parse(&def, d->vhost->name, &opts, e);
     if (err != MQG_OK)
         return err;

@@ -6,9 +6,10 @@
  * destination. What routing appended bears a mark in its batch (MQG_BATCH_ROUTED), and is passed over: it met its
  * destinations when it was published.
  *
- * Nothing is decoded as long as nobody is bound: the cursor then follows the high watermark without reading. Its position is
- * kept from the moment somebody is bound until nobody is any more, in the same turn as the messages that it made: one group of
- * the store, so a crash repeats nothing and leaves nothing out (as long as the queues' messages lie in the stream's store).
+ * Its position is written in the same turn as the messages that it made: one group of the store, so a crash repeats nothing and
+ * leaves nothing out (as long as the queues' messages lie in the stream's store). As long as nobody is bound nothing is read or
+ * decoded: the cursor follows the high watermark, and notes that once a second. So after a crash somebody who had just bound
+ * may get what came in the second before; nobody misses what came after.
  *
  * A cursor belongs to one worker, lives as long as its stream, and holds a reference on it. */
 #include "stream_int.h"
@@ -22,6 +23,7 @@
 enum {
     ROUTER_READ_BYTES = 64 << 10, /* a turn's work */
     ROUTER_PAUSE_MS = 20,         /* while the store is at a watermark */
+    ROUTER_IDLE_KEEP_MS = 1000,
     ROUTER_ARENA_BYTES = 4 << 20,
 };
 
@@ -29,7 +31,8 @@ struct stream_cursor {
     struct stream_cursor *next, **prev; /* of all, under router_lock */
     struct mqg_partition *partition;
     uint64_t offset; /* what it looks at next */
-    bool bound;      /* somebody was when it looked last: the position is kept */
+    uint64_t kept;   /* what is written */
+    uint64_t kept_ms;
     bool asking, reading;
     struct mqg_task task;
     struct mqg_timer timer;
@@ -192,9 +195,17 @@ static uint64_t cursor_batches(struct router *r, struct stream_cursor *c, struct
 
 /* ---- reading -------------------------------------------------------------------------------------------------------------- */
 
-static void cursor_keep(const struct stream_cursor *c, uint64_t offset)
+static void cursor_keep(struct stream_cursor *c)
 {
-    (void)mqg_group_commit(c->partition, router_group, offset, MQG_SLICE_NONE);
+    struct mqg_store_op op = {
+        .kind = MQG_OP_POSITION,
+        .position = {router_group, c->partition->id, c->offset, MQG_SLICE_NONE},
+    };
+    if (c->offset == c->kept)
+        return;
+    c->kept = c->offset;
+    c->kept_ms = mqg_worker_self()->now.mono_ms;
+    mqg_lane_add(c->partition->stream->storage, &op, false);
 }
 
 static uint64_t cursor_stable(const struct stream_cursor *c, uint64_t high_watermark)
@@ -227,14 +238,13 @@ static void cursor_take(struct stream_cursor *c)
 {
     struct router r;
     struct mqg_buf *data = c->read.data;
-    uint64_t stable = cursor_stable(c, c->read.high_watermark), before = c->offset;
+    uint64_t stable = cursor_stable(c, c->read.high_watermark);
     router_init(&r);
     c->offset = data != NULL
                     ? cursor_batches(&r, c, mqg_slice_of(data->data, data->len), c->read.next_offset, stable)
                     : c->read.next_offset;
     mqg_publish_flush();
-    if (c->offset != before)
-        cursor_keep(c, c->offset);
+    cursor_keep(c);
     router_fini(&r);
     mqg_buf_unref(&data);
     c->read.data = NULL;
@@ -317,10 +327,12 @@ static bool cursor_is_bound(const struct stream_cursor *c)
 /* Nobody wants it: what comes is passed over. */
 static void cursor_idle(struct stream_cursor *c, uint64_t high_watermark)
 {
-    if (c->bound)
-        cursor_keep(c, MQG_OFFSET_NONE);
-    c->bound = false;
+    uint64_t due_ms = c->kept_ms + ROUTER_IDLE_KEEP_MS;
     c->offset = high_watermark;
+    if (mqg_worker_self()->now.mono_ms >= due_ms)
+        cursor_keep(c);
+    else if (c->offset != c->kept)
+        mqg_timer_at(&c->timer, due_ms);
     mqg_partition_wait(c->partition, &c->wait, high_watermark);
 }
 
@@ -328,6 +340,7 @@ static void cursor_step(struct stream_cursor *c)
 {
     struct mqg_storage *s = c->partition->stream->storage;
     struct mqg_stream_bounds b;
+    mqg_timer_cancel(&c->timer);
     if (mqg_partition_bounds(c->partition, &b) != MQG_OK) {
         cursor_end(c);
         return;
@@ -336,9 +349,6 @@ static void cursor_step(struct stream_cursor *c)
         cursor_idle(c, b.high_watermark);
         return;
     }
-    if (!c->bound)
-        cursor_keep(c, c->offset);
-    c->bound = true;
     if (c->offset < b.log_start)
         c->offset = b.log_start;
     if (c->offset >= cursor_stable(c, b.high_watermark))
@@ -359,7 +369,9 @@ static void cursor_run(struct mqg_task *task)
 
 static void cursor_timer(struct mqg_timer *timer)
 {
-    cursor_step(MQG_CONTAINER_OF(timer, struct stream_cursor, timer));
+    struct stream_cursor *c = MQG_CONTAINER_OF(timer, struct stream_cursor, timer);
+    mqg_partition_unwait(&c->wait);
+    cursor_step(c);
 }
 
 static void cursor_woken(struct mqg_partition_wait *wait, enum mqg_err err)
@@ -375,10 +387,8 @@ static void cursor_positioned(struct mqg_group_position *g)
 {
     struct stream_cursor *c = MQG_CONTAINER_OF(g, struct stream_cursor, position);
     c->asking = false;
-    if (g->err == MQG_OK) {
-        c->offset = g->offset;
-        c->bound = true;
-    }
+    if (g->err == MQG_OK)
+        c->offset = c->kept = g->offset;
     cursor_step(c);
 }
 
@@ -389,12 +399,13 @@ static void cursor_begin(struct mqg_task *task)
     c->task.run = cursor_run;
     mqg_timer_init(&c->timer, cursor_timer);
     if (c->offset != MQG_OFFSET_NONE) {
+        cursor_keep(c);
         cursor_step(c);
         return;
     }
     struct mqg_stream_bounds b;
     if (mqg_partition_bounds(c->partition, &b) == MQG_OK)
-        c->offset = b.high_watermark; /* where none was kept */
+        c->offset = b.log_start; /* where none was kept: it was made right before the end */
     c->asking = true;
     c->position = (struct mqg_group_position){.group = router_group, .done = cursor_positioned};
     if (mqg_group_position(c->partition, &c->position))
@@ -408,7 +419,7 @@ static void cursor_new(struct mqg_partition *p, bool recovered)
     mqg_queue_ref(p->stream->queue);
     c->partition = p;
     c->wait.fire = cursor_woken;
-    c->offset = MQG_OFFSET_NONE; /* what was kept */
+    c->offset = c->kept = MQG_OFFSET_NONE; /* what was kept */
     if (!recovered && mqg_partition_bounds(p, &b) == MQG_OK)
         c->offset = b.high_watermark;
     c->task.run = cursor_begin;

@@ -446,8 +446,7 @@ enum mqg_err mqg_record_view(const struct mqg_record *r, struct mqg_arena *a, st
 
 /* ---- record -> message ------------------------------------------------------------------------------------------------------ */
 
-/* A name that repeats becomes one array at its first place, for protocols whose clients keep one value a name. */
-static bool headers_once(struct mqg_table *t, struct mqg_arena *a)
+bool mqg_headers_once(struct mqg_table *t, struct mqg_arena *a)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < t->n; i++) {
@@ -507,7 +506,7 @@ static enum mqg_err headers_finish(const struct mqg_record *r, const struct mqg_
                                    const struct mqg_origin_ops *ops, struct mqg_arena *a,
                                    struct mqg_record_view *v)
 {
-    if (v->proto == MQG_PROTO_NONE && ops->names_once && !headers_once(&v->view.headers, a))
+    if (v->proto == MQG_PROTO_NONE && ops->names_once && !mqg_headers_once(&v->view.headers, a))
         return MQG_NO_MEMORY;
     if (r->null_value && ops->no_null)
         mqg_table_set_bool(a, &v->view.headers, "mqgate-null-body", true);

@@ -137,6 +137,10 @@ static struct mqg_slice render(const struct mqg_msg *m, uint32_t delivery_count,
     enum mqg_err err = mqg_msg_view(m, a, &v);
     if (err != MQG_OK && err != MQG_UNSUPPORTED)
         return mqg_msg_origin(m);
+    if (m->st.proto != MQG_PROTO_AMQP091 && !mqg_headers_once(&v.headers, a))
+        mqg_count(MQG_COUNT_CONVERSION_DROPPED, 1);
+    if (m->st.flags & MQG_MSG_NULL_BODY)
+        mqg_table_set_bool(a, &v.headers, "mqgate-null-body", true);
     if (delivery_count)
         mqg_table_set_int(a, &v.headers, "x-delivery-count", delivery_count);
     return origin_encode(&v, a, out) == MQG_OK ? mqg_dynbuf_view(out) : mqg_slice_of(AMQP_PROPS_EMPTY, 2);

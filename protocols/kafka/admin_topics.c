@@ -151,6 +151,14 @@ static bool creation_taken(struct kafka_conn *kc, struct mqg_session *node, stru
     return true;
 }
 
+/* Topics of the first vhost are addresses of amq.topic, too (mqgate/stream.h); internal ones are not. */
+static uint32_t creation_bridge(const struct kafka_conn *kc, struct mqg_slice name)
+{
+    bool internal = name.ptr[0] == '_' || mqg_slice_starts(name, MQG_SLICE_LIT("mqgate."));
+    bool first = mqg_slice_eq(mqg_vhost_name(kafka_vhost(kc)), MQG_SLICE_LIT("/"));
+    return first && !internal ? MQG_BRIDGE_IN | MQG_BRIDGE_OUT : 0;
+}
+
 static struct kafka_outcome creation_make(struct kafka_call *c, struct mqg_session *node,
                                           struct mqg_slice name, const struct creation *made,
                                           struct kafka_create_topics_response_topics *r,
@@ -161,6 +169,7 @@ static struct kafka_outcome creation_make(struct kafka_call *c, struct mqg_sessi
     struct mqg_error e;
     uint64_t ticket = 0;
     kafka_key_stream(&made->set, &conf);
+    conf.bridge = creation_bridge(c->conn, name);
     enum mqg_err err = mqg_stream_declare(node, name, made->partitions, &conf, &ticket, &e);
     if (err == MQG_OK)
         err = mqg_stream_open(node, name, &s, &e);

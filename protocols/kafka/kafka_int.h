@@ -27,6 +27,9 @@ void kafka_fetch_worker_stop(void);
 /* epochs.c */
 void kafka_epochs_call(struct kafka_call *c);
 
+/* crossing.c */
+extern const struct mqg_stream_txns kafka_txns;
+
 /* request.c */
 extern const struct kafka_api kafka_core_apis[]; /* ApiVersions */
 enum mqg_err kafka_apis_load(struct mqg_error *e);

@@ -1,4 +1,4 @@
-"""Fixtures of the Kafka tests: one gateway with a Kafka and an AMQP listener for the whole folder."""
+"""Fixtures of the Kafka tests: one gateway with listeners for Kafka, AMQP, MQTT and STOMP for the whole folder."""
 import atexit
 import sys
 from pathlib import Path
@@ -12,11 +12,14 @@ from mqtest import broker as brokers  # noqa: E402
 from mqtest.fixtures import *  # noqa: E402,F401,F403
 from mqtest.fixtures import _shared, pytest_collection_modifyitems, pytest_configure, pytest_runtest_makereport  # noqa: E402,F401
 from mqtest.kafka import Kafka  # noqa: E402
+from mqtest.pika_help import Amqp  # noqa: E402
+
+LISTENERS = ("kafka", "mqtt", "stomp")
 
 
 def kafka_gateway(**settings):
     """kafka_gateway(kafka__anonymous="off"): not started."""
-    return brokers.Gateway({"listeners.kafka": "127.0.0.1:0",
+    return brokers.Gateway({**{f"listeners.{name}": "127.0.0.1:0" for name in LISTENERS},
                             **{key.replace("__", "."): value for key, value in settings.items()}})
 
 
@@ -61,6 +64,23 @@ def own_gateway(broker_kind):
 @pytest.fixture
 def port(broker):
     return broker.ports["kafka"]
+
+
+def address(made):
+    return f"127.0.0.1:{made.ports['kafka']}"
+
+
+@pytest.fixture
+def bootstrap(broker):
+    return address(broker)
+
+
+@pytest.fixture
+def amqp(broker, unique):
+    """AMQP connections to the same gateway; what they declared is removed."""
+    made = Amqp(broker, unique)
+    yield made
+    made.close()
 
 
 @pytest.fixture

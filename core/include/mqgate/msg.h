@@ -251,6 +251,10 @@ MQG_API const struct mqg_origin_ops *mqg_origin_writer(enum mqg_proto proto);
  * is not loaded gives an empty view and MQG_UNSUPPORTED. */
 MQG_API enum mqg_err mqg_msg_view(const struct mqg_msg *m, struct mqg_arena *a, struct mqg_view *out);
 
+/* A name that repeats becomes one array at its first place, for protocols whose clients keep one value a name. For headers of
+ * protocols without arrays of their own. False: the arena is full. */
+MQG_API bool mqg_headers_once(struct mqg_table *t, struct mqg_arena *a);
+
 /* ---- levels ---------------------------------------------------------------------------------------------------------- */
 
 /* Splits a key into at most max levels (slices into key); the number, or 0 when there are more. An empty key is one

@@ -63,7 +63,7 @@ MQG_API enum mqg_err mqg_stream_declare(struct mqg_session *s, struct mqg_slice 
                                         const struct mqg_stream_conf *c, uint64_t *ticket,
                                         struct mqg_error *e) MQG_MUST_CHECK;
 /* More partitions (0: as many as there are; fewer: INVALID), another configuration (NULL: as it is; what c leaves 0 becomes the
- * store's choice). NOT_FOUND, MISMATCH. The reference on a partition taken before stays good. */
+ * store's choice, but for the bridge, which stays). NOT_FOUND, MISMATCH. The reference on a partition taken before stays good. */
 MQG_API enum mqg_err mqg_stream_alter(struct mqg_session *s, struct mqg_slice name, uint32_t partitions,
                                       const struct mqg_stream_conf *c, uint64_t *ticket,
                                       struct mqg_error *e) MQG_MUST_CHECK;
