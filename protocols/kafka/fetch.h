@@ -61,7 +61,8 @@ struct fetch_set {
     bool committed, expired, again;
     bool errors, more; /* more: the store has more at once than it gave in one piece */
     int32_t min_bytes, max_bytes;
-    int64_t bytes;
+    int64_t bytes; /* that were found */
+    int64_t asked; /* that reads under way may bring */
 };
 
 /* ---- fetch_set.c ------------------------------------------------------------------------------------------------------------- */

@@ -143,6 +143,7 @@ static void read_came(struct mqg_partition_read *r)
     bool orphan = set->dead, dead = p->dead;
     p->reading = false;
     set->reading--;
+    set->asked -= r->max_bytes;
     if (dead) {
         mqg_buf_unref(&r->data);
         p->wait.partition = NULL;
@@ -159,17 +160,37 @@ static void read_came(struct mqg_partition_read *r)
         fetch_judge(set);
 }
 
-/* True: the answer is there. */
+/* The answer has no room left for this one: its bounds are told, its records stay for the next fetch, unread. */
+static bool read_passed_over(struct fetch_part *p, struct mqg_partition *part)
+{
+    struct mqg_stream_bounds b;
+    p->read.err = mqg_partition_bounds(part, &b);
+    p->read.data = NULL;
+    if (p->read.err == MQG_OK) {
+        p->read.high_watermark = b.high_watermark;
+        p->read.log_start = b.log_start;
+        if (p->read.offset < b.log_start || p->read.offset > b.high_watermark)
+            p->read.err = MQG_NOT_FOUND;
+    }
+    return read_take(p);
+}
+
+/* True: the answer is there. What the store was asked for and has not answered yet takes room, too, so that a request of a
+ * thousand partitions does not bring a thousand of them into memory. */
 static bool read_begin(struct fetch_part *p, struct mqg_partition *part)
 {
-    int64_t room = p->set->max_bytes - p->set->bytes;
+    struct fetch_set *set = p->set;
+    int64_t room = set->max_bytes - set->bytes - set->asked;
     uint32_t max = p->max_bytes > 0 ? (uint32_t)p->max_bytes : 1;
+    if (room <= 0 && set->bytes + set->asked > 0)
+        return read_passed_over(p, part);
     p->read.max_bytes = room < (int64_t)max ? (room > 0 ? (uint32_t)room : 1) : max;
     p->read.done = read_came;
     if (mqg_partition_read(part, &p->read))
         return read_take(p);
     p->reading = true;
-    p->set->reading++;
+    set->reading++;
+    set->asked += p->read.max_bytes;
     return false;
 }
 
