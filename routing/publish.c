@@ -4,8 +4,7 @@
  * every stored message to the lane once with all its destinations. A dead letter made during the flush is noted the same
  * way and flushed in the same pass: lists are walked by index, since they may grow meanwhile.
  *
- * Confirms: what a publisher sent in a turn is decided together. Nothing stored: at once. Else when the ticket of the turn's
- * submit is durable; earlier turns first, so a confirm is always cumulative, and rejected ones are listed. */
+ * Confirms are publish_confirm.c's. */
 #include "definitions_int.h"
 #include "publish.h"
 
@@ -15,38 +14,6 @@
 
 #include "queue_int.h"
 #include "stream_int.h"
-
-struct pending {
-    uint64_t upto;
-    struct mqg_storage *storage; /* NULL: nothing stored, decided once it is the oldest */
-    uint64_t ticket;
-};
-
-struct mqg_pub_state {
-    struct mqg_pub *pub; /* NULL: its owner is gone */
-    struct publisher *publisher;
-    struct mqg_pub_state *next_dirty;
-    bool dirty, waiting;
-    unsigned stored; /* bit per store index, this turn */
-    uint64_t turn_seq;
-    struct pending *pending;
-    uint32_t pending_at, pending_n, pending_cap;
-    uint64_t *rejected;
-    uint32_t nrejected, rejected_cap;
-    struct mqg_waiter waiter;
-    struct mqg_storage *waits_on;
-    /* the last route: right while the topology's generation is the same */
-    uint64_t generation, auth_generation;
-    struct mqg_vhost *vhost;
-    struct route_set routes;
-    bool cached; /* for (exchange, key), these generations of definitions and of permissions */
-    char key_sep;
-    uint8_t exchange_len;
-    uint16_t key_len;
-    uint8_t exchange[256];
-    uint8_t key[256];
-    const struct mqg_exchange *x; /* valid with `cached` only */
-};
 
 static _Thread_local struct publisher *publisher_tls;
 static uint16_t publish_epoch_now;
@@ -109,8 +76,10 @@ static void publish_note(struct publisher *p, struct mqg_msg *m, struct mqg_pub_
             continue;
         p->dests = publisher_room(p->dests, p->ndests, &p->dests_cap, sizeof(*p->dests));
         p->dests[p->ndests] = (struct mqg_dest){0, 0};
-        if (q->stream && ps) /* a stream keeps everything, persistent or not */
+        if (q->stream && ps) { /* a stream keeps everything, persistent or not */
             ps->stored |= 1u << q->storage->index;
+            ps->streamed = true;
+        }
         publish_put(p, q, at, p->ndests++);
     }
     p->items[at].ndest = p->ndests - p->items[at].dest;
@@ -122,7 +91,7 @@ static void publish_note(struct publisher *p, struct mqg_msg *m, struct mqg_pub_
 }
 
 /* The publish will be confirmed negatively. */
-static void pub_reject(struct mqg_pub_state *ps, uint64_t seq)
+void pub_reject(struct mqg_pub_state *ps, uint64_t seq)
 {
     if (!ps || seq == 0 || (ps->nrejected > 0 && ps->rejected[ps->nrejected - 1] == seq))
         return;
@@ -385,53 +354,13 @@ static void publish_store_item(struct publisher *p, struct item *item)
     item->msg = NULL; /* the lane's now */
 }
 
-static int seq_cmp(const void *a, const void *b)
+static void publish_ends_forget(struct publisher *p)
 {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-static void pub_decided(struct mqg_pub_state *ps);
-
-static void pub_pending_add(struct mqg_pub_state *ps, struct mqg_storage *s, uint64_t ticket)
-{
-    if (ps->pending_at == ps->pending_n)
-        ps->pending_at = ps->pending_n = 0;
-    if (ps->pending_n == ps->pending_cap && ps->pending_at > 0) {
-        ps->pending_n -= ps->pending_at;
-        memmove(ps->pending, ps->pending + ps->pending_at, ps->pending_n * sizeof(*ps->pending));
-        ps->pending_at = 0;
+    for (uint32_t i = 0; i < p->nends; i++) {
+        struct mqg_queue *q = p->ends[i].partition->stream->queue;
+        mqg_queue_unref(&q);
     }
-    ps->pending = publisher_room(ps->pending, ps->pending_n, &ps->pending_cap, sizeof(*ps->pending));
-    ps->pending[ps->pending_n++] = (struct pending){ps->turn_seq, s, ticket};
-}
-
-static void pub_close_turn(struct mqg_pub_state *ps)
-{
-    ps->dirty = false;
-    unsigned stored = ps->stored;
-    ps->stored = 0;
-    if (!ps->pub)
-        return;
-    if (ps->nrejected > 1)
-        qsort(ps->rejected, ps->nrejected, sizeof(*ps->rejected), seq_cmp);
-    for (uint32_t i = 0; i < MQG_STORES_MAX; i++) {
-        struct mqg_storage *s = stored & 1u << i ? mqg_storage_at(i) : NULL;
-        if (s)
-            pub_pending_add(ps, s, mqg_lane_ticket(s));
-    }
-    if (!stored)
-        pub_pending_add(ps, NULL, 0);
-    if (!ps->waiting)
-        pub_decided(ps);
-}
-
-static void pub_state_free(struct mqg_pub_state *ps)
-{
-    free(ps->pending);
-    free(ps->rejected);
-    route_set_fini(&ps->routes);
-    free(ps);
+    p->nends = 0;
 }
 
 bool publish_flush(struct publisher *p)
@@ -460,88 +389,13 @@ bool publish_flush(struct publisher *p)
         if (!ps->pub)
             pub_state_free(ps);
     }
+    publish_ends_forget(p);
     return true;
 }
 
 void mqg_publish_flush(void)
 {
     publish_flush(publisher_self());
-}
-
-/* ---- confirms ------------------------------------------------------------------------------------------------------------------ */
-
-static bool pending_decided(const struct pending *d)
-{
-    return d->storage == NULL || mqg_lane_done(d->storage) >= d->ticket;
-}
-
-static void pub_waiter_fire(struct mqg_waiter *w, enum mqg_err err)
-{
-    struct mqg_pub_state *ps = MQG_CONTAINER_OF(w, struct mqg_pub_state, waiter);
-    ps->waiting = false;
-    if (err == MQG_OK) /* a failed store ends the process; nothing is confirmed any more */
-        pub_decided(ps);
-}
-
-static void pub_wait_oldest(struct mqg_pub_state *ps)
-{
-    const struct pending *d = &ps->pending[ps->pending_at];
-    ps->waiting = true;
-    ps->waits_on = d->storage;
-    ps->waiter.ticket = d->ticket;
-    ps->waiter.fire = pub_waiter_fire;
-    mqg_lane_wait(d->storage, &ps->waiter);
-}
-
-static void pub_tell(struct mqg_pub_state *ps, uint64_t upto)
-{
-    uint32_t n = 0;
-    while (n < ps->nrejected && ps->rejected[n] <= upto)
-        n++;
-    mqg_count(MQG_COUNT_REJECTED, n);
-    ps->pub->ops->confirm(ps->pub, upto, ps->rejected, n);
-    if (n > 0) {
-        ps->nrejected -= n;
-        memmove(ps->rejected, ps->rejected + n, ps->nrejected * sizeof(*ps->rejected));
-    }
-}
-
-static void pub_decided(struct mqg_pub_state *ps)
-{
-    uint64_t upto = 0;
-    while (ps->pending_at < ps->pending_n && pending_decided(&ps->pending[ps->pending_at])) {
-        const struct pending *d = &ps->pending[ps->pending_at++];
-        /* A turn that went to several stores has an entry for each, and is decided with the last. */
-        if (ps->pending_at == ps->pending_n || ps->pending[ps->pending_at].upto != d->upto)
-            upto = d->upto;
-    }
-    if (ps->pending_at < ps->pending_n)
-        pub_wait_oldest(ps);
-    if (upto)
-        pub_tell(ps, upto);
-}
-
-void mqg_pub_init(struct mqg_pub *pub, const struct mqg_pub_ops *ops, struct mqg_session *s, void *owner)
-{
-    struct mqg_pub_state *ps = mqg_xcalloc(1, sizeof(*ps));
-    ps->pub = pub;
-    ps->publisher = publisher_self();
-    route_set_init(&ps->routes);
-    *pub = (struct mqg_pub){.ops = ops, .session = s, .owner = owner, .state = ps};
-}
-
-void mqg_pub_fini(struct mqg_pub *pub)
-{
-    struct mqg_pub_state *ps = pub->state;
-    pub->state = NULL;
-    if (ps->waiting)
-        mqg_lane_unwait(ps->waits_on, &ps->waiter);
-    for (uint32_t i = 0; i < ps->publisher->nitems; i++) /* what it published stays published */
-        if (ps->publisher->items[i].pub == ps)
-            ps->publisher->items[i].pub = NULL;
-    ps->pub = NULL;
-    if (!ps->dirty)
-        pub_state_free(ps);
 }
 
 /* ---- what definitions leave for later ------------------------------------------------------------------------------------------ */
@@ -637,6 +491,7 @@ void publish_fini(void)
         free(p->puts);
         free(p->settles);
         free(p->ranges);
+        free(p->ends);
         route_set_fini(&p->routes);
         mqg_arena_fini(&p->arena);
         mqg_dynbuf_fini(&p->overlay);

@@ -11,6 +11,7 @@
 #include "topology.h"
 
 #include <mqgate/records.h>
+#include <mqgate/stream.h>
 
 #define PUT_NONE UINT32_MAX
 
@@ -36,6 +37,48 @@ struct settled {
     uint32_t next;
 };
 
+/* One condition on which a publisher's turn is confirmed. */
+struct pending {
+    uint64_t upto;
+    struct mqg_storage *storage;     /* its ticket must be durable */
+    struct mqg_partition *partition; /* or: its high watermark must reach the offset `until` */
+    uint64_t until; /* ticket or offset; neither of both: nothing stored, decided once it is the oldest */
+};
+
+struct mqg_pub_state {
+    struct mqg_pub *pub; /* NULL: its owner is gone */
+    struct publisher *publisher;
+    struct mqg_pub_state *next_dirty;
+    bool dirty, waiting;
+    bool streamed;   /* something went to a stream, this turn */
+    unsigned stored; /* bit per store index, this turn */
+    uint64_t turn_seq;
+    struct pending *pending;
+    uint32_t pending_at, pending_n, pending_cap;
+    uint64_t *rejected;
+    uint32_t nrejected, rejected_cap;
+    struct mqg_waiter waiter;
+    struct mqg_storage *waits_on;
+    struct mqg_partition_wait high;
+    /* the last route: right while the topology's generation is the same */
+    uint64_t generation, auth_generation;
+    struct mqg_vhost *vhost;
+    struct route_set routes;
+    bool cached; /* for (exchange, key), these generations of definitions and of permissions */
+    char key_sep;
+    uint8_t exchange_len;
+    uint16_t key_len;
+    uint8_t exchange[256];
+    uint8_t key[256];
+    const struct mqg_exchange *x; /* valid with `cached` only */
+};
+
+/* How far a turn's appends reach in a partition. */
+struct stream_end {
+    struct mqg_partition *partition; /* with a reference on its queue, until the flush is over */
+    uint64_t end;
+};
+
 /* A queue's part in a worker's turn. Lives in the queue, one per worker, touched by that worker only. */
 struct queue_slot {
     struct mqg_queue *queue;
@@ -51,6 +94,8 @@ struct publisher {
     struct put *puts;
     struct settled *settles;
     struct mqg_range *ranges; /* scratch of the STORE phase */
+    struct stream_end *ends;  /* of this flush */
+    uint32_t nends, ends_cap;
     uint32_t nitems, items_cap, ndests, dests_cap, nputs, puts_cap, nsettles, settles_cap, ranges_cap;
     struct queue_slot *dirty_puts, *dirty_settles;
     struct route_set routes;
@@ -66,8 +111,12 @@ struct publisher {
 void publish_init(void); /* registers phases */
 void publish_fini(void);
 struct publisher *publisher_self(void);
-bool publish_flush(struct publisher *p);        /* true: there was something */
-void publish_settle_flush(struct publisher *p); /* likewise, what was settled */
+bool publish_flush(struct publisher *p); /* true: there was something */
+/* publish_confirm.c: the flush is done with this publisher's turn. */
+void pub_close_turn(struct mqg_pub_state *ps);
+void pub_state_free(struct mqg_pub_state *ps);
+void pub_reject(struct mqg_pub_state *ps, uint64_t seq); /* it will be confirmed negatively */
+void publish_settle_flush(struct publisher *p);          /* likewise, what was settled */
 /* Room for one more; *array grows by doubling. */
 void *publisher_room(void *array, uint32_t n, uint32_t *cap, size_t size);
 

@@ -23,6 +23,18 @@ struct batch_put {
     uint64_t taken;
 };
 
+/* The last batch of a partition in this flush says how far it reaches. */
+static void batch_note(struct publisher *p, struct mqg_partition *part, uint64_t end)
+{
+    if (p->nends > 0 && p->ends[p->nends - 1].partition == part) {
+        p->ends[p->nends - 1].end = end;
+        return;
+    }
+    p->ends = publisher_room(p->ends, p->nends, &p->ends_cap, sizeof(*p->ends));
+    p->ends[p->nends++] = (struct stream_end){part, end};
+    mqg_queue_ref(part->stream->queue);
+}
+
 static void batch_append(struct batch_put *b)
 {
     struct mqg_batch_builder *builder = &b->publisher->builder;
@@ -35,6 +47,8 @@ static void batch_append(struct batch_put *b)
     if (bytes.len > 0 && !b->gone) {
         b->gone = mqg_partition_append(b->partition, &a, b->urgent) != MQG_OK; /* as if not bound */
         b->taken += b->gone ? 0 : builder->count;
+        if (!b->gone)
+            batch_note(b->publisher, b->partition, a.base_offset + a.count);
     }
     if (builder->out.cap > BUILDER_KEEP_BYTES) {
         mqg_builder_fini(builder);

@@ -85,7 +85,8 @@ enum kafka_error kafka_batch_check(struct mqg_slice records, uint32_t max_bytes,
         return KAFKA_CORRUPT_MESSAGE;
     if (out->bytes != records.len) /* more than one */
         return KAFKA_INVALID_RECORD;
-    if (out->attributes & (MQG_BATCH_CONTROL | MQG_BATCH_ROUTED) || out->count == 0 || out->count != out->last_delta + 1)
+    if (out->attributes & (MQG_BATCH_CONTROL | MQG_BATCH_ROUTED) || out->count == 0 ||
+        out->count != out->last_delta + 1)
         return KAFKA_INVALID_RECORD;
     if (out->producer_id >= 0 && (out->base_sequence < 0 || out->producer_epoch < 0))
         return KAFKA_INVALID_RECORD;

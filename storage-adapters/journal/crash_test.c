@@ -331,7 +331,7 @@ static size_t crash_check_meta(const struct crash_disk *d, const struct kit *k)
 static void crash_clear(const struct kit *k)
 {
     char path[512];
-    const char *const ends[] = {".seg", "lock", "quarantine"};
+    const char *const ends[] = {".seg", "lock", "quarantine", "last"}; /* not of this image */
     for (size_t i = 0; i < MQG_COUNTOF(ends); i++) {
         while (kit_files(k, ends[i]) > 0) {
             kit_file(k, ends[i], 0, path);

@@ -135,8 +135,9 @@ static bool read_follows(const struct part_batch *b, uint64_t *expect, bool gaps
     return follows;
 }
 
+/* limit: where the file's offsets end. */
 static struct read_span read_cut(const uint8_t *buf, size_t n, const struct mqg_stream_read *r,
-                                 uint64_t *expect, bool gaps)
+                                 uint64_t *expect, uint64_t limit, bool gaps)
 {
     uint64_t offset = r->offset;
     struct read_span span = {.next_offset = offset};
@@ -144,7 +145,8 @@ static struct read_span read_cut(const uint8_t *buf, size_t n, const struct mqg_
     size_t at = 0;
     while (at + PART_BATCH_HEAD <= n && !span.bad && !span.need) {
         uint64_t next = *expect;
-        if (!jrn_part_batch_head(mqg_slice_of(buf + at, n - at), &b) || !read_follows(&b, &next, gaps)) {
+        if (!jrn_part_batch_head(mqg_slice_of(buf + at, n - at), &b) || !read_follows(&b, &next, gaps) ||
+            b.end > limit) {
             span.bad = true;
         } else if (b.end <= offset) {
             at += b.len;
@@ -204,7 +206,7 @@ static int read_from(struct mqg_store *s, const struct part_job *job, int fd, bo
         ssize_t got = read_bytes(s, fd, buf->data, n, pos, wait);
         struct read_span span = {.bad = true};
         if (got == (ssize_t)n)
-            span = read_cut(buf->data, n, r, &expect, f->gen > 0);
+            span = read_cut(buf->data, n, r, &expect, job->ends[0], f->gen > 0);
         if (span.len > 0) {
             if (span.from)
                 memmove(buf->data, buf->data + span.from, span.len);

@@ -111,7 +111,7 @@ def test_printed_configuration_can_be_read_again(tmp_path):
 @pytest.mark.parametrize("setting, says", [
     ("listeners.ampq=off", "--set: unknown key listeners.ampq; did you mean listeners.amqp?"),
     ("node.workers=x", "--set: node.workers=x: expected a whole number, from 0 to 64"),
-    ("listeners.kafka=127.0.0.1:0", "--set: listeners.kafka needs the module kafka, which is not in "),
+    ("listeners.rest=127.0.0.1:0", "--set: listeners.rest needs the module rest, which is not in "),
     ("listeners.amqps=127.0.0.1:0", "--set: listeners.amqps needs tls.cert and tls.key"),
     ("tls.cert=/nonexistent", "--set: tls.cert needs tls.key, its private key"),
 ])
