@@ -112,11 +112,13 @@ void publish_init(void); /* registers phases */
 void publish_fini(void);
 struct publisher *publisher_self(void);
 bool publish_flush(struct publisher *p); /* true: there was something */
-/* publish_confirm.c: the flush is done with this publisher's turn. */
+/* publish_settle.c: what was settled in this turn goes to the lanes. */
+void publish_settle_flush(struct publisher *p);
+/* publish_confirm.c: the flush is done with this publisher's turn; its end. */
 void pub_close_turn(struct mqg_pub_state *ps);
 void pub_state_free(struct mqg_pub_state *ps);
-void pub_reject(struct mqg_pub_state *ps, uint64_t seq); /* it will be confirmed negatively */
-void publish_settle_flush(struct publisher *p);          /* likewise, what was settled */
+/* publish.c: the message will be confirmed negatively. */
+void pub_reject(struct mqg_pub_state *ps, uint64_t seq);
 /* Room for one more; *array grows by doubling. */
 void *publisher_room(void *array, uint32_t n, uint32_t *cap, size_t size);
 

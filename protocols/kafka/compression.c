@@ -34,9 +34,8 @@ static size_t codec_room(struct mqg_dynbuf *out, uint8_t **at)
 
 static enum mqg_err codec_full(struct mqg_dynbuf *out)
 {
-    bool memory = !out->failed && out->len < out->max;
     out->failed = true;
-    return memory ? MQG_NO_MEMORY : MQG_TOO_LARGE;
+    return MQG_TOO_LARGE;
 }
 
 /* ---- gzip ----------------------------------------------------------------------------------------------------------- */
