@@ -155,6 +155,12 @@ static uint64_t fetch_wait_ms(const struct kafka_call *c, int32_t max_wait_ms)
     return due_ms - now_ms;
 }
 
+/* KIP-98, KIP-32: what a client of that version reads. */
+static uint8_t fetch_magic(int16_t version)
+{
+    return version >= 4 ? 2 : version >= 2 ? 1 : 0;
+}
+
 static void fetch_call(struct kafka_call *c)
 {
     const struct kafka_fetch_request *q = c->request;
@@ -169,6 +175,9 @@ static void fetch_call(struct kafka_call *c)
     set->call = c;
     set->committed = q->isolation_level == 1;
     set->min_bytes = q->min_bytes;
+    set->magic = fetch_magic(c->head.version);
+    if (set->magic < 2 && set->min_bytes > 1)
+        set->min_bytes = 1; /* nothing is converted again and again while more is waited for */
     set->max_bytes = q->max_bytes < 0 ? 0
                      : (uint32_t)q->max_bytes > kafka_settings.fetch_max_bytes
                          ? (int32_t)kafka_settings.fetch_max_bytes
@@ -182,6 +191,6 @@ static void fetch_call(struct kafka_call *c)
 }
 
 const struct kafka_api kafka_fetch_apis[] = {
-    {KAFKA_API_FETCH, 4, 17, KAFKA_API_INPLACE | KAFKA_API_ALONE, fetch_call},
+    {KAFKA_API_FETCH, 0, 18, KAFKA_API_INPLACE | KAFKA_API_ALONE, fetch_call},
     {.key = -1},
 };

@@ -8,6 +8,7 @@
  *   fetch.c         the request: sessions, what is asked for; parking
  *   fetch_set.c     sets, partitions, sessions
  *   fetch_read.c    looking at what is ready
+ *   fetch_down.c    message sets for versions 0 to 3
  *   fetch_answer.c  the bytes of the answer; batches are not copied */
 #ifndef KAFKA_FETCH_H
 #define KAFKA_FETCH_H
@@ -26,8 +27,9 @@ struct fetch_part {
     struct fetch_part *ready_next, **ready_prev; /* ready_prev NULL: not ready */
     int64_t offset;
     int32_t index, max_bytes, epoch;
-    bool reading; /* `read` is with the store */
-    bool dead;    /* to be freed when it comes back */
+    uint8_t passed; /* reads of this look that had nothing which an old client could be shown */
+    bool reading;   /* `read` is with the store */
+    bool dead;      /* to be freed when it comes back */
 
     /* what the present fetch found */
     enum kafka_error code;
@@ -61,8 +63,10 @@ struct fetch_set {
     bool committed, expired, again;
     bool errors, more; /* more: the store has more at once than it gave in one piece */
     int32_t min_bytes, max_bytes;
-    int64_t bytes; /* that were found */
-    int64_t asked; /* that reads under way may bring */
+    int64_t bytes;      /* that were found */
+    int64_t asked;      /* that reads under way may bring */
+    uint8_t magic;      /* 0 and 1: batches are made messages (versions 0 to 3); 2 */
+    size_t plain_bytes; /* decompressed for that */
 };
 
 /* ---- fetch_set.c ------------------------------------------------------------------------------------------------------------- */
@@ -94,6 +98,21 @@ bool fetch_session_open(struct fetch_set *set);
 void fetch_run(struct fetch_set *set);
 /* Waits for news of a partition that has none. */
 void fetch_part_wait(struct fetch_part *p);
+
+/* ---- fetch_down.c --------------------------------------------------------------------------------------------------------------- */
+
+#define FETCH_PASSED_MAX   64u
+#define FETCH_PASSED_BYTES (1u << 20) /* what is read at once behind such a read */
+
+enum fetch_down {
+    FETCH_DOWN_DATA,
+    FETCH_DOWN_NOTHING, /* nothing that such a client is shown: reading goes on behind it */
+    FETCH_DOWN_LATER,   /* enough was done for this answer */
+    FETCH_DOWN_FAILED,  /* *code says why */
+};
+/* Replaces what was read by what a client of set->magic reads; anything but DATA releases it. */
+enum fetch_down fetch_part_down(struct fetch_part *p, enum kafka_error *code);
+void fetch_down_stop(void);
 
 /* ---- fetch.c -------------------------------------------------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /* fetch_answer.c - the bytes of a Fetch's answer.
  *
  * Written by hand and not by the message's table, because the records are not in it: everything else goes into a buffer of the
- * worker, and where records stand, the connection's output gets a reference to the store's buffer. Versions 4 to 17; what each
+ * worker, and where records stand, the connection's output gets a reference to the store's buffer. Versions 0 to 18; what each
  * version has is messages.def's. */
 #include "fetch.h"
 #include "producer_part.h"
@@ -64,10 +64,12 @@ static void put_partition(struct answer *a, struct fetch_part *p)
     mqg_dynbuf_be32(a->out, (uint32_t)p->index);
     mqg_dynbuf_be16(a->out, (uint16_t)p->code);
     mqg_dynbuf_be64(a->out, (uint64_t)p->high);
-    mqg_dynbuf_be64(a->out, (uint64_t)p->stable);
+    if (a->version >= 4)
+        mqg_dynbuf_be64(a->out, (uint64_t)p->stable);
     if (a->version >= 5)
         mqg_dynbuf_be64(a->out, (uint64_t)p->start);
-    put_aborted(a, p);
+    if (a->version >= 4)
+        put_aborted(a, p);
     if (a->version >= 11)
         mqg_dynbuf_be32(a->out, UINT32_MAX); /* no other replica is preferred */
     put_count(a, (int64_t)p->records.len);
@@ -145,7 +147,8 @@ static void put_all(struct answer *a, struct kafka_call *c, struct fetch_set *se
     mqg_dynbuf_be32(a->out, 0);
     kafka_response_head(a->out, kafka_responses[KAFKA_API_FETCH], a->version, c->head.correlation_id);
     a->throttle_at = a->out->len;
-    mqg_dynbuf_be32(a->out, 0);
+    if (a->version >= 1)
+        mqg_dynbuf_be32(a->out, 0);
     if (a->version >= 7) {
         mqg_dynbuf_be16(a->out, 0);
         mqg_dynbuf_be32(a->out, set->session ? (uint32_t)set->id : 0);
@@ -203,7 +206,8 @@ void fetch_write(struct kafka_call *c)
     } else {
         uint32_t throttle_ms = kafka_quota(c->conn, KAFKA_QUOTA_FETCH, bytes);
         mqg_put_be32(answer_buffer.ptr, (uint32_t)bytes);
-        mqg_put_be32(answer_buffer.ptr + a.throttle_at, throttle_ms);
+        if (a.version >= 1)
+            mqg_put_be32(answer_buffer.ptr + a.throttle_at, throttle_ms);
         answer_send(&a, c->conn->conn);
         kafka_conn_mute(c->conn, throttle_ms);
     }
@@ -221,6 +225,7 @@ void fetch_write(struct kafka_call *c)
 
 void kafka_fetch_worker_stop(void)
 {
+    fetch_down_stop();
     if (answer_buffer.max != 0)
         mqg_dynbuf_fini(&answer_buffer);
 }

@@ -70,19 +70,38 @@ static void read_committed(struct fetch_part *p)
     }
 }
 
+/* False: nothing that this client can be shown. */
+static bool read_down(struct fetch_part *p)
+{
+    enum kafka_error code = KAFKA_NONE;
+    enum fetch_down what = fetch_part_down(p, &code);
+    if (what == FETCH_DOWN_FAILED)
+        part_failed(p, code);
+    return what != FETCH_DOWN_NOTHING;
+}
+
 /* What does not fit beside what is there already stays for the next fetch. */
-static void read_data(struct fetch_part *p)
+static void read_keep(struct fetch_part *p)
 {
     struct fetch_set *set = p->set;
-    p->data = p->read.data;
-    p->read.data = NULL;
-    p->records = mqg_slice_of(p->data->data, p->data->len);
     if (set->committed)
         read_committed(p);
     if (set->bytes > 0 && set->bytes + (int64_t)p->records.len > set->max_bytes)
         fetch_part_release(p);
     set->bytes += (int64_t)p->records.len;
     set->more = set->more || (p->records.len > 0 && (int64_t)p->read.next_offset < p->limit);
+}
+
+/* False: there was nothing in it for this client, and reading goes on. */
+static bool read_data(struct fetch_part *p)
+{
+    p->data = p->read.data;
+    p->read.data = NULL;
+    p->records = mqg_slice_of(p->data->data, p->data->len);
+    if (MQG_UNLIKELY(p->set->magic < 2) && !read_down(p))
+        return p->passed++ >= FETCH_PASSED_MAX;
+    read_keep(p);
+    return true;
 }
 
 static void read_out_of_range(struct fetch_part *p)
@@ -121,10 +140,8 @@ static bool read_take(struct fetch_part *p)
     p->start = (int64_t)r->log_start;
     if (!p->set->committed)
         p->stable = p->limit = p->high;
-    if (r->data != NULL) {
-        read_data(p);
+    if (r->data != NULL && read_data(p))
         return true;
-    }
     if (r->next_offset <= r->offset || (int64_t)r->next_offset >= p->limit)
         return true;
     struct mqg_partition *part = part_resolve(p, &code);
@@ -185,6 +202,8 @@ static bool read_begin(struct fetch_part *p, struct mqg_partition *part)
     if (room <= 0 && set->bytes + set->asked > 0)
         return read_passed_over(p, part);
     p->read.max_bytes = room < (int64_t)max ? (room > 0 ? (uint32_t)room : 1) : max;
+    if (MQG_UNLIKELY(p->passed > 0))
+        p->read.max_bytes = FETCH_PASSED_BYTES;
     p->read.done = read_came;
     if (mqg_partition_read(part, &p->read))
         return read_take(p);
@@ -213,6 +232,7 @@ static void part_look(struct fetch_part *p)
         return;
     }
     p->limit = INT64_MAX;
+    p->passed = 0;
     if (set->committed)
         p->stable = p->limit = (int64_t)kafka_txn_lso(part);
     p->read.offset = (uint64_t)p->offset;
@@ -228,6 +248,7 @@ void fetch_run(struct fetch_set *set)
     }
     set->again = set->errors = set->more = false;
     set->bytes = 0;
+    set->plain_bytes = 0;
     set->reading++; /* nobody judges before all were looked at */
     for (struct fetch_part *p = set->ready, *next; p != NULL; p = next) {
         next = p->ready_next;

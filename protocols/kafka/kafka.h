@@ -7,7 +7,7 @@
  *   offsets.c   ListOffsets                               epochs.c    OffsetForLeaderEpoch
  *   group*.c    groups and their offsets                   txn*.c, producer*.c  transactions, idempotence
  *   admin*.c, topic_*.c  topics, their configuration      sasl.c, scram_api.c, acl*.c, permit.c, quota*.c  who may, how much
- *   compression.c, legacy.c, batch_check.c  records        crossing.c  what other protocols may see of a topic
+ *   compression.c, legacy*.c, batch_check.c  records       crossing.c  what other protocols may see of a topic
  *
  * A request is a struct kafka_call from its frame to its answer. Handlers of a connection run in the order of its requests, on
  * the connection's worker; a handler answers at once or later, and answers leave in the order of requests, whoever is ready
