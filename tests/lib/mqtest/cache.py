@@ -35,7 +35,7 @@ def cached(kind: str, names, registry: str, make) -> Path:
     if folder.exists():
         return folder
     if not reachable(registry):
-        pytest.skip(f"{' '.join(names)}: {registry} cannot be reached within {REACH_S} s")
+        pytest.skip(f"{' '.join(names)[:100]}: {registry} cannot be reached within {REACH_S} s")
     CACHE.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=CACHE))
     try:
@@ -96,3 +96,15 @@ def maven_tree(*names) -> str:
 
     folder = cached("tree", names, "https://repo.maven.apache.org/maven2/", make)
     return ":".join(str(jar) for jar in sorted(folder.glob("*.jar")))
+
+
+def go_program(source: Path) -> Path:
+    """The program of this folder, built with the modules that its go.sum names."""
+    def make(folder):
+        for path in files:
+            shutil.copy(path, folder)
+        run_installer(["go", "build", "-C", folder, "-buildvcs=false", "-o", "program", "."])
+
+    files = sorted(path for path in source.iterdir() if path.is_file())
+    names = [f"go:{source.name}", *(path.read_text() for path in files)]
+    return cached("go", names, "https://proxy.golang.org/", make) / "program"
