@@ -1,10 +1,10 @@
-"""Runs the peers' own suites against RabbitMQ and against the gateway, and prints one row per suite.
+"""Runs the peers' own suites against RabbitMQ (librdkafka's: Apache Kafka) and against the gateway; prints one row per suite.
 
-    python3 tests/peers [--broker rabbitmq,mqgate] [--list] [suite ...]
+    python3 tests/peers [--broker reference,mqgate] [--list] [suite ...]
 
 Each run has a network namespace of its own (the suites know only port 5672), a broker of its own in it, a scratch
-folder and a time limit. Below a row stands what fails here and passes on RabbitMQ; then the exit code is 1.
-RabbitMQ's results are kept in ~/.cache/mqgate/peers and used again with --reuse.
+folder and a time limit. Below a row stands what fails here and passes on the reference; then the exit code is 1.
+The reference's results are kept in ~/.cache/mqgate/peers and used again with --reuse.
 """
 import argparse
 import json
@@ -21,8 +21,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "lib")]
 
 from mqtest import broker as brokers  # noqa: E402
 from sources import PEERS, Unreachable, source_of  # noqa: E402
-from suites import FAILED, PASSED, SKIPPED, SUITES  # noqa: E402
+from rdkafka import Rdkafka  # noqa: E402
+from suites import FAILED, PASSED, SKIPPED, Bunny, Kombu, Pika, PyAmqp, RabbitmqC, StompPy  # noqa: E402
 
+SUITES = {suite.name: suite for suite in (Pika(), PyAmqp(), Kombu(), RabbitmqC(), Bunny(), StompPy(), Rdkafka())}
+TITLES = {"rabbitmq": "RabbitMQ", "kafka": "Apache Kafka"}
 MOST_NAMES = 40
 
 
@@ -35,11 +38,7 @@ def namespace_command():
 def run_inside(suite, broker_name, source, scratch):
     """In the namespace: broker, accounts, suite; the results go to a file."""
     source = suite.prepare(source, scratch)
-    ours, theirs = suite.settings(source)
-    if broker_name == "mqgate":
-        broker = brokers.Gateway(ours, amqp=f"127.0.0.1:{suite.port}", http="127.0.0.1:15672")
-    else:
-        broker = brokers.RabbitMQ(theirs, port=suite.port, plugins=suite.plugins)
+    broker = suite.broker(broker_name, source)
     try:
         broker.start()
         suite.before(broker)
@@ -82,8 +81,8 @@ def counts(results, apart):
 
 
 def kept_results(suite, fresh=None):
-    """RabbitMQ's results of this version of the suite, from an earlier run, or written by this one."""
-    path = PEERS / f"rabbitmq-{suite.package}_{suite.version}.json"
+    """The reference's results of this version of the suite, from an earlier run, or written by this one."""
+    path = PEERS / f"{suite.reference}-{suite.package}_{suite.version}.json"
     if fresh is not None:
         path.write_text(json.dumps(fresh))
     return tuple(json.loads(path.read_text())) if path.exists() else None
@@ -93,35 +92,38 @@ def judge(suite, source, args):
     """All runs of one suite: the row, and the names that fail here only."""
     runs = {}
     for name in args.brokers:
-        kept = kept_results(suite) if name == "rabbitmq" and args.reuse else None
-        runs[name] = kept or run_suite(suite, name, source, args.logs)
-        if name == "rabbitmq" and not kept:
+        kept = kept_results(suite) if name == "reference" and args.reuse else None
+        which = suite.reference if name == "reference" else name
+        runs[name] = kept or run_suite(suite, which, source, args.logs)
+        if name == "reference" and not kept:
             kept_results(suite, runs[name])
     row = [suite.name, suite.version] + [counts(*runs[name][:2]) if name in runs else "-"
-                                        for name in ("rabbitmq", "mqgate")]
+                                        for name in ("reference", "mqgate")]
     notes = [f"  {name}: {run[2]}" for name, run in runs.items() if run[2]]
     apart = next(iter(runs.values()))[1]
     for why in sorted(set(apart.values())):
         names = sorted(test for test in apart if apart[test] == why)
         notes.append(f"  apart ({len(names)}), {why}: {', '.join(names)}")
-    ours, theirs = (runs.get(name, ({}, {}, ""))[0] for name in ("mqgate", "rabbitmq"))
+    ours, theirs = (runs.get(name, ({}, {}, ""))[0] for name in ("mqgate", "reference"))
     only_here = sorted(test for test, outcome in theirs.items() if test not in apart
                        and outcome == PASSED and "mqgate" in runs and ours.get(test, FAILED) != PASSED)
     both = sorted(test for test, outcome in theirs.items() if outcome == FAILED and test not in apart)
-    notes += [f"  fails on RabbitMQ{' too' if ours.get(test) == FAILED else ''}: {test}" for test in both]
+    notes += [f"  fails on {TITLES[suite.reference]}{' too' if ours.get(test) == FAILED else ''}: {test}" for test in both]
     return row, notes, only_here
 
 
 def missing_reason(suite, args):
-    reasons = [brokers.BROKERS[name].missing() for name in args.brokers] + [suite.missing()]
-    return next((reason for reason in reasons if reason), "")
+    """The suite's own reason includes its reference's, where that is not RabbitMQ."""
+    reasons = [brokers.Gateway.missing] * ("mqgate" in args.brokers)
+    reasons += [brokers.RabbitMQ.missing] * ("reference" in args.brokers and suite.reference == "rabbitmq")
+    return next((why for reason in [*reasons, suite.missing] if (why := reason())), "")
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="tests/peers", description="the peers' own suites, RabbitMQ's counts beside ours")
+    parser = argparse.ArgumentParser(prog="tests/peers", description="the peers' own suites, the reference's counts beside ours")
     parser.add_argument("suites", nargs="*", metavar="suite", help=f"of: {' '.join(SUITES)}")
-    parser.add_argument("--broker", default="rabbitmq,mqgate", help="one or both (default)")
-    parser.add_argument("--reuse", action="store_true", help="take RabbitMQ's results from an earlier run")
+    parser.add_argument("--broker", default="reference,mqgate", help="one or both (default)")
+    parser.add_argument("--reuse", action="store_true", help="take the reference's results from an earlier run")
     parser.add_argument("--logs", action="store_true", help="keep each run's logs and say where they are")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--inside", nargs=4, help=argparse.SUPPRESS)
@@ -134,10 +136,10 @@ def main():
         print("\n".join(SUITES))
         return 0
     args.brokers = args.broker.split(",")
-    unknown = [name for name in args.suites if name not in SUITES] + [b for b in args.brokers if b not in brokers.BROKERS]
+    unknown = [name for name in args.suites if name not in SUITES] + [b for b in args.brokers if b not in ("reference", "mqgate")]
     if unknown:
         parser.error(f"unknown: {' '.join(unknown)}")
-    print(f"{'suite':<12} {'version':<18} {'RabbitMQ p/f/s':<16} mqgate p/f/s")
+    print(f"{'suite':<12} {'version':<18} {'reference p/f/s':<16} mqgate p/f/s")
     bad, skipped, ran = [], 0, 0
     for name in args.suites or SUITES:
         suite = SUITES[name]
@@ -155,7 +157,7 @@ def main():
         print(f"{row[0]:<12} {row[1]:<18} {row[2]:<16} {row[3]}", flush=True)
         print("".join(note + "\n" for note in notes), end="", flush=True)
         bad += [suite.name] if only_here else []
-        print("".join(f"  fails here and passes on RabbitMQ: {test}\n" for test in only_here[:MOST_NAMES]), end="")
+        print("".join(f"  fails here and passes on {TITLES[suite.reference]}: {test}\n" for test in only_here[:MOST_NAMES]), end="")
         if len(only_here) > MOST_NAMES:
             print(f"  ... and {len(only_here) - MOST_NAMES} more of {suite.name}")
     print(f"{ran - len(bad)} passed, {len(bad)} failed, {skipped} skipped")

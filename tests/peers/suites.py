@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+from mqtest import broker as brokers
 from mqtest.certs import Authority
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
@@ -21,6 +22,7 @@ HERE = Path(__file__).resolve().parent
 
 class Suite:
     name = package = version = pypi = ""
+    reference = "rabbitmq"  # the broker that ours is held against
     port = 5672            # these suites know no other
     limit_s = 600
     plugins = ""           # of RabbitMQ
@@ -35,6 +37,13 @@ class Suite:
         """--set options for the gateway, and configuration lines for RabbitMQ."""
         return {}, ""
 
+    def broker(self, which, source):
+        """A broker to run against, not started: the reference, or the gateway."""
+        ours, theirs = self.settings(source)
+        if which == "mqgate":
+            return brokers.Gateway(ours, amqp=f"127.0.0.1:{self.port}", http="127.0.0.1:15672")
+        return brokers.RabbitMQ(theirs, port=self.port, plugins=self.plugins)
+
     def before(self, broker):
         """Accounts and vhosts that the suite expects."""
 
@@ -42,6 +51,7 @@ class Suite:
         raise NotImplementedError
 
     def missing(self):
+        """Why it cannot run here; fetches what it needs besides its source, since it runs where there is no network."""
         for probe, package in self.needs:
             if subprocess.run(probe, shell=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
                 return f"package {package} is not installed"
@@ -226,6 +236,3 @@ class StompPy(PytestSuite):
         places = {f"{label}_{key}": value for label in ("STD", "RABBITMQ")
                   for key, value in (("HOST", "127.0.0.1"), ("PORT", "61613"))}
         return super().run(source, scratch, broker, {**env, **places, "STD_VHOST": "/"})
-
-
-SUITES = {suite.name: suite for suite in (Pika(), PyAmqp(), Kombu(), RabbitmqC(), Bunny(), StompPy())}
