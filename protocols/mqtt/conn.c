@@ -219,7 +219,7 @@ static enum mqg_err conn_head_check(const struct mqtt_conn *c, const struct mqtt
         return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "%s before CONNACK",
                              mqtt_type_name(h->type));
     uint32_t max = fresh || proving          ? mqtt_settings()->connect_max
-                   : h->type == MQTT_PUBLISH ? mqtt_settings()->packet_max
+                   : h->type == MQTT_PUBLISH ? c->told->packet_max
                                              : MQTT_INPUT_MAX - 5;
     if (h->body_bytes > max)
         return mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE, "%s of %u bytes",
@@ -287,7 +287,8 @@ enum mqg_err mqtt_conn_init(struct mqg_conn *conn)
     c->next_share_id = UINT16_MAX;
     mqg_map_init(&c->alias_out, MQG_MAP_COPY);
     mqg_timer_init(&c->timer, NULL);
-    mqg_conn_input_max(conn, mqtt_settings()->connect_max + 16);
+    c->told = mqtt_settings();
+    mqg_conn_input_max(conn, c->told->connect_max + 16);
     return MQG_OK;
 }
 

@@ -135,9 +135,9 @@ static enum mqg_err connect_client(struct mqtt_conn *c, const struct mqtt_connec
 
 /* ---- CONNECT ---------------------------------------------------------------------------------------------------------- */
 
-static uint32_t connect_expiry(const struct mqtt_connect *p)
+static uint32_t connect_expiry(const struct mqtt_conn *c, const struct mqtt_connect *p)
 {
-    uint32_t max = mqtt_settings()->expiry_max_s;
+    uint32_t max = c->told->expiry_max_s;
     uint32_t s = p->version == MQTT_5 ? mqtt_num(&p->props, MQTT_P_SESSION_EXPIRY, 0)
                  : p->clean           ? 0
                                       : MQTT_EXPIRY_NEVER;
@@ -146,20 +146,21 @@ static uint32_t connect_expiry(const struct mqtt_connect *p)
 
 static void connect_take(struct mqtt_conn *c, const struct mqtt_connect *p)
 {
-    uint32_t most = mqtt_settings()->inflight_max;
+    c->told = mqtt_settings();
+    uint32_t most = c->told->inflight_max;
     c->clean = p->clean;
     c->keep_alive_s = p->keep_alive_s;
-    uint32_t max_s = mqtt_settings()->keep_alive_max_s;
+    uint32_t max_s = c->told->keep_alive_max_s;
     if (max_s > 0 && p->version == MQTT_5 && (c->keep_alive_s == 0 || c->keep_alive_s > max_s))
         c->keep_alive_s = (uint16_t)max_s;
-    c->expiry_s = connect_expiry(p);
+    c->expiry_s = connect_expiry(c, p);
     c->send_max = mqtt_num(&p->props, MQTT_P_RECEIVE_MAXIMUM, UINT16_MAX);
     if (c->send_max > most)
         c->send_max = most;
     c->packet_max = mqtt_num(&p->props, MQTT_P_MAXIMUM_PACKET_SIZE, 0);
     c->alias_max = (uint16_t)mqtt_num(&p->props, MQTT_P_TOPIC_ALIAS_MAXIMUM, 0);
-    if (c->alias_max > mqtt_settings()->alias_max)
-        c->alias_max = (uint16_t)mqtt_settings()->alias_max;
+    if (c->alias_max > c->told->alias_max)
+        c->alias_max = (uint16_t)c->told->alias_max;
     c->problem_info = mqtt_num(&p->props, MQTT_P_REQUEST_PROBLEM, 1) != 0;
     c->response_info = mqtt_num(&p->props, MQTT_P_REQUEST_RESPONSE, 0) != 0;
 }
@@ -235,16 +236,17 @@ enum mqg_err mqtt_connect_go(struct mqtt_conn *c, const struct mqtt_connect *p, 
 
 static void connack_props(struct mqtt_conn *c, struct mqg_dynbuf *out)
 {
-    uint32_t max_s = mqtt_settings()->keep_alive_max_s;
-    if (mqtt_settings()->expiry_max_s > 0 && c->expiry_s == mqtt_settings()->expiry_max_s)
+    const struct mqtt_settings *told = c->told;
+    uint32_t max_s = told->keep_alive_max_s;
+    if (told->expiry_max_s > 0 && c->expiry_s == told->expiry_max_s)
         mqtt_add_num(out, MQTT_P_SESSION_EXPIRY, c->expiry_s);
-    if (mqtt_settings()->receive_maximum < UINT16_MAX)
-        mqtt_add_num(out, MQTT_P_RECEIVE_MAXIMUM, mqtt_settings()->receive_maximum);
-    mqtt_add_num(out, MQTT_P_MAXIMUM_PACKET_SIZE, mqtt_settings()->packet_max);
+    if (told->receive_maximum < UINT16_MAX)
+        mqtt_add_num(out, MQTT_P_RECEIVE_MAXIMUM, told->receive_maximum);
+    mqtt_add_num(out, MQTT_P_MAXIMUM_PACKET_SIZE, told->packet_max);
     if (c->assigned)
         mqtt_add_str(out, MQTT_P_ASSIGNED_CLIENT_ID, mqg_slice_of(c->client, c->client_len));
-    if (mqtt_settings()->alias_max > 0)
-        mqtt_add_num(out, MQTT_P_TOPIC_ALIAS_MAXIMUM, mqtt_settings()->alias_max);
+    if (told->alias_max > 0)
+        mqtt_add_num(out, MQTT_P_TOPIC_ALIAS_MAXIMUM, told->alias_max);
     if (max_s > 0 && c->keep_alive_s == max_s)
         mqtt_add_num(out, MQTT_P_SERVER_KEEP_ALIVE, max_s);
     mqtt_auth_connack(c->auth, out);

@@ -171,8 +171,7 @@ static void mqtt_reload(const struct mqg_conf *conf)
 {
     struct mqtt_settings fresh = *mqtt_settings();
     mqtt_read(conf, &fresh);
-    fresh.alias_max = mqtt_settings()->alias_max;         /* connections have tables of that size */
-    fresh.rabbit_topics = mqtt_settings()->rabbit_topics; /* filters are kept mapped */
+    fresh.rabbit_topics = mqtt_settings()->rabbit_topics;                      /* filters are kept mapped */
     memcpy(fresh.exchange, mqtt_settings()->exchange, sizeof(fresh.exchange)); /* bindings name it */
     settings_publish(&fresh);
 }

@@ -195,8 +195,9 @@ struct mqtt_conn {
     enum mqtt_phase phase;
     enum mqtt_version version;
     struct mqg_session *principal;
-    struct mqtt_auth *auth;         /* NULL: CONNECT named no method */
-    struct mqg_topic_guard *topics; /* what it may publish and subscribe to */
+    struct mqtt_auth *auth;           /* NULL: CONNECT named no method */
+    struct mqg_topic_guard *topics;   /* what it may publish and subscribe to */
+    const struct mqtt_settings *told; /* those at its CONNECT: a reload changes no limit that CONNACK names */
     struct mqtt_session *session;
     struct mqtt_claim *claim;
     char client[MQTT_CLIENT_ID_MAX + 1];

@@ -177,10 +177,10 @@ static enum mqg_err publish_alias(struct mqtt_conn *c, struct mqtt_publish *p, s
     if (!mqtt_has(&p->props, MQTT_P_TOPIC_ALIAS))
         return MQG_OK;
     uint32_t alias = p->props.num[MQTT_P_TOPIC_ALIAS];
-    if (alias == 0 || alias > mqtt_settings()->alias_max) /* [MQTT-3.3.2-8], [MQTT-3.3.2-9] */
+    if (alias == 0 || alias > c->told->alias_max) /* [MQTT-3.3.2-8], [MQTT-3.3.2-9] */
         return mqg_error_set(e, MQG_INVALID, MQTT_RC_TOPIC_ALIAS_INVALID, "topic alias %u", alias);
     if (!c->aliases)
-        c->aliases = mqg_xcalloc(mqtt_settings()->alias_max + 1, sizeof(*c->aliases));
+        c->aliases = mqg_xcalloc(c->told->alias_max + 1, sizeof(*c->aliases));
     struct mqtt_alias *a = &c->aliases[alias];
     if (p->topic.len > 0) {
         free(a->topic);
@@ -236,10 +236,9 @@ static enum mqg_err publish_check(struct mqtt_conn *c, const struct mqtt_publish
         return mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE, "a payload of %u bytes",
                              p->payload_bytes);
     bool again = p->qos == 2 && mqtt_ids_get(&c->session->in, p->packet_id) != NULL;
-    if (c->version == MQTT_5 && p->qos > 0 && !again && c->in_quota >= mqtt_settings()->receive_maximum)
+    if (c->version == MQTT_5 && p->qos > 0 && !again && c->in_quota >= c->told->receive_maximum)
         return mqg_error_set(e, MQG_INVALID, MQTT_RC_RECEIVE_MAXIMUM_EXCEEDED,
-                             "more than %u publishes with QoS 1 or 2 at a time",
-                             mqtt_settings()->receive_maximum);
+                             "more than %u publishes with QoS 1 or 2 at a time", c->told->receive_maximum);
     return MQG_OK;
 }
 
@@ -357,7 +356,7 @@ void mqtt_publish_fini(struct mqtt_conn *c)
     c->publishing = false;
     free(c->open);
     c->open = NULL;
-    for (uint32_t i = 0; c->aliases && i <= mqtt_settings()->alias_max; i++)
+    for (uint32_t i = 0; c->aliases && i <= c->told->alias_max; i++)
         free(c->aliases[i].topic);
     free(c->aliases);
     c->aliases = NULL;

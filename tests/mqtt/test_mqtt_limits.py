@@ -1,4 +1,5 @@
 """Vhosts and permissions, limits, slow subscribers, many at once."""
+import signal
 import threading
 import time
 import urllib.request
@@ -7,6 +8,7 @@ import pytest
 from conftest import gateway
 from mqtest.broker import build_dir, wait_until
 from raw import Closed, Raw
+import raw as r
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +199,29 @@ def test_stop_says_shutting_down(own_node, client, version):
     thread.start()
     assert c.goodbye() == (0x8b if version == 5 else None)
     thread.join()
+
+
+def test_reload_changes_no_limit_that_a_client_was_told(client):
+    with gateway() as node:
+        for key in ("mqtt.receive_maximum", "mqtt.topic_aliases"):
+            del node.settings[key]
+        head = node.conf.read_text()
+        node.conf.write_text(head + "[mqtt]\nreceive_maximum = 20\ntopic_aliases = 10\n")
+        node.restart()
+        c = client(5, to=node)
+        node.conf.write_text(head + "[mqtt]\nreceive_maximum = 5\ntopic_aliases = 3\n")
+        node.proc.send_signal(signal.SIGHUP)
+        wait_until(lambda: "event=reload result=ok" in node.log_text(), 10, "reload")
+        c.publish("a/b", b"x", p={"alias": 10})
+        for i in range(1, 21):
+            c.send(c.publish_bytes("", b"x", qos=2, pid=i, p={"alias": 10}))
+        for i in range(1, 21):
+            assert c.ack(r.PUBREC, i).reason in (0, 0x10)
+        late = client(5, to=node)
+        assert late.connack["receive_maximum"] == 5 and late.connack["alias_maximum"] == 3
+        late.publish("a/b", b"x", p={"alias": 4})
+        assert late.goodbye() == 0x94
+        node.check_log()
 
 
 def test_topic_permissions(client, tenants, unique):
