@@ -274,7 +274,10 @@ static void client_unreachable(const struct ctl *c, const char *why)
                 "suggestions below.\n\n%s\n",
                 c->url, why);
     else
-        fprintf(stderr, "mqgatectl: %s: %s\n", c->url, why);
+        fprintf(stderr, "mqgatectl: %s: %s%s\n", c->url, why,
+                strcmp(why, strerror(ECONNREFUSED)) == 0
+                    ? ": no node is running there (or it has listeners.http elsewhere: see --url)"
+                    : "");
 }
 
 void client_call(const struct ctl *c, const char *method, char *path, json_t *body, const char *why,
@@ -316,10 +319,18 @@ bool client_good(const struct answer *a)
     return a->status >= 200 && a->status < 300;
 }
 
+const json_t *client_progress(const struct answer *a)
+{
+    const json_t *progress = a->status == 503 ? json_object_get(a->json, "progress") : NULL;
+    return json_is_object(progress) ? progress : NULL;
+}
+
 int client_fault(const struct ctl *c, const struct answer *a)
 {
     if (a->status == 0)
         return CTL_UNAVAILABLE; /* printed already */
+    if (client_progress(a) != NULL)
+        return ctl_error(c, CTL_STARTING, "%s", a->reason);
     int code = a->status == 401 || a->status == 403 ? CTL_DENIED
                : a->status >= 500                   ? CTL_UNAVAILABLE
                                                     : CTL_DATA;

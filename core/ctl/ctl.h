@@ -17,6 +17,7 @@ enum ctl_exit {
     CTL_NO_USER = 67,
     CTL_UNAVAILABLE = 69,
     CTL_SOFTWARE = 70,
+    CTL_STARTING = 75, /* the node answers, but is not up yet */
     CTL_DENIED = 77,
 };
 
@@ -89,6 +90,8 @@ void answer_fini(struct answer *a);
 int client_fault(const struct ctl *c, const struct answer *a);
 /* true for 2xx. */
 bool client_good(const struct answer *a);
+/* The node is starting: how far, or NULL. */
+const json_t *client_progress(const struct answer *a);
 
 struct client_url {
     char host[256], port[8], base[256];

@@ -113,7 +113,7 @@ static void main_help(void)
     }
     printf("\nexit codes: 0 done, 64 usage, 65 refused, 67 no such user, 69 not reachable or not there, 70 "
            "exists already, "
-           "77 not allowed; store: 0 good, 1 damaged, 2 not looked at\n");
+           "75 the node is starting, 77 not allowed; store: 0 good, 1 damaged, 2 not looked at\n");
 }
 
 static int main_dispatch(struct ctl *c)

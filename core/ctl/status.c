@@ -54,6 +54,34 @@ static void status_print(const json_t *overview, const json_t *node, size_t vhos
     status_listeners(overview);
 }
 
+static long long status_ms(const json_t *progress, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(progress, key));
+}
+
+/* A node that reads its store: its own words, and what a script may want line by line. */
+static int status_starting(const struct ctl *c, const struct answer *a)
+{
+    const json_t *p = client_progress(a);
+    if (c->json) {
+        json_dumpf(a->json, stdout, JSON_INDENT(1) | JSON_ENSURE_ASCII);
+        putchar('\n');
+        return CTL_STARTING;
+    }
+    status_line("State", a->json, "state");
+    status_line("Phase", p, "phase");
+    if (json_object_get(p, "store") != NULL)
+        status_line("Store", p, "store");
+    if (json_object_get(p, "percent") != NULL)
+        printf("Read: %lld%%, %lld of %lld bytes\n", status_ms(p, "percent"), status_ms(p, "done_bytes"),
+               status_ms(p, "all_bytes"));
+    printf("Messages in queues so far: %lld\n", status_ms(p, "messages"));
+    printf("Elapsed (seconds): %.1f\n", (double)status_ms(p, "elapsed_ms") / 1000);
+    if (json_object_get(p, "rest_ms") != NULL)
+        printf("Left (seconds, estimated): %.1f\n", (double)status_ms(p, "rest_ms") / 1000);
+    return CTL_STARTING;
+}
+
 int status_show(struct ctl *c)
 {
     struct answer overview = {0}, nodes = {0}, vhosts = {0};
@@ -63,7 +91,9 @@ int status_show(struct ctl *c)
         client_call(c, "GET", client_path("nodes", NULL), NULL, NULL, &nodes);
     if (client_good(&nodes))
         client_call(c, "GET", client_path("vhosts", NULL), NULL, NULL, &vhosts);
-    if (!client_good(&vhosts)) {
+    if (client_progress(&overview) != NULL) {
+        code = status_starting(c, &overview);
+    } else if (!client_good(&vhosts)) {
         code = client_fault(c, nodes.status != 0 ? (client_good(&nodes) ? &vhosts : &nodes) : &overview);
     } else if (c->json) {
         json_object_set(overview.json, "node_details", json_array_get(nodes.json, 0));
@@ -91,7 +121,7 @@ int status_ping(struct ctl *c)
     return code;
 }
 
-/* Until the node answers, or the time is over. */
+/* Until the node is up, or the time is over. Who asks needs no account for that: a refused login is an answer. */
 int status_await(struct ctl *c)
 {
     struct timespec nap = {.tv_nsec = 100000000};
@@ -101,12 +131,11 @@ int status_await(struct ctl *c)
         bool last = mqg_clock_now().mono_ms >= until_ms;
         c->mute = !last;
         client_call(c, "GET", client_path("whoami", NULL), NULL, NULL, &a);
-        int status = a.status;
+        bool starting = client_progress(&a) != NULL, up = a.status != 0 && !starting;
+        int code = up ? CTL_OK : last ? client_fault(c, &a) : CTL_UNAVAILABLE;
         answer_fini(&a);
-        if (status != 0)
-            return CTL_OK;
-        if (last)
-            return CTL_UNAVAILABLE;
+        if (up || last)
+            return code;
         nanosleep(&nap, NULL);
     }
 }

@@ -1,16 +1,19 @@
 /* start.c - the order in which a gateway comes up and goes down.
  *
- *   workers made -> accounts, routing -> stores opened -> recovered -> started -> first definitions
- *     -> workers run -> listeners -> services -> ready
+ *   workers made -> accounts, routing -> stores opened -> services prepared -> stores recovered -> started
+ *     -> first definitions -> workers run -> listeners -> services -> ready
  *
  * Recovery fills the model before any thread can see it. Listeners come after the workers, so that no connection waits
- * for a recovery, and after all of it "ready" is said once. Down is the same in the other order; a start that failed
- * half-way goes down from where it came to. */
+ * for a recovery, and after all of it "ready" is said once. Services are prepared before the recovery: they bind, and tell
+ * whoever asks how far it is (progress.c), nothing else; a port that is taken is refused before the reading, and a folder
+ * that is taken before the port. Down is the same in the other order; a start that failed half-way goes down from where it
+ * came to. */
 #include "start.h"
 #include "listen.h"
 #include "loader.h"
 #include "node.h"
 #include "notify.h"
+#include "progress.h"
 #include "settings.h"
 
 #include <mqgate/auth.h>
@@ -35,12 +38,40 @@ enum start_step {
 static enum start_step start_reached;
 static struct event_base *start_base; /* the main thread's, where signals arrive */
 static size_t start_services;         /* of the loader's list, how many were looked at */
+static size_t start_prepared;         /* the same, by the step before recovery */
+
+enum { RECOVER_HEED_MESSAGES = 1 << 18 };
 
 /* ---- recovery -------------------------------------------------------------------------------------------------------------- */
+
+/* Recovery changes nothing that a later one would miss, so it may be left at any point. Signals only arrive when the main
+ * thread's loop runs, which is not before the end of it: it is run here for a moment. */
+static void recover_heed_stop(void)
+{
+    int exit_code;
+    char why[256];
+    event_base_loop(start_base, EVLOOP_NONBLOCK);
+    if (!node_stop_asked(&exit_code, why))
+        return;
+    mqg_log(MQG_LOG_INFO, MQG_EVENT_STOP, "exit=%d why=%s while=recovering", exit_code, mqg_logqs(why));
+    _exit(exit_code);
+}
+
+/* So many more messages are in their queues. */
+static void recover_built(uint64_t count)
+{
+    static uint64_t heed_at;
+    uint64_t built = progress_built(count);
+    if (built < heed_at)
+        return;
+    heed_at = built + RECOVER_HEED_MESSAGES;
+    recover_heed_stop();
+}
 
 static void recover_meta(void *arg, struct mqg_slice key, struct mqg_slice value)
 {
     (void)arg;
+    progress_building();
     if (mqg_slice_starts(key, MQG_SLICE_LIT("user/")) || mqg_slice_starts(key, MQG_SLICE_LIT("perm/")) ||
         mqg_slice_starts(key, MQG_SLICE_LIT("tperm/")))
         mqg_auth_recover(key, value);
@@ -59,6 +90,7 @@ static bool recover_message(void *arg, uint64_t queue_id, uint64_t qseq, struct 
                             uint32_t delivery_count, uint32_t acquired_count)
 {
     (void)arg;
+    recover_built(1);
     return mqg_routing_recover_message(queue_id, qseq, extent, off, len, head, delivery_count,
                                        acquired_count);
 }
@@ -67,6 +99,7 @@ static bool recover_span(void *arg, uint64_t queue_id, uint64_t first, uint64_t 
                          uint64_t body_bytes)
 {
     (void)arg;
+    recover_built(count);
     return mqg_routing_recover_span(queue_id, first, last, count, body_bytes);
 }
 
@@ -80,19 +113,6 @@ static void recover_stream(void *arg, uint64_t partition, const struct mqg_strea
 {
     (void)arg;
     mqg_routing_recover_stream(partition, b);
-}
-
-/* Recovery changes nothing that a later one would miss, so it may be left at any point. Signals only arrive when the main
- * thread's loop runs, which is not before the end of it: it is run here for a moment. */
-static void recover_heed_stop(void)
-{
-    int exit_code;
-    char why[256];
-    event_base_loop(start_base, EVLOOP_NONBLOCK);
-    if (!node_stop_asked(&exit_code, why))
-        return;
-    mqg_log(MQG_LOG_INFO, MQG_EVENT_STOP, "exit=%d why=%s while=recovering", exit_code, mqg_logqs(why));
-    _exit(exit_code);
 }
 
 static void recover_producer(void *arg, uint64_t partition, uint64_t producer_id, int16_t epoch,
@@ -110,16 +130,31 @@ static void recover_position(void *arg, struct mqg_slice group, uint64_t partiti
     mqg_routing_recover_position(group, partition, offset, metadata);
 }
 
+/* The rest as " rest_s=12", or nothing while it is not known. */
+static const char *recover_rest(const struct mqg_node_progress *p, const char *before, char out[48])
+{
+    out[0] = '\0';
+    if (p->rest_ms != UINT64_MAX)
+        snprintf(out, 48, "%s%llu", before, (unsigned long long)(p->rest_ms + 999) / 1000);
+    return out;
+}
+
 static void recover_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
 {
     (void)arg;
-    char text[128];
+    char text[256], rest[48];
+    struct mqg_node_progress p;
     if (all_bytes == 0)
         return;
+    progress_reading(mqg_stores_recovering(), done_bytes, all_bytes);
+    mqg_node_progress(&p);
     unsigned percent = (unsigned)((double)done_bytes * 100.0 / (double)all_bytes);
-    mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY, "percent=%u done_bytes=%llu all_bytes=%llu", percent,
-            (unsigned long long)done_bytes, (unsigned long long)all_bytes);
-    snprintf(text, sizeof text, "STATUS=reading the store, %u%%\nEXTEND_TIMEOUT_USEC=30000000", percent);
+    mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY,
+            "percent=%u done_bytes=%llu all_bytes=%llu store=%s elapsed_s=%llu%s", percent,
+            (unsigned long long)done_bytes, (unsigned long long)all_bytes, mqg_logqs(p.store),
+            (unsigned long long)p.elapsed_ms / 1000, recover_rest(&p, " rest_s=", rest));
+    snprintf(text, sizeof text, "STATUS=reading the store %s, %u%%%s\nEXTEND_TIMEOUT_USEC=30000000", p.store,
+             percent, recover_rest(&p, ", seconds left: ", rest));
     notify_state(text);
     recover_heed_stop();
 }
@@ -143,6 +178,8 @@ static enum mqg_err start_recover(struct mqg_error *e)
     if (err != MQG_OK)
         return err;
     start_reached = START_STORES;
+    node_state_set("starting");
+    progress_phase("listening");
     mqg_routing_recovered(r.unclean);
     mqg_auth_recovered();
     mqg_meta_recovered();
@@ -178,6 +215,19 @@ static enum mqg_err start_stores(const struct mqg_conf *conf, struct mqg_error *
     return mqg_stores_open(conf, mqg_worker_count() + 1, e);
 }
 
+/* What a service bound before the recovery answers while it lasts. */
+static enum mqg_err start_services_prepare(const struct mqg_conf *conf, struct mqg_error *e)
+{
+    const struct loaded *l;
+    for (; (l = loader_at(start_prepared)) != NULL; start_prepared++) {
+        bool has = l->module.kind == MQG_MODULE_SERVICE && l->ops.service.prepare != NULL;
+        enum mqg_err err = has ? l->ops.service.prepare(conf, e) : MQG_OK;
+        if (err != MQG_OK)
+            return err;
+    }
+    return MQG_OK;
+}
+
 static enum mqg_err start_services_up(const struct mqg_conf *conf, struct mqg_error *e)
 {
     const struct loaded *l;
@@ -202,6 +252,8 @@ static enum mqg_err start_model(const struct mqg_conf *conf, struct mqg_error *e
         return err;
     start_reached = START_ROUTING;
     err = start_stores(conf, e);
+    if (err == MQG_OK)
+        err = start_services_prepare(conf, e);
     return err == MQG_OK ? start_recover(e) : err;
 }
 
@@ -233,8 +285,10 @@ enum mqg_err start_up(const struct mqg_conf *conf, struct event_base *base, stru
     err = listen_open(conf, base, e);
     if (err == MQG_OK)
         err = start_services_up(conf, e);
-    if (err == MQG_OK)
+    if (err == MQG_OK) {
+        progress_phase("");
         start_describe();
+    }
     return err;
 }
 
@@ -247,11 +301,13 @@ void start_close_listeners(void)
 
 static void start_services_down(void)
 {
-    while (start_services > 0) {
-        const struct loaded *l = loader_at(--start_services);
-        if (l->module.kind == MQG_MODULE_SERVICE)
+    for (size_t i = start_prepared; i > 0; i--) {
+        const struct loaded *l = loader_at(i - 1);
+        bool started = i <= start_services;
+        if (l->module.kind == MQG_MODULE_SERVICE && (started || l->ops.service.prepare != NULL))
             l->ops.service.stop();
     }
+    start_services = start_prepared = 0;
 }
 
 void start_down(void)

@@ -53,6 +53,7 @@ struct lanes {
 static struct mqg_storage storages[MQG_STORES_MAX];
 static uint32_t nstorages;
 static struct mqg_storage *storage_default;
+static const char *storage_recovering = "";
 static const struct mqg_store_ops *types[MQG_STORES_MAX * 2];
 static uint32_t ntypes;
 static struct lanes *all_lanes; /* one per worker, and the main thread's behind them */
@@ -242,13 +243,20 @@ enum mqg_err mqg_stores_recover(struct mqg_recover *r, struct mqg_error *e)
         struct mqg_recover one = *r;
         if (s != storage_default)
             one.meta_end = NULL;
+        storage_recovering = s->name;
         enum mqg_err err = s->ops->recover(s->store, &one, e);
+        storage_recovering = "";
         if (err != MQG_OK)
             return err;
         unclean = unclean || one.unclean;
     }
     r->unclean = unclean;
     return MQG_OK;
+}
+
+const char *mqg_stores_recovering(void)
+{
+    return storage_recovering;
 }
 
 enum mqg_err mqg_stores_start(struct mqg_error *e)

@@ -30,7 +30,8 @@ struct http_request {
     struct MHD_Connection *mhd;
     char *url; /* as it came, without the query */
     enum http_method method;
-    bool head; /* answered as GET, without the body */
+    bool head;  /* answered as GET, without the body */
+    bool early; /* came before the node was up: it is told how far the start is, whatever it asks */
     struct mqg_dynbuf body;
     uint64_t received; /* bytes of the body, those dropped included */
     bool too_large;
@@ -85,6 +86,8 @@ bool js_get_table(struct http_request *r, const char *key, struct mqg_arena *a, 
 
 /* ---- server.c, route.c -------------------------------------------------------------------------------------------- */
 
+/* Binds, and answers everybody with how far the start is; from http_start on, as the API. */
+enum mqg_err http_prepare(const struct mqg_conf *conf, struct mqg_error *e);
 enum mqg_err http_start(const struct mqg_conf *conf, struct mqg_error *e);
 void http_stop(void);
 void http_describe(struct mqg_dynbuf *out);
@@ -100,6 +103,11 @@ bool http_query_true(const struct http_request *r, const char *key);
 size_t http_unescape(char *s);
 bool http_is_monitor(const struct http_request *r);
 bool http_is_admin(const struct http_request *r);
+
+/* ---- starting.c: what anybody may know, without a login ---------------------------------------------------------------------- */
+
+void starting_reply(struct http_request *r);
+void status_get(struct http_request *r);
 
 /* ---- command.c: what a worker does --------------------------------------------------------------------------------- */
 

@@ -13,6 +13,7 @@ static const struct mqg_service_ops http_ops = {
     .start = http_start,
     .stop = http_stop,
     .describe = http_describe,
+    .prepare = http_prepare,
 };
 
 MQG_MODULE(http) = {

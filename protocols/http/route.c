@@ -309,7 +309,11 @@ static void route_api(struct http_request *r)
 void http_handle(struct http_request *r)
 {
     r->status = 500;
-    if (strncmp(r->url, "/api/", 5) == 0)
+    if (r->early)
+        starting_reply(r);
+    else if (strcmp(r->url, "/api/mqgate/status") == 0 && r->method == HTTP_GET)
+        status_get(r);
+    else if (strncmp(r->url, "/api/", 5) == 0)
         route_api(r);
     else if (strcmp(r->url, "/metrics") == 0 && r->method == HTTP_GET)
         metrics_get(r);

@@ -2,7 +2,10 @@
  *
  * The library calls back several times per request: when its head is there, for each piece of the body, when it is complete.
  * Bounds come first: the head lives in the library's memory limit, the body in a buffer with a maximum, so nobody makes us keep
- * more than a little. The library unescapes nothing for us: a vhost "/" is %2F in a path, and must not become a slash. */
+ * more than a little. The library unescapes nothing for us: a vhost "/" is %2F in a path, and must not become a slash.
+ *
+ * The daemons run before the stores are read. What comes until the node is up is told how far the start is, by starting.c
+ * alone: there is no model to look into yet. The port stays the same one, so nobody is turned away in between. */
 #include "http.h"
 
 #include "listen.h"
@@ -32,6 +35,7 @@ struct server {
 
 static struct server servers[2 * LISTEN_MAX];
 static size_t nservers;
+static atomic_bool server_opened; /* the node is up */
 static struct mqg_dynbuf server_cert, server_key;
 
 /* ---- a request ------------------------------------------------------------------------------------------------------------ */
@@ -41,6 +45,7 @@ static struct http_request *request_new(struct MHD_Connection *mhd, const char *
     struct http_request *r = mqg_xcalloc(1, sizeof *r);
     r->mhd = mhd;
     r->url = mqg_xstrdup(url);
+    r->early = !atomic_load(&server_opened);
     mqg_dynbuf_init(&r->body, HTTP_BODY_MAX_BYTES);
     mqg_dynbuf_init(&r->text, 16 << 20);
     return r;
@@ -109,6 +114,8 @@ static enum MHD_Result response_send(struct http_request *r)
                                 r->text_type != NULL ? r->text_type : "application/json");
     MHD_add_response_header(response, "cache-control", "no-cache");
     MHD_add_response_header(response, "x-content-type-options", "nosniff");
+    if (r->early)
+        MHD_add_response_header(response, "retry-after", "1");
     if (r->status == 401 && r->user[0] == '\0')
         MHD_add_response_header(response, "www-authenticate", "Basic realm=\"mqgate management\"");
     if (r->location[0] != '\0')
@@ -157,7 +164,8 @@ static enum MHD_Result server_head(struct http_request *r, const char *method)
         return response_refuse(r, 501, "not_implemented", "method not implemented");
     r->loopback = request_from_loopback(r->mhd);
     r->too_large = length != NULL && strtoull(length, NULL, 10) > HTTP_BODY_MAX_BYTES;
-    http_login(r); /* whoever is nobody makes us keep nothing */
+    if (!r->early)
+        http_login(r); /* whoever is nobody makes us keep nothing */
     return MHD_YES;
 }
 
@@ -271,9 +279,10 @@ static enum mqg_err server_open(const struct mqg_conf *conf, const char *key, bo
     return err;
 }
 
-enum mqg_err http_start(const struct mqg_conf *conf, struct mqg_error *e)
+enum mqg_err http_prepare(const struct mqg_conf *conf, struct mqg_error *e)
 {
     nservers = 0;
+    atomic_store(&server_opened, false);
     mqg_dynbuf_init(&server_cert, SERVER_PEM_MAX_BYTES);
     mqg_dynbuf_init(&server_key, SERVER_PEM_MAX_BYTES);
     enum mqg_err err = server_open(conf, "http", false, e);
@@ -281,7 +290,18 @@ enum mqg_err http_start(const struct mqg_conf *conf, struct mqg_error *e)
         err = server_open(conf, "https", true, e);
     if (err != MQG_OK)
         http_stop();
+    for (size_t i = 0; i < nservers; i++)
+        mqg_log(MQG_LOG_INFO, MQG_EVENT_LISTEN, "listener=%s address=%s answers=status",
+                servers[i].tls ? "https" : "http", servers[i].listener.name);
     return err;
+}
+
+enum mqg_err http_start(const struct mqg_conf *conf, struct mqg_error *e)
+{
+    (void)conf;
+    (void)e;
+    atomic_store(&server_opened, true);
+    return MQG_OK;
 }
 
 void http_stop(void)

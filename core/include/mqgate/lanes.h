@@ -28,6 +28,8 @@ struct mqg_storage {
 MQG_API enum mqg_err mqg_stores_open(const struct mqg_conf *conf, uint32_t nlanes, struct mqg_error *e);
 MQG_API void mqg_stores_register(const struct mqg_store_ops *ops); /* by the loader, before open */
 MQG_API enum mqg_err mqg_stores_recover(struct mqg_recover *r, struct mqg_error *e);
+/* (main, in a call of recovery) The name of the store that is being read; "" for none. */
+MQG_API const char *mqg_stores_recovering(void);
 MQG_API enum mqg_err mqg_stores_start(struct mqg_error *e);
 MQG_API void mqg_stores_close(void); /* after the workers' last submit: flush, seal */
 MQG_API void mqg_stores_fini(void);

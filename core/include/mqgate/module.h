@@ -24,6 +24,9 @@ struct mqg_service_ops {
     enum mqg_err (*start)(const struct mqg_conf *conf, struct mqg_error *e); /* (main) after workers run */
     void (*stop)(void);                                                      /* (main) before workers stop */
     void (*describe)(struct mqg_dynbuf *out); /* "http=127.0.0.1:15672" for the ready line; may be NULL */
+    /* (main) Before the stores are read: bind, and tell whoever asks how far the start is (mqg_node_progress). Accounts, queues
+     * and workers may not be touched before `start`. After it, `stop` is called even where `start` was not. May be NULL. */
+    enum mqg_err (*prepare)(const struct mqg_conf *conf, struct mqg_error *e);
 };
 
 struct mqg_module {
