@@ -14,9 +14,18 @@ static uint32_t queue_now(const struct mqg_queue *q, uint64_t now_ms)
 }
 
 /* Due times are kept one higher so that 0 can mean never. */
-static bool entry_over(const struct entry *e, uint32_t now)
+static bool entry_mortal(const struct mqg_queue *q, uint32_t prio, uint64_t pos, const struct entry *e)
 {
-    return e->due != 0 && e->due <= now;
+    return e->due != 0 && (q->kept_upto == 0 || fifo_qseq(&q->fifos[prio], pos) > q->kept_upto);
+}
+
+void mqg_queue_keep(struct mqg_queue *q, uint64_t qseq)
+{
+    MQG_CHECK(q, QUEUE_MAGIC);
+    pthread_mutex_lock(&q->lock);
+    if (qseq > q->kept_upto)
+        q->kept_upto = qseq;
+    pthread_mutex_unlock(&q->lock);
 }
 
 void queue_expire(struct queue_work *w)
@@ -27,7 +36,8 @@ void queue_expire(struct queue_work *w)
         uint64_t pos, n = 0;
         bool waits;
         struct entry *e;
-        while ((e = queue_head(w, prio, &pos, &waits)) != NULL && entry_over(e, now)) {
+        while ((e = queue_head(w, prio, &pos, &waits)) != NULL && e->due <= now &&
+               entry_mortal(q, prio, pos, e)) {
             queue_die(w, prio, pos, e, "expired");
             n++;
         }
@@ -67,7 +77,7 @@ static uint64_t queue_next_due(struct mqg_queue *q)
     for (uint32_t prio = 0; prio < q->nfifos; prio++) {
         uint64_t pos;
         struct entry *e = fifo_head(&q->fifos[prio], &pos);
-        if (e && e->due && q->born_ms + e->due < due)
+        if (e && entry_mortal(q, prio, pos, e) && q->born_ms + e->due < due)
             due = q->born_ms + e->due;
         if (!e && q->fifos[prio].spans && !(q->far && q->far->span_read) && q->opts->ttl_ms != UINT64_MAX)
             due = q->born_ms; /* who looks finds that it must be read */

@@ -109,6 +109,7 @@ struct mqg_queue {
     struct mqg_get *gets, **gets_tail; /* waiting for a body */
     struct queue_far *far;             /* NULL: it never was long */
     uint64_t last_used_ms;
+    uint64_t kept_upto;         /* numbers up to it do not expire: mqg_queue_keep */
     uint64_t armed_ms;          /* what the home worker's timer stands at; 0: not armed */
     struct queue_clock *clock;  /* NULL: it never was armed */
     struct queue_slot *slots[]; /* one per worker, made by it when it first needs it */

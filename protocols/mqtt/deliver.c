@@ -1,14 +1,17 @@
-/* deliver.c - PUBLISH to clients: what a delivery looks like on the wire, what is in flight, its acknowledgements.
+/* deliver.c - PUBLISH to clients: what a delivery looks like on the wire, what is in flight (its acknowledgements: acks.c).
  *
  * Of a session's queue the packet identifier is a function of the message's number there, so that after a restart the same message
  * comes with the same identifier, without a record of it. Two messages in flight cannot share one: the later stands back until the
  * earlier is through. Shared subscriptions take theirs from the numbers above.
  *
- * QoS 2 (4.3.3): with PUBREC the client has the message. In a session that outlives its connection the identifier is written down
- * first, then the message is settled and PUBREL sent: a crash in between finds the message in the queue and the identifier in the
- * list, and does not send it again. With PUBCOMP the identifier leaves the list, and is used anew when that is durable. */
+ * What was sent and not acknowledged when the connection ended stays in the table, without a feed: it comes again as it was sent,
+ * with the same QoS, also when its subscription is gone ([MQTT-3.10.4-3]) or, with QoS 2, its time is over ([MQTT-4.3.3-7]).
+ *
+ * A message with QoS 2 of a shared subscription is the session's before it is sent: it goes from the group's queue to the session's,
+ * in one turn, so that nobody else of the group gets it, whatever becomes of the connection ([MQTT-4.8.2-4], [MQTT-4.8.2-5]). */
 #include "mqtt.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define OUT_SESSION_IDS 49151u /* 1..49151 by qseq; above: shared subscriptions */
@@ -23,7 +26,7 @@ struct out_publish {
     struct mqg_msg *msg;
     struct mqg_slice topic, props; /* props: those that came with the message */
     uint32_t alias, left_s;
-    bool has_left, retain, dup, alias_known;
+    bool has_left, over, retain, dup, alias_known; /* over: its time to live has passed */
     uint8_t qos;
     uint16_t packet_id;
     uint32_t nids;
@@ -134,19 +137,30 @@ static bool out_send(struct mqtt_conn *c, struct out_publish *o)
 
 /* ---- one delivery ------------------------------------------------------------------------------------------------------ */
 
-/* Retained messages for a new subscription say in the exchange's place what they are for: mark, QoS, '/', identifier. */
-static bool out_is_replay(const struct mqg_msg *m, struct mqtt_match *out)
+static bool out_has_mark(const struct mqg_msg *m, struct mqg_slice mark, struct mqtt_match *out)
 {
     struct mqg_slice x = mqg_msg_exchange(m);
-    static const struct mqg_slice mark = MQG_SLICE_INIT(MQTT_RETAINED_MARK);
     if (x.len < mark.len + 2 || !mqg_slice_starts(x, mark))
         return false;
-    *out = (struct mqtt_match){.any = true, .retain = true};
-    out->qos = (uint8_t)(x.ptr[mark.len] - '0') & 3;
+    unsigned bits = (unsigned)(x.ptr[mark.len] - '0');
+    *out = (struct mqtt_match){.any = true, .retain = (bits & 4) != 0, .qos = bits & 3};
     for (size_t i = mark.len + 2; i < x.len; i++)
         out->ids[0] = out->ids[0] * 10 + (uint32_t)(x.ptr[i] - '0');
     out->nids = out->ids[0] != 0;
     return true;
+}
+
+/* Messages for one subscription, a retained one for a new one or what a shared one got, say so in the exchange's place: mark, QoS
+ * (and 4: RETAIN), '/', identifier. */
+static bool out_is_marked(const struct mqg_msg *m, struct mqtt_match *out, bool *shared)
+{
+    *shared = false;
+    if (out_has_mark(m, MQG_SLICE_LIT(MQTT_RETAINED_MARK), out)) {
+        out->retain = true;
+        return true;
+    }
+    *shared = out_has_mark(m, MQG_SLICE_LIT(MQTT_SHARED_MARK), out);
+    return *shared;
 }
 
 static void out_share_match(const struct mqtt_sub *sub, struct mqtt_match *out)
@@ -156,27 +170,53 @@ static void out_share_match(const struct mqtt_sub *sub, struct mqtt_match *out)
     out->nids = sub->id != 0;
 }
 
-/* The time left; false: none is. */
-static bool out_expiry(const struct mqg_msg *m, uint64_t now_us, struct out_publish *o)
+/* The time left. */
+static void out_expiry(const struct mqg_msg *m, uint64_t now_us, struct out_publish *o)
 {
     o->has_left = (m->st.flags & MQG_MSG_HAS_TTL) != 0;
     if (!o->has_left)
-        return true;
+        return;
     uint64_t gone_ms = now_us > m->st.append_us ? (now_us - m->st.append_us) / 1000 : 0;
-    if (gone_ms >= m->st.ttl_ms)
-        return false;
-    uint64_t left = (m->st.ttl_ms - gone_ms + 999) / 1000;
+    o->over = gone_ms >= m->st.ttl_ms;
+    uint64_t left = o->over ? 0 : (m->st.ttl_ms - gone_ms + 999) / 1000;
     o->left_s = left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
-    return true;
+}
+
+static uint16_t out_session_id(uint64_t qseq)
+{
+    uint64_t n = (qseq & UINT64_C(0xffffffffffff)) + (qseq >> 48) * 7919;
+    return (uint16_t)(1 + n % OUT_SESSION_IDS);
 }
 
 static bool out_is_released(const struct mqtt_session *s, uint64_t qseq)
 {
+    const struct mqtt_id *x = mqtt_ids_get(&s->out, out_session_id(qseq));
+    return x && x->qseq == qseq && (x->state == MQTT_OUT_RELEASED || x->state == MQTT_OUT_LEAVING);
+}
+
+/* The entry of what was sent on an earlier connection, or NULL. */
+static struct mqtt_id *out_begun(const struct mqtt_session *s, const struct mqtt_feed *f, uint64_t qseq)
+{
+    if (MQG_LIKELY(!s->begun) || f->kind != MQTT_FEED_SESSION)
+        return NULL;
+    struct mqtt_id *x = mqtt_ids_get(&s->out, out_session_id(qseq));
+    return x && x->qseq == qseq && mqtt_id_begun(x) ? x : NULL;
+}
+
+/* The session's queue delivers in order: what was begun below that number is not there any more. */
+static void out_prune(struct mqtt_session *s, uint64_t qseq)
+{
+    struct mqtt_ids kept = {0};
     struct mqtt_id *x;
-    for (uint32_t at = 0; (x = mqtt_ids_next(&s->out, &at)) != NULL;)
-        if (x->qseq == qseq && (x->state == MQTT_OUT_RELEASED || x->state == MQTT_OUT_LEAVING))
-            return true;
-    return false;
+    s->begun = false;
+    for (uint32_t at = 0; (x = mqtt_ids_next(&s->out, &at)) != NULL;) {
+        if (mqtt_id_begun(x) && x->qseq < qseq)
+            continue;
+        s->begun = s->begun || mqtt_id_begun(x);
+        *mqtt_ids_add(&kept, x->id) = *x;
+    }
+    mqtt_ids_fini(&s->out);
+    s->out = kept;
 }
 
 /* 0: none is free now. */
@@ -184,8 +224,9 @@ static uint16_t out_packet_id(struct mqtt_conn *c, const struct mqtt_feed *f, ui
 {
     const struct mqtt_ids *ids = &c->session->out;
     if (f->kind == MQTT_FEED_SESSION) {
-        uint64_t n = (qseq & UINT64_C(0xffffffffffff)) + (qseq >> 48) * 7919;
-        uint16_t id = (uint16_t)(1 + n % OUT_SESSION_IDS);
+        if (c->session->begun)
+            out_prune(c->session, qseq);
+        uint16_t id = out_session_id(qseq);
         return mqtt_ids_get(ids, id) ? 0 : id;
     }
     for (uint32_t i = OUT_SESSION_IDS; i < UINT16_MAX; i++) {
@@ -208,8 +249,50 @@ void mqtt_durable_look(struct mqg_timer *t)
     mqtt_feeds_kick(MQG_CONTAINER_OF(t, struct mqtt_conn, timer), true);
 }
 
+/* It is the session's from now on. */
+static enum out_verdict out_adopt(struct mqtt_conn *c, const struct mqtt_feed *f,
+                                  const struct mqg_delivery *d, const struct out_publish *o)
+{
+    const struct mqg_msg *m = d->msg;
+    const struct mqtt_feed *own = mqtt_feed_find(c, MQTT_FEED_SESSION, NULL);
+    if (!own || c->out_quota + c->adopted >= c->send_max)
+        return OUT_WAIT;
+    char mark[64];
+    int n = snprintf(mark, sizeof(mark), MQTT_SHARED_MARK "%u/%u", o->qos + (o->retain ? 4u : 0),
+                     f->share->id);
+    uint8_t flags = m->st.flags;
+    if (!c->session->durable)
+        flags &= (uint8_t)~MQG_MSG_PERSISTENT;
+    struct mqg_msg *copy = mqg_msg_derive(m, mqg_slice_of(mark, (size_t)n), mqg_msg_key(m),
+                                          mqg_msg_overlay(m), flags, m->st.ttl_ms);
+    if (!copy)
+        return OUT_WAIT;
+    copy->st.append_us = m->st.append_us;
+    mqg_publish_direct(own->queue, copy);
+    c->adopted++;
+    return OUT_DONE;
+}
+
+/* Sent: its place in the table. */
+static void out_enter(struct mqtt_conn *c, struct mqtt_feed *f, const struct mqg_delivery *d,
+                      const struct out_publish *o, struct mqtt_id *x)
+{
+    struct mqtt_session *s = c->session;
+    if (!x)
+        x = mqtt_ids_add(&s->out, o->packet_id);
+    x->state = o->qos == 1 ? MQTT_OUT_QOS1 : MQTT_OUT_QOS2;
+    x->feed = f;
+    x->handle = d->handle;
+    x->qseq = f->kind == MQTT_FEED_SESSION ? d->qseq : 0;
+    if (f->kind == MQTT_FEED_SESSION && d->qseq > s->sent_upto)
+        s->sent_upto = d->qseq;
+    if (o->qos == 2 && o->has_left && s->durable && !x->noted)
+        x->noted = c->out_noted = true;
+    c->out_quota++;
+}
+
 static enum out_verdict out_in_flight(struct mqtt_conn *c, struct mqtt_feed *f, const struct mqg_delivery *d,
-                                      struct out_publish *o)
+                                      struct out_publish *o, struct mqtt_id *begun)
 {
     struct mqtt_session *s = c->session;
     if (f->kind == MQTT_FEED_SESSION && d->redelivered && out_is_released(s, d->qseq))
@@ -219,21 +302,19 @@ static enum out_verdict out_in_flight(struct mqtt_conn *c, struct mqtt_feed *f, 
             mqg_timer_in(&c->timer, OUT_LOOK_MS);
         return OUT_WAIT;
     }
-    o->packet_id = c->out_quota < c->send_max ? out_packet_id(c, f, d->qseq) : 0;
+    if (c->out_quota >= c->send_max)
+        return OUT_WAIT;
+    o->packet_id = begun ? begun->id : out_packet_id(c, f, d->qseq);
     if (o->packet_id == 0)
         return OUT_WAIT;
     o->dup = f->kind == MQTT_FEED_SESSION && (d->redelivered || d->qseq <= s->sent_upto);
-    if (!out_send(c, o))
-        return OUT_DONE;
-    struct mqtt_id *x = mqtt_ids_add(&s->out, o->packet_id);
-    x->state = o->qos == 1 ? MQTT_OUT_QOS1 : MQTT_OUT_QOS2;
-    x->feed = f;
-    x->handle = d->handle;
-    x->qseq = f->kind == MQTT_FEED_SESSION ? d->qseq : 0;
-    if (f->kind == MQTT_FEED_SESSION && d->qseq > s->sent_upto)
-        s->sent_upto = d->qseq;
-    c->out_quota++;
-    return OUT_HELD;
+    if (out_send(c, o)) {
+        out_enter(c, f, d, o, begun);
+        return OUT_HELD;
+    }
+    if (begun)
+        mqtt_ids_drop(&s->out, o->packet_id);
+    return OUT_DONE;
 }
 
 /* What another protocol's message looks like here. */
@@ -261,24 +342,35 @@ static enum out_verdict out_matched(struct mqtt_conn *c, struct mqtt_feed *f, co
 {
     struct mqtt_match local;
     const struct mqtt_match *match = &local;
-    bool replay = out_is_replay(d->msg, &local);
+    bool shared, marked = out_is_marked(d->msg, &local, &shared);
+    struct mqtt_id *begun = out_begun(c->session, f, d->qseq);
     if (f->kind == MQTT_FEED_SHARE)
         out_share_match(f->share, &local);
-    else if (!replay)
+    else if (!marked)
         match = mqtt_match(c->session, d->msg, o->topic);
-    if (!match->any)
+    if (!match->any && !begun)
         return OUT_DONE;
-    if (f->kind == MQTT_FEED_QOS0 && match->qos > 0 && !replay)
+    if (f->kind == MQTT_FEED_QOS0 && match->qos > 0 && !marked)
         return OUT_DONE; /* the session's other queue has it too */
-    o->retain = replay || (match->retain && was_retained);
-    if (match->qos < o->qos)
+    o->retain = match->retain && (marked || was_retained);
+    if (begun)
+        o->qos = begun->state == MQTT_OUT_QOS2 ? 2 : 1;
+    else if (match->qos < o->qos)
         o->qos = match->qos;
     o->nids = c->version == MQTT_5 ? match->nids : 0;
     o->ids = match->ids;
-    if (o->qos > 0)
-        return out_in_flight(c, f, d, o);
-    out_send(c, o);
-    return OUT_DONE;
+    if (f->kind == MQTT_FEED_SHARE && o->qos == 2)
+        return out_adopt(c, f, d, o);
+    enum out_verdict v = OUT_DONE;
+    if (o->over && begun && o->qos == 1)
+        mqtt_ids_drop(&c->session->out, begun->id);
+    else if (o->qos > 0 && (!o->over || begun))
+        v = out_in_flight(c, f, d, o, begun);
+    else if (!o->over)
+        out_send(c, o);
+    if (v != OUT_WAIT && shared && c->adopted > 0)
+        c->adopted--;
+    return v;
 }
 
 static enum out_verdict out_one(struct mqtt_conn *c, struct mqtt_feed *f, const struct mqg_delivery *d,
@@ -287,7 +379,8 @@ static enum out_verdict out_one(struct mqtt_conn *c, struct mqtt_feed *f, const 
     struct mqtt_origin origin = mqtt_origin_of(d->msg);
     struct out_publish o = {
         .msg = d->msg, .topic = mqg_msg_key(d->msg), .props = origin.props, .qos = origin.qos};
-    if (!out_expiry(d->msg, now_us, &o))
+    out_expiry(d->msg, now_us, &o);
+    if (o.over && f->kind != MQTT_FEED_SESSION)
         return OUT_DONE;
     if (MQG_LIKELY(d->msg->st.proto == MQG_PROTO_MQTT && d->msg->st.key_sep == '/'))
         return out_matched(c, f, d, &o, origin.retain);
@@ -303,12 +396,27 @@ static enum out_verdict out_one(struct mqtt_conn *c, struct mqtt_feed *f, const 
 
 /* ---- the queue's calls ----------------------------------------------------------------------------------------------------- */
 
+/* A shared subscription with QoS 2 is given as much as the client takes now: what it adopts is settled at once, so that the
+ * queue's own window does not bound it. */
+static void feed_room(struct mqtt_feed *f)
+{
+    struct mqtt_conn *c = f->conn;
+    uint32_t used = c->out_quota + c->adopted;
+    if (f->kind != MQTT_FEED_SHARE || f->share->qos < 2 || !f->sub)
+        return;
+    f->waits = used >= c->send_max;
+    if (!f->waits)
+        mqg_sub_prefetch(f->sub, c->send_max - used);
+    mqg_sub_pause(f->sub, f->waits);
+}
+
 static size_t feed_deliver(struct mqg_sub *sub, void *owner, const struct mqg_delivery *d, size_t n)
 {
     struct mqtt_feed *f = owner;
     struct mqtt_conn *c = f->conn;
     uint64_t done[MQTT_SETTLE_BATCH];
     size_t took = 0, ndone = 0;
+    uint32_t adopted = c->adopted;
     uint64_t now_us = mqg_conn_worker(c->conn)->now.wall_us;
     if (c->phase != MQTT_UP)
         return 0;
@@ -323,6 +431,15 @@ static size_t feed_deliver(struct mqg_sub *sub, void *owner, const struct mqg_de
         mqg_msg_unref(&m);
         took++;
     }
+    if (c->adopted > adopted) {
+        feed_room(f);
+        mqg_publish_flush(); /* into one batch with what is settled now */
+    }
+    if (c->adopted < adopted)
+        mqtt_feeds_kick(c, true);
+    if (c->out_noted)
+        mqtt_persist_ids(c->session);
+    c->out_noted = false;
     if (ndone > 0)
         mqg_settle(f->queue, f->sub, done, ndone, MQG_SETTLE_ACK);
     if (took < n && ndone == MQTT_SETTLE_BATCH)
@@ -383,130 +500,7 @@ void mqtt_feeds_kick(struct mqtt_conn *c, bool waiting_only)
         if (!f->sub || (waiting_only && !f->waits))
             continue;
         f->waits = false;
+        feed_room(f);
         mqg_sub_kick(f->sub);
-    }
-}
-
-/* ---- acknowledgements --------------------------------------------------------------------------------------------------------- */
-
-void mqtt_settle_flush(struct mqtt_conn *c)
-{
-    uint32_t n = c->settle.n;
-    struct mqtt_feed *f = c->settle.feed;
-    c->settle.n = 0;
-    c->settle.feed = NULL;
-    if (n == 0)
-        return;
-    mqg_settle(f->queue, f->sub, c->settle.handles, n, MQG_SETTLE_ACK);
-    mqtt_feeds_kick(c, true);
-}
-
-static void out_settle(struct mqtt_conn *c, struct mqtt_feed *f, uint64_t handle)
-{
-    if (c->settle.n == MQTT_SETTLE_BATCH || (c->settle.n > 0 && c->settle.feed != f))
-        mqtt_settle_flush(c);
-    c->settle.feed = f;
-    c->settle.handles[c->settle.n++] = handle;
-}
-
-/* The identifier is free again. */
-static void out_free(struct mqtt_conn *c, uint16_t packet_id)
-{
-    mqtt_ids_drop(&c->session->out, packet_id);
-    if (c->out_quota > 0)
-        c->out_quota--;
-}
-
-enum mqg_err mqtt_puback(struct mqtt_conn *c, struct mqtt_ack ack, struct mqg_error *e)
-{
-    struct mqtt_id *x = mqtt_ids_get(&c->session->out, ack.packet_id);
-    if (!x) /* of a delivery before a reconnect, or of none: nothing can be said */
-        return MQG_OK;
-    if (x->state != MQTT_OUT_QOS1)
-        return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "PUBACK for a publish with QoS 2");
-    out_settle(c, x->feed, x->handle);
-    out_free(c, ack.packet_id);
-    return MQG_OK;
-}
-
-/* It is written down that the client has it. */
-static void out_received(struct mqtt_conn *c, uint16_t packet_id)
-{
-    struct mqtt_id *x = mqtt_ids_get(&c->session->out, packet_id);
-    if (!x || x->state != MQTT_OUT_RECEIVED)
-        return;
-    mqg_settle(x->feed->queue, x->feed->sub, &x->handle, 1, MQG_SETTLE_ACK);
-    x->state = MQTT_OUT_RELEASED;
-    x->feed = NULL;
-    x->handle = 0;
-}
-
-static void out_refused(struct mqtt_conn *c, struct mqtt_id *x)
-{
-    out_settle(c, x->feed, x->handle);
-    out_free(c, x->id);
-}
-
-enum mqg_err mqtt_pubrec(struct mqtt_conn *c, struct mqtt_ack ack, struct mqg_error *e)
-{
-    struct mqtt_session *s = c->session;
-    struct mqtt_id *x = mqtt_ids_get(&s->out, ack.packet_id);
-    if (!x || x->state == MQTT_OUT_RELEASED) {
-        if (ack.reason < 0x80)
-            mqtt_send_ack(c, MQTT_PUBREL, ack.packet_id, x ? 0 : MQTT_RC_PACKET_ID_NOT_FOUND);
-        return MQG_OK;
-    }
-    if (x->state == MQTT_OUT_QOS1)
-        return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "PUBREC for a publish with QoS 1");
-    if (x->state != MQTT_OUT_QOS2)
-        return MQG_OK; /* PUBREL is on its way */
-    if (ack.reason >= 0x80) {
-        out_refused(c, x);
-        return MQG_OK;
-    }
-    x->state = MQTT_OUT_RECEIVED;
-    uint8_t bytes[MQTT_ACK_MAX_BYTES];
-    size_t n = mqtt_ack_put(bytes, MQTT_PUBREL, c->version, ack.packet_id, 0);
-    c->ids_dirty = c->ids_dirty || s->durable;
-    mqtt_answer(c, s->durable ? mqg_lane_ticket(mqg_storage_default()) : 0, mqg_slice_of(bytes, n),
-                out_received, ack.packet_id);
-    return MQG_OK;
-}
-
-static void out_left(struct mqtt_conn *c, uint16_t packet_id)
-{
-    mqtt_ids_drop(&c->session->out, packet_id);
-    mqtt_feeds_kick(c, true);
-}
-
-enum mqg_err mqtt_pubcomp(struct mqtt_conn *c, struct mqtt_ack ack, struct mqg_error *e)
-{
-    struct mqtt_session *s = c->session;
-    struct mqtt_id *x = mqtt_ids_get(&s->out, ack.packet_id);
-    if (!x || x->state == MQTT_OUT_LEAVING)
-        return MQG_OK;
-    if (x->state != MQTT_OUT_RELEASED)
-        return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "PUBCOMP without PUBREL");
-    if (c->out_quota > 0)
-        c->out_quota--;
-    if (!s->durable) {
-        out_left(c, ack.packet_id);
-        return MQG_OK;
-    }
-    x->state = MQTT_OUT_LEAVING;
-    c->ids_dirty = true;
-    mqtt_answer(c, mqg_lane_ticket(mqg_storage_default()), MQG_SLICE_NONE, out_left, ack.packet_id);
-    mqtt_feeds_kick(c, true);
-    return MQG_OK;
-}
-
-void mqtt_release_again(struct mqtt_conn *c)
-{
-    struct mqtt_id *x;
-    for (uint32_t at = 0; (x = mqtt_ids_next(&c->session->out, &at)) != NULL;) {
-        if (x->state != MQTT_OUT_RELEASED)
-            continue;
-        mqtt_send_ack(c, MQTT_PUBREL, x->id, 0);
-        c->out_quota++;
     }
 }

@@ -2,7 +2,8 @@
  *
  *   module.c     descriptor, settings           conn.c      input, dispatch of packets, closing, events
  *   connect.c    CONNECT, CONNACK, login        session.c   who holds a session: claims, take-over, expiry, the end
- *   publish.c    PUBLISH in, QoS 1 and 2        deliver.c   PUBLISH out, what is in flight, its acknowledgements
+ *   publish.c    PUBLISH in, QoS 1 and 2        deliver.c   PUBLISH out, what is in flight
+ *   acks.c       its acknowledgements
  *   subscribe.c  SUBSCRIBE, UNSUBSCRIBE         match.c     which of a session's filters a message came by
  *   subs.c       the table of a session's filters mapping.c   topics as RabbitMQ maps them
  *   share.c      shared subscriptions           retained.c  retained messages
@@ -38,6 +39,7 @@
 #define MQTT_SYS_EXCHANGE   "mqtt.sys" /* $SYS topics: who binds "#" to amq.topic by AMQP does not get them */
 #define MQTT_RETAINED_QUEUE "mqtt-retained"
 #define MQTT_RETAINED_MARK  "mqtt.retained/"
+#define MQTT_SHARED_MARK    "mqtt.shared/"
 
 /* Immutable once it is published; a reload publishes another, and the old one stays for whoever reads it. */
 struct mqtt_settings {
@@ -59,8 +61,8 @@ static inline const struct mqtt_settings *mqtt_settings(void)
 
 enum mqtt_id_state {
     MQTT_ID_FREE,
-    MQTT_OUT_QOS1,     /* PUBLISH sent, PUBACK awaited */
-    MQTT_OUT_QOS2,     /* PUBLISH sent, PUBREC awaited */
+    MQTT_OUT_QOS1,     /* PUBLISH sent, PUBACK awaited; without a feed: on an earlier connection */
+    MQTT_OUT_QOS2,     /* PUBLISH sent, PUBREC awaited; likewise */
     MQTT_OUT_RECEIVED, /* PUBREC came, being written down */
     MQTT_OUT_RELEASED, /* PUBREL sent, PUBCOMP awaited */
     MQTT_OUT_LEAVING,  /* PUBCOMP came, being written down */
@@ -73,8 +75,9 @@ struct mqtt_feed;
 
 struct mqtt_id {
     uint16_t id;
-    uint8_t state; /* enum mqtt_id_state */
-    struct mqtt_feed *feed;
+    uint8_t state;          /* enum mqtt_id_state */
+    bool noted;             /* that it was sent is written down */
+    struct mqtt_feed *feed; /* NULL: sent on an earlier connection, or not with us any more */
     uint64_t handle, qseq;
 };
 
@@ -143,6 +146,7 @@ struct mqtt_session {
     struct mqtt_conn *conn; /* NULL: the client is away */
     bool durable;           /* its queue, filters and packet identifiers are stored */
     bool known;             /* there is state that a client may find present */
+    bool begun;             /* some of `out` was sent on an earlier connection */
     uint32_t expiry_s;
     uint64_t gone_us;            /* wall; when the client went */
     uint64_t sent_upto;          /* highest qseq ever sent: what comes again at or below it has DUP */
@@ -229,6 +233,8 @@ struct mqtt_conn {
     /* out */
     struct mqtt_feed *feeds;
     uint32_t out_quota; /* of send_max, used */
+    uint32_t adopted;   /* QoS 2 messages of shared subscriptions that wait in the session's queue */
+    bool out_noted;     /* identifiers are to be written down at the end of this delivery */
     uint16_t next_share_id;
     uint16_t alias_max, naliases;
     struct mqg_map alias_out; /* topic -> number */
@@ -343,6 +349,13 @@ enum mqg_err mqtt_puback(struct mqtt_conn *c, struct mqtt_ack ack, struct mqg_er
 enum mqg_err mqtt_pubrec(struct mqtt_conn *c, struct mqtt_ack ack, struct mqg_error *e);
 enum mqg_err mqtt_pubcomp(struct mqtt_conn *c, struct mqtt_ack ack, struct mqg_error *e);
 void mqtt_settle_flush(struct mqtt_conn *c);
+/* What is in flight is written down: its subscription changes. */
+void mqtt_note_sent(struct mqtt_conn *c);
+/* Sent on an earlier connection of the session, not acknowledged. */
+static inline bool mqtt_id_begun(const struct mqtt_id *x)
+{
+    return !x->feed && (x->state == MQTT_OUT_QOS1 || x->state == MQTT_OUT_QOS2);
+}
 /* PUBREL again for what the client has received before. */
 void mqtt_release_again(struct mqtt_conn *c);
 

@@ -3,7 +3,8 @@
  *   mqtt/s/SESSION          version, vhost, client, expiry, when it went, highest number sent
  *   mqtt/f/SESSION/FILTER   version, vhost, client, the subscription as its client said it, its options
  *   mqtt/w/SESSION          version, vhost, client, when it is due, retain, the will's message in its stored form
- *   mqtt/q/SESSION          version, vhost, client, identifiers received and not released; received by the client, with numbers
+ *   mqtt/q/SESSION          version, vhost, client, identifiers received and not released; received by the client, with numbers;
+ *                           sent to it and not acknowledged, with numbers and QoS: those whose QoS or time must not count anew
  *
  * SESSION and FILTER are 128 bits of a SHA-256 in hex, so that keys are short whatever clients call themselves; the values say
  * it in full. Messages are not here: they lie in the session's durable queue. Values are little-endian, texts have a 16 bit
@@ -122,6 +123,11 @@ static bool persist_out(const struct mqtt_id *x)
     return x->state == MQTT_OUT_RECEIVED || x->state == MQTT_OUT_RELEASED;
 }
 
+static bool persist_sent(const struct mqtt_id *x)
+{
+    return x->noted && (x->state == MQTT_OUT_QOS1 || x->state == MQTT_OUT_QOS2);
+}
+
 static uint32_t persist_count(const struct mqtt_ids *ids, bool (*wanted)(const struct mqtt_id *x))
 {
     uint32_t n = 0;
@@ -148,6 +154,13 @@ void mqtt_persist_ids(struct mqtt_session *s)
         if (persist_out(x)) {
             mqg_dynbuf_le16(&b, x->id);
             mqg_dynbuf_le64(&b, x->qseq);
+        }
+    mqg_dynbuf_le16(&b, (uint16_t)persist_count(&s->out, persist_sent));
+    for (uint32_t at = 0; (x = mqtt_ids_next(&s->out, &at)) != NULL;)
+        if (persist_sent(x)) {
+            mqg_dynbuf_le16(&b, x->id);
+            mqg_dynbuf_le64(&b, x->qseq);
+            mqg_dynbuf_u8(&b, x->state == MQTT_OUT_QOS2 ? 2 : 1);
         }
     MQG_ASSERT(!b.failed);
     struct mqg_store_op op = {
@@ -188,6 +201,8 @@ static void recover_sub(struct mqtt_session *s, struct mqg_cursor *c)
     sub->id = id;
     if (!sub->share)
         s->has_queue[sub->qos == 0 ? MQTT_FEED_QOS0 : MQTT_FEED_SESSION] = true;
+    else if (sub->qos == 2)
+        s->has_queue[MQTT_FEED_SESSION] = true; /* share.c */
 }
 
 static void recover_will(struct mqtt_session *s, struct mqg_cursor *c)
@@ -201,6 +216,24 @@ static void recover_will(struct mqtt_session *s, struct mqg_cursor *c)
     s->will_stored = true;
     if (s->will)
         s->will_ms = mqg_clock_now().mono_ms + (due_us > now_us ? (due_us - now_us) / 1000 : 0) + 1;
+}
+
+static void recover_sent(struct mqtt_session *s, struct mqg_cursor *c)
+{
+    if (mqg_cursor_left(c) == 0) /* written before there was such a list */
+        return;
+    for (uint16_t n = mqg_cursor_le16(c); n > 0 && !c->failed; n--) {
+        uint16_t id = mqg_cursor_le16(c);
+        uint64_t qseq = mqg_cursor_le64(c);
+        uint8_t qos = mqg_cursor_u8(c);
+        if (c->failed || qos - 1u > 1 || mqtt_ids_get(&s->out, id))
+            continue;
+        struct mqtt_id *x = mqtt_ids_add(&s->out, id);
+        x->state = qos == 2 ? MQTT_OUT_QOS2 : MQTT_OUT_QOS1;
+        x->noted = true;
+        x->qseq = qseq;
+        s->begun = true;
+    }
 }
 
 static void recover_ids(struct mqtt_session *s, struct mqg_cursor *c)
@@ -219,6 +252,7 @@ static void recover_ids(struct mqtt_session *s, struct mqg_cursor *c)
         x->state = MQTT_OUT_RELEASED;
         x->qseq = qseq;
     }
+    recover_sent(s, c);
 }
 
 /* Vhosts are only built when all records have been told: ours are kept until then. */
@@ -270,8 +304,29 @@ static void recovered_visit(struct mqtt_session *s, void *arg)
     mqg_vec_push(arg, s);
 }
 
+/* A session may have messages without a subscription that says so. What was sent with QoS 2 before does not expire there. */
+static void recovered_queue(struct mqtt_session *s)
+{
+    uint64_t upto = 0;
+    char room[256];
+    struct mqtt_id *x;
+    struct mqg_queue *q = NULL;
+    struct mqg_error e = {0};
+    for (uint32_t at = 0; (x = mqtt_ids_next(&s->out, &at)) != NULL;)
+        if (x->state == MQTT_OUT_QOS2 && x->qseq > upto)
+            upto = x->qseq;
+    struct mqg_session *own = mqg_session_internal(s->vhost);
+    if (mqg_queue_open(own, mqtt_session_queue_name(s, MQTT_FEED_SESSION, room), &q, &e) == MQG_OK) {
+        s->has_queue[MQTT_FEED_SESSION] = true;
+        mqg_queue_keep(q, upto);
+    }
+    mqg_queue_unref(&q);
+    mqg_session_unref(&own);
+}
+
 static void recovered_one(struct mqtt_session *s, uint32_t at, struct mqg_time now)
 {
+    recovered_queue(s);
     s->holder = at % mqg_worker_count();
     if (s->gone_us == 0) /* its client was there when the node stopped */
         s->gone_us = now.wall_us;

@@ -118,7 +118,7 @@ void mqtt_session_wipe(struct mqtt_session *s)
     mqtt_ids_fini(&s->out);
     if (s->durable)
         mqtt_persist_session_gone(s);
-    s->durable = s->cached = false;
+    s->durable = s->cached = s->begun = false;
     s->sent_upto = s->gone_us = s->expire_ms = 0;
     mqg_timer_cancel(&s->timer);
 }
@@ -286,6 +286,18 @@ void mqtt_session_unclaim(struct mqtt_conn *c)
 
 /* ---- the connection leaves --------------------------------------------------------------------------------------------- */
 
+/* Exactly once: what was sent does not expire ([MQTT-4.3.3-7]). */
+static void session_keep(struct mqtt_session *s, struct mqtt_feed *f)
+{
+    uint64_t upto = 0;
+    struct mqtt_id *x;
+    for (uint32_t at = 0; (x = mqtt_ids_next(&s->out, &at)) != NULL;)
+        if (x->feed == f && x->state == MQTT_OUT_QOS2 && x->qseq > upto)
+            upto = x->qseq;
+    if (upto > 0)
+        mqg_queue_keep(f->queue, upto);
+}
+
 /* What was sent and not acknowledged goes back to its queues; what the client has received stays noted. */
 static void session_return(struct mqtt_session *s, struct mqtt_feed *f)
 {
@@ -312,10 +324,16 @@ static void session_forget_ids(struct mqtt_session *s)
     struct mqtt_id *x;
     for (uint32_t at = 0; (x = mqtt_ids_next(&s->out, &at)) != NULL;)
         if (x->state == MQTT_OUT_RELEASED || (x->state == MQTT_OUT_RECEIVED && s->durable))
-            *mqtt_ids_add(&out, x->id) = (struct mqtt_id){x->id, MQTT_OUT_RELEASED, NULL, 0, x->qseq};
+            *mqtt_ids_add(&out,
+                          x->id) = (struct mqtt_id){.id = x->id, .state = MQTT_OUT_RELEASED, .qseq = x->qseq};
+        else if ((x->state == MQTT_OUT_QOS1 || x->state == MQTT_OUT_QOS2) && x->qseq != 0)
+            *mqtt_ids_add(&out, x->id) = (struct mqtt_id){
+                .id = x->id, .state = x->state, .noted = true, .qseq = x->qseq};
     for (uint32_t at = 0; (x = mqtt_ids_next(&s->in, &at)) != NULL;)
         if (x->state == MQTT_IN_PENDING || x->state == MQTT_IN_RECEIVED)
-            *mqtt_ids_add(&in, x->id) = (struct mqtt_id){x->id, MQTT_IN_RECEIVED, NULL, 0, 0};
+            *mqtt_ids_add(&in, x->id) = (struct mqtt_id){.id = x->id, .state = MQTT_IN_RECEIVED};
+    for (uint32_t at = 0; !s->begun && (x = mqtt_ids_next(&out, &at)) != NULL;)
+        s->begun = mqtt_id_begun(x);
     mqtt_ids_fini(&s->out);
     mqtt_ids_fini(&s->in);
     s->out = out;
@@ -328,8 +346,11 @@ static void session_leave_feeds(struct mqtt_session *s, struct mqtt_conn *c)
     for (struct mqtt_feed *f = c->feeds; f; f = f->next)
         if (f->sub)
             mqg_unsubscribe(&f->sub);
-    for (struct mqtt_feed *f = c->feeds; f; f = f->next)
+    for (struct mqtt_feed *f = c->feeds; f; f = f->next) {
+        if (f->kind == MQTT_FEED_SESSION)
+            session_keep(s, f);
         session_return(s, f);
+    }
     session_forget_ids(s);
     while (c->feeds)
         mqtt_feed_close(c->feeds);
@@ -371,6 +392,8 @@ void mqtt_session_detach(struct mqtt_session *s, bool normal)
     session_drop_queue(s, MQTT_FEED_QOS0);
     s->gone_us = now.wall_us;
     s->expire_ms = s->expiry_s == MQTT_EXPIRY_NEVER ? 0 : now.mono_ms + UINT64_C(1000) * s->expiry_s;
+    if (s->durable && s->begun)
+        mqtt_persist_ids(s);
     if (s->durable)
         mqtt_persist_session(s);
     if (wanted)

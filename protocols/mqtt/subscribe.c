@@ -111,16 +111,30 @@ static enum mqg_err sub_unbind(struct mqtt_session *s, const struct mqtt_sub *su
                      ticket, e);
 }
 
+/* With QoS 2 what it gets goes through the session's queue (deliver.c). */
+static enum mqg_err sub_bind_share(struct mqtt_conn *c, struct mqtt_sub *sub, struct mqg_queue **q,
+                                   uint64_t *ticket, struct mqg_error *e)
+{
+    enum mqg_err err = MQG_OK;
+    if (sub->qos == 2 && !mqtt_feed_find(c, MQTT_FEED_SESSION, NULL)) {
+        err = mqtt_session_queue(c->session, MQTT_FEED_SESSION, q, ticket, e);
+        if (err == MQG_OK)
+            err = sub_feed(c, MQTT_FEED_SESSION, NULL, q, e);
+        mqg_queue_unref(q);
+    }
+    if (err == MQG_OK)
+        err = mqtt_share_queue(sub->share, q, ticket, e);
+    return err == MQG_OK ? sub_feed(c, MQTT_FEED_SHARE, sub, q, e) : err;
+}
+
 static enum mqg_err sub_bind(struct mqtt_conn *c, struct mqtt_sub *sub, uint8_t old_qos, bool fresh,
                              struct mqg_queue **q, uint64_t *ticket, struct mqg_error *e)
 {
     struct mqtt_session *s = c->session;
     enum mqtt_feed_kind kind = sub_kind(sub->qos);
     char room[256];
-    if (sub->share) {
-        enum mqg_err err = mqtt_share_queue(sub->share, q, ticket, e);
-        return err == MQG_OK ? sub_feed(c, MQTT_FEED_SHARE, sub, q, e) : err;
-    }
+    if (sub->share)
+        return sub_bind_share(c, sub, q, ticket, e);
     const struct mqtt_feed *f = mqtt_feed_find(c, kind, NULL);
     if (f)
         *q = mqg_queue_ref(f->queue);
@@ -231,6 +245,8 @@ static void sub_ack(struct mqtt_conn *c, enum mqtt_type type, uint16_t packet_id
 {
     struct mqg_dynbuf out;
     uint8_t head[2];
+    if (c->session->durable)
+        mqtt_note_sent(c);
     mqg_put_be16(head, packet_id);
     mqg_dynbuf_init(&out, 1u << 20);
     bool tells = type == MQTT_SUBACK || c->version == MQTT_5;
@@ -270,7 +286,7 @@ enum mqg_err mqtt_subscribe(struct mqtt_conn *c, struct mqg_slice body, struct m
     return MQG_OK;
 }
 
-/* What is in flight of a shared subscription goes to its other members. */
+/* What is in flight of a shared subscription (QoS 1) goes to its other members. */
 static void unsub_feed(struct mqtt_conn *c, struct mqtt_feed *f)
 {
     struct mqtt_ids *ids = &c->session->out;

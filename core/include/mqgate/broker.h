@@ -100,6 +100,9 @@ MQG_API struct mqg_slice mqg_queue_name(const struct mqg_queue *q);
 MQG_API uint64_t mqg_queue_id(const struct mqg_queue *q);
 /* Reading it takes nothing out of it. */
 MQG_API bool mqg_queue_is_stream(const struct mqg_queue *q);
+/* What has a number up to that does not expire in q by its time any more: it was begun to be sent, and its consumer judges
+ * ([MQTT-4.3.3-7]). Holds until the node stops. (worker, or before workers run) */
+MQG_API void mqg_queue_keep(struct mqg_queue *q, uint64_t qseq);
 
 /* ---- publish ------------------------------------------------------------------------------------------------------------------ */
 
