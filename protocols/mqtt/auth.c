@@ -50,13 +50,16 @@ void mqtt_auth_connack(const struct mqtt_auth *a, struct mqg_dynbuf *props)
         auth_put_props(a, mqg_dynbuf_view(&a->last), props);
 }
 
-static void auth_send(struct mqtt_conn *c, uint8_t reason, struct mqg_slice data)
+static enum mqg_err auth_send(struct mqtt_conn *c, uint8_t reason, struct mqg_slice data, struct mqg_error *e)
 {
     struct mqg_dynbuf props;
     mqg_dynbuf_init(&props, UINT16_MAX + 2 * AUTH_REPLY_MAX);
     auth_put_props(c->auth, data, &props);
-    mqtt_send(c, MQTT_AUTH, mqg_slice_of(&reason, 1), mqg_dynbuf_view(&props), MQG_SLICE_NONE);
+    bool sent = mqtt_send(c, MQTT_AUTH, mqg_slice_of(&reason, 1), mqg_dynbuf_view(&props), MQG_SLICE_NONE);
     mqg_dynbuf_fini(&props);
+    return sent ? MQG_OK
+                : mqg_error_set(e, MQG_TOO_LARGE, MQTT_RC_PACKET_TOO_LARGE,
+                                "a client that takes %u bytes does not take AUTH", c->packet_max);
 }
 
 /* ---- CONNECT ----------------------------------------------------------------------------------------------------- */
@@ -87,18 +90,15 @@ static enum mqg_err auth_step(struct mqtt_conn *c, const struct mqtt_props *p, s
 {
     struct mqg_slice reply;
     struct mqg_error why = {0};
-    if (!mqtt_has(p, MQTT_P_AUTH_DATA)) { /* it is the client's turn */
-        auth_send(c, MQTT_RC_CONTINUE_AUTHENTICATION, MQG_SLICE_NONE);
-        return MQG_OK;
-    }
+    if (!mqtt_has(p, MQTT_P_AUTH_DATA)) /* it is the client's turn */
+        return auth_send(c, MQTT_RC_CONTINUE_AUTHENTICATION, MQG_SLICE_NONE, e);
     enum mqg_err err = mqg_scram_step(c->auth->scram, mqg_conn_info(c->conn), mqtt_str(p, MQTT_P_AUTH_DATA),
                                       &reply, &c->principal, &why);
     if (err == MQG_OK)
         return auth_connected(c, reply, e);
     if (err != MQG_MORE)
         return auth_refused(c, &why, e);
-    auth_send(c, MQTT_RC_CONTINUE_AUTHENTICATION, reply);
-    return MQG_OK;
+    return auth_send(c, MQTT_RC_CONTINUE_AUTHENTICATION, reply, e);
 }
 
 enum mqg_err mqtt_auth_connect(struct mqtt_conn *c, struct mqg_slice body, const struct mqtt_connect *p,
@@ -131,19 +131,17 @@ static enum mqg_err auth_again(struct mqtt_conn *c, const struct mqtt_props *p, 
     struct mqg_error why = {0};
     enum mqg_err err = mqg_scram_step(a->scram, mqg_conn_info(c->conn), mqtt_str(p, MQTT_P_AUTH_DATA), &reply,
                                       &who, &why);
-    if (err == MQG_MORE) {
-        auth_send(c, MQTT_RC_CONTINUE_AUTHENTICATION, reply);
-        return MQG_OK;
-    }
+    if (err == MQG_MORE)
+        return auth_send(c, MQTT_RC_CONTINUE_AUTHENTICATION, reply, e);
     if (err != MQG_OK)
         return auth_refused(c, &why, e);
     bool same = strcmp(who->user, c->principal->user) == 0;
     mqg_session_unref(&who);
     if (!same)
         return mqg_error_set(e, MQG_DENIED, MQTT_RC_NOT_AUTHORIZED, "a connection stays with its account");
-    auth_send(c, 0, reply);
+    err = auth_send(c, 0, reply, e);
     mqg_scram_free(&a->scram);
-    return MQG_OK;
+    return err;
 }
 
 enum mqg_err mqtt_auth_packet(struct mqtt_conn *c, struct mqg_slice body, struct mqg_error *e)

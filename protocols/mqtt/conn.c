@@ -10,15 +10,34 @@
 
 /* ---- sending ------------------------------------------------------------------------------------------------- */
 
-void mqtt_send(struct mqtt_conn *c, enum mqtt_type type, struct mqg_slice head, struct mqg_slice props,
+/* [MQTT-3.1.2-24] */
+static bool conn_takes(const struct mqtt_conn *c, size_t len)
+{
+    return c->packet_max == 0 || len <= c->packet_max;
+}
+
+bool mqtt_send(struct mqtt_conn *c, enum mqtt_type type, struct mqg_slice head, struct mqg_slice props,
                struct mqg_slice tail)
 {
     struct mqg_dynbuf out;
     mqg_dynbuf_init(&out, 1u << 20);
     mqtt_packet_put(&out, type, c->version, head, props, tail);
-    if (!out.failed && (c->packet_max == 0 || out.len <= c->packet_max))
+    bool fits = !out.failed && conn_takes(c, out.len);
+    if (fits)
         mqg_conn_write(c->conn, mqg_dynbuf_view(&out));
     mqg_dynbuf_fini(&out);
+    return fits;
+}
+
+void mqtt_send_reason(struct mqtt_conn *c, enum mqtt_type type, struct mqg_slice head, const char *text)
+{
+    struct mqg_dynbuf props;
+    mqg_dynbuf_init(&props, 1024);
+    if (c->problem_info && text[0] != '\0')
+        mqtt_add_str(&props, MQTT_P_REASON_STRING, mqg_slice_str(text));
+    if (!mqtt_send(c, type, head, mqg_dynbuf_view(&props), MQG_SLICE_NONE) && props.len > 0)
+        mqtt_send(c, type, head, MQG_SLICE_NONE, MQG_SLICE_NONE);
+    mqg_dynbuf_fini(&props);
 }
 
 void mqtt_send_ack(struct mqtt_conn *c, enum mqtt_type type, uint16_t packet_id, uint8_t reason)
@@ -45,7 +64,7 @@ static void answers_leave(struct mqtt_conn *c)
         c->answers = a->next;
         if (!c->answers)
             c->answers_tail = &c->answers;
-        if (a->len > 0 && c->phase != MQTT_CLOSED)
+        if (a->len > 0 && c->phase != MQTT_CLOSED && conn_takes(c, a->len))
             mqg_conn_write(c->conn, mqg_slice_of(a->bytes, a->len));
         if (a->then && c->phase != MQTT_CLOSED)
             a->then(c, a->packet_id);
@@ -110,12 +129,7 @@ static void conn_say_goodbye(struct mqtt_conn *c, int reason, const char *text)
     if (c->version != MQTT_5)
         return;
     uint8_t code = (uint8_t)reason;
-    struct mqg_dynbuf props;
-    mqg_dynbuf_init(&props, 1024);
-    if (c->problem_info && text[0] != '\0')
-        mqtt_add_str(&props, MQTT_P_REASON_STRING, mqg_slice_str(text));
-    mqtt_send(c, MQTT_DISCONNECT, mqg_slice_of(&code, 1), mqg_dynbuf_view(&props), MQG_SLICE_NONE);
-    mqg_dynbuf_fini(&props);
+    mqtt_send_reason(c, MQTT_DISCONNECT, mqg_slice_of(&code, 1), text);
 }
 
 void mqtt_fail(struct mqtt_conn *c, int reason, const char *fmt, ...)

@@ -21,12 +21,7 @@ void mqtt_connack_refuse(struct mqtt_conn *c, int reason, const char *text)
     if (c->version != MQTT_5 && (reason == MQTT_RC_MALFORMED_PACKET || reason == MQTT_RC_PROTOCOL_ERROR ||
                                  reason == MQTT_RC_TOPIC_INVALID || reason == MQTT_RC_PACKET_TOO_LARGE))
         return; /* 3.x: the connection just closes */
-    struct mqg_dynbuf props;
-    mqg_dynbuf_init(&props, 1024);
-    if (c->problem_info && text[0] != '\0')
-        mqtt_add_str(&props, MQTT_P_REASON_STRING, mqg_slice_str(text));
-    mqtt_send(c, MQTT_CONNACK, mqg_slice_of(head, 2), mqg_dynbuf_view(&props), MQG_SLICE_NONE);
-    mqg_dynbuf_fini(&props);
+    mqtt_send_reason(c, MQTT_CONNACK, mqg_slice_of(head, 2), text);
 }
 
 /* ---- the account ---------------------------------------------------------------------------------------------------- */
@@ -325,7 +320,11 @@ void mqtt_connected(struct mqtt_conn *c, struct mqtt_session *s)
         head[0] = 0;
     mqtt_packet_put(&out, MQTT_CONNACK, c->version, mqg_slice_of(head, 2), mqg_dynbuf_view(&props),
                     MQG_SLICE_NONE);
-    mqtt_answer(c, s->durable ? s->ticket : 0, mqg_dynbuf_view(&out), connect_up, 0);
+    if (c->packet_max > 0 && out.len > c->packet_max)
+        mqtt_fail(c, MQTT_RC_PACKET_TOO_LARGE, "a client that takes %u bytes does not take CONNACK",
+                  c->packet_max);
+    else
+        mqtt_answer(c, s->durable ? s->ticket : 0, mqg_dynbuf_view(&out), connect_up, 0);
     mqg_dynbuf_fini(&props);
     mqg_dynbuf_fini(&out);
 }

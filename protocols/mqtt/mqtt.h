@@ -257,8 +257,11 @@ void mqtt_conn_event(struct mqg_conn *c, enum mqg_conn_event ev, struct mqg_slic
 void mqtt_fail(struct mqtt_conn *c, int reason, const char *fmt, ...) MQG_PRINTF(3, 4);
 /* Stops and restarts reading. */
 void mqtt_stall(struct mqtt_conn *c, bool on);
-void mqtt_send(struct mqtt_conn *c, enum mqtt_type type, struct mqg_slice head, struct mqg_slice props,
+/* False: it is larger than the client takes, and was not sent. */
+bool mqtt_send(struct mqtt_conn *c, enum mqtt_type type, struct mqg_slice head, struct mqg_slice props,
                struct mqg_slice tail);
+/* With the text as its reason string, where that is wanted and fits. */
+void mqtt_send_reason(struct mqtt_conn *c, enum mqtt_type type, struct mqg_slice head, const char *text);
 void mqtt_send_ack(struct mqtt_conn *c, enum mqtt_type type, uint16_t packet_id, uint8_t reason);
 /* When `ticket` is durable and the answers before have left: writes `bytes`, then calls `then`. */
 void mqtt_answer(struct mqtt_conn *c, uint64_t ticket, struct mqg_slice bytes,

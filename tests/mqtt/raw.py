@@ -195,6 +195,9 @@ class Raw:
 
     def connect(self, reason=0, **kw):
         self.send(self.connect_bytes(**kw))
+        return self.connect_answer(reason)
+
+    def connect_answer(self, reason=0):
         got = self.expect(CONNACK)
         self.session_present = bool(got.body[0] & 1)
         self.connack = read_props(got.body, 2)[0] if self.version == 5 else {}

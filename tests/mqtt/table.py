@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from statements import all_of, clients_of  # noqa: E402
+from statements import all_of, clients_of, not_here  # noqa: E402
 
 PAGE = HERE.parents[1] / "protocols/mqtt/mqtt.md"
 BEGIN, END = "<!-- statements: begin -->", "<!-- statements: end -->"
@@ -48,7 +48,7 @@ def order(statement):
 
 
 def open_ones(version, seen):
-    return [s for s in all_of(version) if s not in seen and s not in clients_of(version)]
+    return [s for s in all_of(version) if s not in seen and s not in clients_of(version) and s not in not_here(version)]
 
 
 def table():
@@ -61,8 +61,11 @@ def table():
         seen = {s[2:] for s in rows}
         unknown = seen - set(all_of(version))
         assert not unknown, f"no such statement: {sorted(unknown)}"
-        lines += ["", f"Without a test of their own in {title} ({len(open_ones(version, seen))}): "
-                  + ", ".join(f"[{s}]" for s in open_ones(version, seen)) + ".", "",
+        if open_ones(version, seen):
+            lines += ["", f"Without a test of their own in {title} ({len(open_ones(version, seen))}): "
+                      + ", ".join(f"[{s}]" for s in open_ones(version, seen)) + "."]
+        lines += ["", "About what a server may leave out, and this one does not: "
+                  + ", ".join(f"[{s}] ({why})" for s, why in not_here(version).items()) + ".", "",
                   f"The client's alone ({len(clients_of(version) - seen)}): "
                   + ", ".join(f"[{s}]" for s in all_of(version) if s in clients_of(version) - seen) + "."]
     return "\n".join(lines) + "\n"

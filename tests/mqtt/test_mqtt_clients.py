@@ -7,6 +7,7 @@ import pytest
 from mqtest.broker import wait_until
 
 COMPACT = 2
+covers = pytest.mark.covers
 VERSIONS = {"mqttv31": paho.MQTTv31, "mqttv311": paho.MQTTv311, "mqttv5": paho.MQTTv5}
 
 
@@ -28,6 +29,7 @@ def test_mosquitto_clients(node, unique, words, qos):
     assert {"hello a", "hello b"} <= set(seen)
 
 
+@covers("3:MQTT-7.0.0-2", "3:MQTT-7.1.1-1", "5:MQTT-4.2.0-1")
 @pytest.mark.parametrize("transport,listener", [("tcp", "mqtt"), ("websockets", "mqtt_ws")])
 @pytest.mark.parametrize("protocol", VERSIONS.values(), ids=VERSIONS)
 def test_paho(node, unique, protocol, transport, listener):

@@ -10,6 +10,8 @@ from mqtest.broker import build_dir, wait_until
 from raw import Closed, Raw
 import raw as r
 
+covers = pytest.mark.covers
+
 
 @pytest.fixture(scope="module")
 def tenants():
@@ -65,6 +67,7 @@ def test_vhost_by_port(client):
         assert "mqtt-subscription-hereqos0" in node.ctl("list_queues", "-p", "byport", "name")
 
 
+@covers("3:MQTT-3.3.5-2")
 def test_permissions(client, tenants, unique):
     reader, writer = join(client, tenants, "reader"), join(client, tenants, "writer")
     assert writer.subscribe(unique) == [0x87]

@@ -2,6 +2,7 @@
 import pytest
 import raw as r
 from raw import packet, props, text
+from test_mqtt_begun import let_pass
 
 covers = pytest.mark.covers
 
@@ -17,7 +18,8 @@ def test_bom_is_a_letter(client, version, unique):
 
 
 @covers("3:MQTT-2.3.1-4", "3:MQTT-3.3.1-3", "3:MQTT-4.3.1-1", "3:MQTT-4.3.2-1", "5:MQTT-2.2.1-4", "5:MQTT-3.3.1-3",
-        "5:MQTT-4.3.1-1", "5:MQTT-4.3.2-1", "5:MQTT-4.3.2-2", "5:MQTT-4.3.3-1", "5:MQTT-4.3.3-2")
+        "5:MQTT-4.3.1-1", "5:MQTT-4.3.2-1", "5:MQTT-4.3.2-2", "5:MQTT-4.3.3-1", "5:MQTT-4.3.3-2",
+        "3:MQTT-2.3.1-5")
 def test_what_is_sent_first(client, version, unique):
     """Each QoS: no DUP though its publisher said it, an identifier of its own as long as it is not acknowledged."""
     sub, p = client(version), client(version)
@@ -144,3 +146,67 @@ def test_unsubscribe_does_not_stop_what_has_begun(client, version, unique):
     c.send_ack(r.PUBREC, m.pid)
     c._released(m.pid, 5)
     assert c.alive()
+
+
+@covers("3:MQTT-3.1.2-7")
+def test_retained_outlive_their_publishers_session(client, version, unique):
+    c = client(version, client=unique, clean=True)
+    c.publish(unique, b"stays", qos=1, retain=True)
+    c.disconnect()
+    client(version, client=unique, clean=True).disconnect()
+    late = client(version)
+    late.subscribe(unique)
+    assert late.message().payload == b"stays"
+
+
+@covers("3:MQTT-3.1.2-12", "5:MQTT-3.1.2-10")
+def test_no_will_where_none_was_said(client, version, unique):
+    """A client that said one, and connects again without, or had it published."""
+    sub = client(version)
+    sub.subscribe(unique)
+    client(version, client=unique, will=(unique, b"gone", 0, False)).close()
+    assert sub.message().payload == b"gone"
+    client(version, client=unique).close()
+    again = client(version, client=unique)
+    assert again.alive()
+    sub.expect_nothing(0.3)
+
+
+@covers("5:MQTT-4.3.3-13")
+def test_qos2_goes_on_when_the_message_expired(client, unique):
+    keep = {"client": unique, "clean": False, "p": {"session_expiry": 60}}
+    sub, c = client(5, **keep), client(5)
+    sub.subscribe(unique, qos=2)
+    sub.disconnect()
+    pid = c.publish(unique, b"short", qos=2, p={"message_expiry": 1}, finish=False)
+    c.ack(r.PUBREC, pid)
+    let_pass(1.2)
+    c.send(c.publish_bytes(unique, b"short", qos=2, dup=True, pid=pid, p={"message_expiry": 1}))
+    c.ack(r.PUBREC, pid)
+    c.send_ack(r.PUBREL, pid)
+    assert c.ack(r.PUBCOMP, pid).reason == 0
+    client(5, **keep).expect_nothing(0.2)
+
+
+@covers("5:MQTT-4.3.3-9")
+def test_identifier_of_a_refused_qos2_is_new(client, unique):
+    sub, c = client(5), client(5)
+    sub.subscribe(unique)
+    c.send(c.publish_bytes("$SYS/x", b"no", qos=2, pid=9))
+    assert c.ack(r.PUBREC, 9).reason == 0x87
+    c.send(c.publish_bytes(unique, b"yes", qos=2, pid=9, dup=True))
+    assert c.ack(r.PUBREC, 9).reason == 0
+    assert sub.message().payload == b"yes"
+
+
+@covers("5:MQTT-4.1.0-1", "3:MQTT-4.1.0-1")
+def test_session_stays_with_its_connection(client, unique):
+    """However long the connection is open, nothing of the session goes, and its expiry counts from the end only."""
+    keep = {"client": unique, "clean": False, "p": {"session_expiry": 1}}
+    c = client(5, **keep)
+    c.subscribe(unique, qos=1)
+    let_pass(1.3)
+    client(5).publish(unique, b"x", qos=1)
+    assert c.message().payload == b"x"
+    c.close()
+    assert client(5, **keep).session_present
