@@ -1,12 +1,16 @@
 """The servers under load. Each is started by hand in a folder of its own, on free ports of 127.0.0.1, and ended by
 its process id; between its turns it is stopped by SIGSTOP, so that an idle server costs the measured one nothing."""
 
+import base64
 import os
 import re
 import resource
+import shutil
 import signal
+import socket
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 from . import proc
@@ -164,6 +168,69 @@ class Mosquitto(Server):
     def about(self):
         version = re.search(r"mosquitto version (\S+)", self.log.read_text(errors="replace"))
         return f"Mosquitto {version[1]}, sessions in memory"
+
+
+class MqgateOs(Mqgate):
+    """The same, answering as soon as the page cache has a batch."""
+
+    kind = "mqgate_os"
+    label = "mqgate flush=os"
+
+    def __init__(self, folder, cores, settings=(), protocol="amqp"):
+        super().__init__(folder, cores, (*settings, "store.journal.flush=os"), protocol)
+
+
+class Kafka(Server):
+    """Apache Kafka from its Maven jars (storage-adapters/kafka/with-kafka fetches them), one node in KRaft mode, with the heap
+    and collector of its start script. Its sessions outlive the pauses between its turns."""
+
+    kind = label = "kafka"
+    version = os.environ.get("KAFKA_VERSION", "3.9.1")
+    java = ("java", "-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20",
+            "-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent")
+
+    @classmethod
+    def jars(cls):
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        return cache / "mqgate/kafka" / cls.version / "jars"
+
+    @classmethod
+    def why_missing(cls):
+        if shutil.which("java") is None:
+            return "java is not installed"
+        there = (cls.jars().parent / "complete").exists()
+        return "" if there else "no Apache Kafka: storage-adapters/kafka/with-kafka true fetches it"
+
+    def __init__(self, folder, cores):
+        super().__init__(folder, cores, "kafka")
+        self.port, controller = proc.free_ports(2)
+        self.properties = self.folder / "server.properties"
+        self.properties.write_text(f"""process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={self.folder}/log
+auto.create.topics.enable=false
+file.delete.delay.ms=1000
+broker.session.timeout.ms=3600000
+""")
+        name = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]
+        subprocess.run([*self.java[:1], "-cp", f"{self.jars()}/*", "kafka.tools.StorageTool", "format", "-t", name, "-c",
+                        str(self.properties)], check=True, stdout=subprocess.DEVNULL)
+
+    def _command(self):
+        return [*self.java, "-cp", f"{self.jars()}/*", "kafka.Kafka", str(self.properties)]
+
+    def _is_ready(self, log):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def about(self):
+        return f"Apache Kafka {self.version}, {' '.join(self.java[1:])}"
 
 
 class Epmd:

@@ -8,13 +8,19 @@ import subprocess
 import tempfile
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from . import disk, proc
-from .servers import Epmd, Mosquitto, Mqgate, RabbitMQ, RabbitMQNoBusyWait, ServerError
+from .servers import Epmd, Kafka, Mosquitto, Mqgate, MqgateOs, RabbitMQ, RabbitMQNoBusyWait, ServerError
 
 GENERATOR_S = 300
+MIB = 1 << 20
 SETTLE_S = 2.0  # after connecting, before memory is read
+REHEARSAL_S = 20.0  # of a server whose code is compiled while it runs
+
+
+ONE_PEER = {"mqtt": Mosquitto, "kafka": Kafka}
 
 
 class LoadError(Exception):
@@ -57,7 +63,7 @@ def build_generator(folder, protocol="amqp"):
     name = f"{protocol}load"
     built = Mqgate.build_folder() / "bench" / name
     here = Path(__file__).resolve().parents[1]
-    patterns = ["amqpload.c", "load_*.[ch]"] if protocol == "amqp" else [f"{name}.c"]
+    patterns = ["amqpload.c", "load_*.[ch]"] if protocol == "amqp" else [f"{name}.c", f"{name}_*.[ch]"]
     parts = sorted(path for pattern in patterns for path in here.glob(pattern))
     if built.exists() and built.stat().st_mtime >= max(path.stat().st_mtime for path in parts):
         return built
@@ -94,8 +100,10 @@ class Column:
         folder = self.folder / f"{kind}{self._made}"
         if kind == "mqgate":
             server = Mqgate(folder, self.server_cores, self.options.set, self.protocol)
-        elif kind == "mosquitto":
-            server = Mosquitto(folder, self.server_cores)
+        elif kind == "mqgate_os":
+            server = MqgateOs(folder, self.server_cores, self.options.set, self.protocol)
+        elif kind in ("mosquitto", "kafka"):
+            server = {"mosquitto": Mosquitto, "kafka": Kafka}[kind](folder, self.server_cores)
         else:
             make = {"rabbitmq": RabbitMQ, "rabbitmq_nowait": RabbitMQNoBusyWait}[kind]
             server = make(folder, self.server_cores, self.epmd, self.protocol)
@@ -133,6 +141,10 @@ class Column:
         try:
             if row.is_idle:
                 return self._measure_idle(row, entry)
+            if row.is_bare:
+                return self._measure_bare(entry)
+            if row.is_fresh:
+                return self._measure_fresh(row, entry)
             return self._measure_load(row, entry)
         except (LoadError, ServerError) as error:
             self._replace(entry.server)
@@ -153,16 +165,21 @@ class Column:
             raise LoadError("the server does not start")
         server = self.servers[entry.server]
         server.resume()
-        options = [*row.load, *entry.load, "--delete", "--seconds", str(self.options.seconds),
-                   "--warmup", str(self.options.warmup)]
+        try:
+            return self._loaded(server, row, entry, "--delete")
+        finally:
+            server.check_alive()
+            server.pause()
+
+    def _loaded(self, server, row, entry, *more):
+        options = [*more, "--seconds", str(self.options.seconds), "--warmup", str(self.options.warmup),
+                   *row.load, *entry.load]
         load = Load(self.binary, server, self.load_core, options)
         try:
             load.read()
             result = self._timed(server, load)
         finally:
             load.end()
-            server.check_alive()
-            server.pause()
         units = result["deliveries"] if row.unit == "delivery" else result["messages"]
         result["rate"] = units / result["seconds"]
         result["cpu_us"] = result["cpu_s"] / units * 1e6 if units else 0.0
@@ -180,7 +197,8 @@ class Column:
         pids = server.pids()
         result["cpu_s"] = proc.cpu_s(pids) - cpu
         result["disk_bytes"] = self._written(proc.written_bytes(pids) - written, device)
-        load.read()
+        result["rss_mib"] = proc.rss_bytes(pids) / MIB
+        result.update(load.read())
         return result
 
     def _written(self, by_server, device_before):
@@ -189,6 +207,31 @@ class Column:
         os.sync()
         device = proc.device_written_bytes(self.folder)
         return by_server if device is None else min(by_server, device - device_before)
+
+    def rehearse(self, row):
+        """One load that nobody counts."""
+        for entry in row.entries:
+            if entry.server == "kafka" and "kafka" in self.servers:
+                self._measure_load(replace(row, load=(*row.load, "--seconds", str(REHEARSAL_S))), entry)
+
+    def _measure_fresh(self, row, entry):
+        """A server of its own for a load after which another row would be another one."""
+        server = self._new(entry.server)
+        try:
+            return self._loaded(server, row, entry)
+        finally:
+            server.check_alive()
+            server.stop()
+            shutil.rmtree(server.folder, ignore_errors=True)
+
+    def _measure_bare(self, entry):
+        """What it takes before anybody has come."""
+        server = self._new(entry.server)
+        try:
+            time.sleep(SETTLE_S)
+            return {"rss_mib": proc.rss_bytes(server.pids()) / MIB, "cpu_us": 0.0, "rate": 0.0, "correct": True}
+        finally:
+            server.stop()
 
     def _measure_idle(self, row, entry):
         """Memory that was used once may stay with the process, so each time begins with a fresh server."""
@@ -234,9 +277,10 @@ class Session:
     def _kinds(self, epmd, folder):
         """Who takes part. RabbitMQ without busy waiting is a second contender only where the first one does it."""
         kinds = []
-        if self.protocol == "mqtt":
-            peers = [] if self.options.no_peers else [Mosquitto]
-            for server in peers + ([] if self.options.only_peers else [Mqgate]):
+        if self.protocol in ONE_PEER:
+            peers = [] if self.options.no_peers else [ONE_PEER[self.protocol]]
+            ours = [Mqgate, MqgateOs] if self.protocol == "kafka" else [Mqgate]
+            for server in peers + ([] if self.options.only_peers else ours):
                 if server.why_missing():
                     self.notes.append(server.why_missing())
                 else:
@@ -265,7 +309,7 @@ class Session:
 
     def run(self):
         with tempfile.TemporaryDirectory(prefix="mqgate-bench-", dir=self.options.dir) as folder:
-            needs_epmd = self.protocol != "mqtt"
+            needs_epmd = self.protocol not in ONE_PEER
             epmd = None if not needs_epmd or self.options.no_peers or RabbitMQ.why_missing() else Epmd()
             try:
                 self.about.append(f"data on {disk.file_system(folder)}")
@@ -284,6 +328,8 @@ class Session:
                 server.resume()
                 self.about.append(f"{column.name}: {server.about()}")
                 server.pause()
+            if loads := [row for row in self.rows if not (row.is_idle or row.is_bare or row.is_fresh)]:
+                column.rehearse(loads[0])
             for repetition in range(self.options.reps):
                 self._run_once(column, repetition)
         finally:
@@ -293,6 +339,8 @@ class Session:
 
     def _run_once(self, column, repetition):
         for row in self.rows:
+            if 0 < row.reps <= repetition:
+                continue
             column.probe_disk()
             for entry in row.entries:
                 if entry.server not in column.kinds:
@@ -307,5 +355,6 @@ class Session:
 def brief(result):
     if "failed" in result:
         return f"FAILED: {result['failed']}"
-    tail = "" if result["correct"] else "  COUNTS OR CHECKSUMS WRONG"
+    tail = f" {result['rss_mib']:.0f} MiB" if "rss_mib" in result else ""
+    tail += "" if result["correct"] else "  COUNTS OR CHECKSUMS WRONG"
     return f"{result['rate']:.0f}/s {result['cpu_us']:.2f} us{tail}"

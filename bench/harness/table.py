@@ -25,14 +25,14 @@ def summarize(results):
     good = [r for r in results if "failed" not in r]
     summary = {"runs": len(results), "failed": [r["failed"] for r in results if "failed" in r],
                "correct": all(r["correct"] for r in good)}
-    for key in ("rate", "cpu_us", "disk_ratio", "rss_kib"):
+    for key in ("rate", "cpu_us", "disk_ratio", "rss_kib", "rss_mib"):
         if values := _values(good, key):
             summary[key] = median(values)
             summary[key + "_all"] = values
     for key in ("p50_us", "p99_us"):
         if values := _latency(good, key):
             summary[key] = median(values)
-    if good:
+    if good and "own_cpu_s" in good[0]:
         summary["generator"] = median(r["own_cpu_s"] / r["seconds"] for r in good)
     return summary
 
@@ -44,10 +44,15 @@ def best_of(summaries):
 
 
 def describe(target):
+    return _describe(target) + (f" ({target.ours})" if target.ours != OURS else "")
+
+
+def _describe(target):
     return {
         "cpu_ratio": f"CPU <= {target.peer} / {target.value:g}",
         "rate_ratio": f"rate >= {target.value:g}x {target.peer}",
         "p99_ratio": f"p99 <= {target.peer} / {target.value:g}",
+        "memory_ratio": f"memory <= {target.peer} / {target.value:g}",
         "cpu_us": f"CPU <= {target.value:g} us",
         "p99_over_fdatasync_us": f"p99 <= fdatasync's p99 + {target.value:g} us",
         "disk_ratio": f"disk <= {target.value:g}x bodies",
@@ -64,6 +69,9 @@ def judge(target, ours, peer, fdatasync_p99_us):
         return "", f"{target.peer} did not run"
     if target.kind == "cpu_ratio":
         got = peer["cpu_us"] / ours["cpu_us"] if ours["cpu_us"] else float("inf")
+        return f"/ {got:.1f}", got >= target.value
+    if target.kind == "memory_ratio":
+        got = peer["rss_mib"] / ours["rss_mib"]
         return f"/ {got:.1f}", got >= target.value
     if target.kind == "p99_ratio":
         got = peer["p99_us"] / ours["p99_us"]
@@ -83,8 +91,15 @@ def _verdict(value):
     return {True: "met", False: "MISSED"}.get(value, value)
 
 
+def cpu_digits(summary):
+    return 2 if summary["cpu_us"] >= 0.5 else 3
+
+
 def _cells(entry, summary):
-    cells = [f"{summary['rate']:,.0f}/s", f"{summary['cpu_us']:.2f} us", f"{100 * summary['generator']:.0f}%"]
+    cells = ["", "", ""]
+    if "generator" in summary:
+        cells = [f"{summary['rate']:,.0f}/s", f"{summary['cpu_us']:.{cpu_digits(summary)}f} us",
+                 f"{100 * summary['generator']:.0f}%"]
     extra = []
     if "p50_us" in summary:
         extra.append(f"p50 {summary['p50_us']:.0f} p99 {summary['p99_us']:.0f} us")
@@ -92,7 +107,9 @@ def _cells(entry, summary):
         extra.append(f"disk {summary['disk_ratio']:.2f}x bodies")
     if "rss_kib" in summary:
         extra.append(f"{summary['rss_kib']:.1f} KiB each")
-    if summary["generator"] > GENERATOR_BOUND:
+    if "rss_mib" in summary:
+        extra.append(f"RSS {summary['rss_mib']:.0f} MiB")
+    if summary.get("generator", 0) > GENERATOR_BOUND:
         extra.append("generator-bound")
     if not summary["correct"]:
         extra.append("COUNTS OR CHECKSUMS WRONG")
@@ -117,7 +134,7 @@ class Report:
             summaries = {key: summarize(results) for key, results in found.items()}
             names = {key[0] for key in summaries}
             named = {n: best_of([s for key, s in summaries.items() if key[0] == n]) for n in names}
-            verdicts = [(t, *judge(t, named.get(OURS), named.get(t.peer), column["fdatasync_p99_us"]))
+            verdicts = [(t, *judge(t, named.get(t.ours), named.get(t.peer), column["fdatasync_p99_us"]))
                         for t in row.targets]
             column["rows"].append((row, summaries, verdicts))
         return column

@@ -18,9 +18,10 @@ class Entry:
 class Target:
     """stage 'now' is what the first release must reach, 'final' what the design was made for."""
     stage: str
-    kind: str  # cpu_ratio, rate_ratio, cpu_us, p99_ratio, p99_over_fdatasync_us, disk_ratio, rss_kib, rate
+    kind: str  # cpu_ratio, rate_ratio, cpu_us, p99_ratio, p99_over_fdatasync_us, disk_ratio, memory_ratio, rss_kib, rate
     value: float
     peer: str = ""  # name of an entry
+    ours: str = "mqgate"  # name of the entry that is judged
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Row:
     entries: tuple
     targets: tuple = field(default=())
     is_idle: bool = False  # W8: a fresh server each time, memory is what counts
+    is_bare: bool = False  # a fresh server without any load
+    is_fresh: bool = False  # a fresh server each time for the load
+    reps: int = 0  # at most so many repetitions of what takes long; 0: all
 
 
 def _rabbit(name, promise, *load):
@@ -144,5 +148,45 @@ def _w5():
 
 
 MQTT = (*_w4(), *_w5())
+KAFKA = "Kafka"
+OURS_OS = "mqgate flush=os"
+
+
+def _kafka(peer_promise, peer_name, *peer_load):
+    return (Entry("kafka", peer_name, peer_promise, peer_load), Entry("mqgate_os", OURS_OS, PAGE_CACHE),
+            Entry("mqgate", OURS, FSYNC))
+
+
+def _k1():
+    """Produced and consumed at once: a message was taken, stored and given to a consumer."""
+    for batch_name, batch, ratio in (("16 KiB", 16384, 3), ("1 MiB", 1048576, 1.5)):
+        for name, size in (("100 B", 100), ("1 KiB", 1024)):
+            yield Row("K1", f"{name} in batches of {batch_name}", "message", ("--size", str(size), "--batch", str(batch)),
+                      _kafka(PAGE_CACHE, KAFKA),
+                      (Target("final", "cpu_ratio", ratio, KAFKA, OURS_OS), Target("final", "rate_ratio", 1, KAFKA),
+                       Target("final", "memory_ratio", 10, KAFKA)))
+
+
+def _k2():
+    """Who syncs each batch into its partition's file, and who syncs one journal."""
+    synced = "Kafka flush.messages=1"
+    yield Row("K2", "1,000 partitions, 100 B in batches of 16 KiB", "message",
+              ("--size", "100", "--batch", "16384", "--partitions", "1000", "--producers", "4", "--warmup", "4"),
+              (Entry("kafka", synced, FSYNC, ("--config", "flush.messages=1")), *_kafka(PAGE_CACHE, KAFKA)),
+              (Target("final", "rate_ratio", 10, synced), Target("final", "memory_ratio", 10, KAFKA)), is_fresh=True, reps=3)
+
+
+def _k3():
+    yield Row("K3", "expired polls: 1,000 consumers, 10,000 partitions", "poll",
+              ("--role", "polls", "--size", "100", "--partitions", "10000", "--consumers", "1000", "--seconds", "10"),
+              (Entry("kafka", KAFKA, NOTHING), Entry("mqgate", OURS, NOTHING)), (Target("final", "cpu_us", 15),), is_fresh=True, reps=2)
+
+
+def _k0():
+    yield Row("K0", "memory without load", "server", (), _kafka(PAGE_CACHE, KAFKA),
+              (Target("final", "memory_ratio", 10, KAFKA),), is_bare=True, reps=2)
+
+
+KAFKA_ROWS = (*_k0(), *_k1(), *_k2(), *_k3())
 AMQP = (*_w1(), *_w2(), *_w3(), *_streams(), *_w8(), *_w12())
-PROTOCOLS = {"amqp": AMQP, "mqtt": MQTT, "stomp": STOMP}
+PROTOCOLS = {"amqp": AMQP, "kafka": KAFKA_ROWS, "mqtt": MQTT, "stomp": STOMP}
