@@ -1,6 +1,7 @@
 // Writes wire_golden.inc: for each message and version the bytes that Apache Kafka's own client library makes of its schema.
 //
-// usage: java -cp 'JARS/*' Vectors.java messages.def > wire_golden.inc      (jars of kafka-clients 3.9.1)
+// usage: java -cp 'JARS/*' Vectors.java messages.def > wire_golden.inc                          (jars of kafka-clients 3.9.1)
+//        java -cp 'JARS/*' Vectors.java messages.def wire_golden.inc >> wire_golden.inc       (4.1.0: versions that are not there)
 //
 // Values count up, so no field is like its neighbour or its default; nullable ones are null in every other vector. A version
 // whose bytes are those of the version before is left out.
@@ -10,7 +11,8 @@ import java.util.*;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.message.*;
 import org.apache.kafka.common.protocol.ApiMessage;
-import org.apache.kafka.common.protocol.MessageUtil;
+import org.apache.kafka.common.protocol.ByteBufferAccessor;
+import org.apache.kafka.common.protocol.ObjectSerializationCache;
 import org.apache.kafka.common.protocol.types.*;
 import org.apache.kafka.common.record.MemoryRecords;
 
@@ -88,9 +90,9 @@ public class Vectors {
     }
 
     static void print(ApiMessage m, boolean request, int version) {
-        ByteBuffer b = MessageUtil.toByteBuffer(m, (short) version);
-        byte[] bytes = new byte[b.remaining()];
-        b.get(bytes);
+        ObjectSerializationCache cache = new ObjectSerializationCache();
+        byte[] bytes = new byte[m.size(cache, (short) version)];
+        m.write(new ByteBufferAccessor(ByteBuffer.wrap(bytes)), cache, (short) version);
         print(m instanceof ConsumerGroupHeartbeatResponseData ? "consumer_group_heartbeat" : "describe_topic_partitions", request,
               Short.toString(m.apiKey()), version, bytes);
     }
@@ -115,7 +117,14 @@ public class Vectors {
     }
 
     public static void main(String[] args) throws Exception {
-        System.out.println("/* Made by Vectors.java with kafka-clients 3.9.1. */");
+        Map<String, Integer> there = new HashMap<>();
+        if (args.length > 1)
+            for (String line : Files.readAllLines(Path.of(args[1]))) {
+                String[] words = line.split("[\", {]+");
+                if (line.startsWith("{")) there.merge(words[1] + words[2], Integer.parseInt(words[4]), Math::max);
+            }
+        System.out.printf("/* Made by Vectors.java with kafka-clients %s. */%n",
+                          org.apache.kafka.common.utils.AppInfoParser.getVersion());
         for (String line : Files.readAllLines(Path.of(args[0]))) {
             String[] words = line.split(" ");
             if (!words[0].equals("request") && !words[0].equals("response")) continue;
@@ -123,7 +132,9 @@ public class Vectors {
             ApiMessageType api = ApiMessageType.fromApiKey(Short.parseShort(words[2]));
             Schema[] schemas = words[0].equals("request") ? api.requestSchemas() : api.responseSchemas();
             byte[][] last = new byte[2][];
-            for (int version = 0; version < schemas.length; version++) {
+            int known = there.getOrDefault(words[1] + words[0].equals("request"), -1);
+            int end = Integer.parseInt(words[3].substring(words[3].contains("-") ? words[3].indexOf('-') + 1 : 1));
+            for (int version = 0; version < schemas.length && version <= end; version++) {
                 if (schemas[version] == null) continue;
                 for (int n = 0; n < 2; n++) {
                     nulls = n == 1;
@@ -131,10 +142,10 @@ public class Vectors {
                     if (Arrays.equals(b, last[n])) continue;
                     last[n] = b;
                     if (n == 1 && Arrays.equals(b, last[0])) continue;
-                    print(words[1], words[0].equals("request"), words[2], version, b);
+                    if (version > known) print(words[1], words[0].equals("request"), words[2], version, b);
                 }
             }
         }
-        byClass();
+        if (args.length == 1) byClass();
     }
 }

@@ -178,6 +178,8 @@ void kafka_consumer_group_heartbeat(struct kafka_call *c)
 
 /* ---- ConsumerGroupDescribe ------------------------------------------------------------------------------------------------ */
 
+enum { MEMBER_CONSUMER = 1 }; /* KIP-1099; 0 is a classic one */
+
 #define DESCRIBE(name) struct kafka_consumer_group_describe_response_groups##name
 
 static void parts_describe(struct kafka_call *c, const struct consumer_group *g, const struct group_parts *p,
@@ -227,6 +229,7 @@ static void member_describe(struct kafka_call *c, const struct consumer_group *g
     out->instance_id = buf_copy(c, m->instance_id);
     out->rack_id = buf_copy(c, m->rack);
     out->member_epoch = m->epoch;
+    out->member_type = MEMBER_CONSUMER;
     out->client_id = buf_copy(c, m->client_id);
     out->client_host = buf_copy(c, m->client_host);
     out->subscribed_topic_names = kafka_call_alloc(c, m->names.n, sizeof *out->subscribed_topic_names);

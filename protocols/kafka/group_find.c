@@ -65,11 +65,11 @@ const struct kafka_api kafka_group_apis[] = {
     {12, 0, 4, 0, kafka_heartbeat},
     {13, 0, 5, 0, kafka_leave_group},
     {14, 0, 5, 0, kafka_sync_group},
-    {15, 0, 5, 0, kafka_describe_groups},
+    {15, 0, 6, 0, kafka_describe_groups},
     {16, 0, 5, 0, kafka_list_groups},
     {42, 0, 2, 0, kafka_delete_groups},
     {47, 0, 0, 0, kafka_offset_delete},
     {68, 0, 1, 0, kafka_consumer_group_heartbeat},
-    {69, 0, 0, 0, kafka_consumer_group_describe},
+    {69, 0, 1, 0, kafka_consumer_group_describe},
     {-1, 0, 0, 0, NULL},
 };

@@ -59,6 +59,8 @@ void kafka_list_groups(struct kafka_call *c)
 
 /* ---- DescribeGroups ------------------------------------------------------------------------------------------------------ */
 
+enum { DESCRIBE_MISSES_FROM = 6 }; /* KIP-1043; before it a group that is not there is dead */
+
 static struct mqg_slice copy_of(struct kafka_call *c, const struct mqg_buf *b)
 {
     return b != NULL && b->len > 0 ? kafka_call_dup(c, group_view(b)) : MQG_SLICE_LIT("");
@@ -112,11 +114,15 @@ static void describe_name(struct kafka_call *c, struct mqg_slice name,
     if (in->include_authorized_operations)
         out->authorized_operations = kafka_group_operations(c, name);
     struct kafka_group *g = kafka_group_lock(kafka_vhost(c->conn), name, false);
-    if (g == NULL)
-        return;
-    if (g->kind == KAFKA_GROUP_CLASSIC)
+    bool classic = g != NULL && g->kind == KAFKA_GROUP_CLASSIC;
+    if (classic)
         describe_one(c, g, out);
-    kafka_group_done(g);
+    if (g != NULL)
+        kafka_group_done(g);
+    if (!classic && c->head.version >= DESCRIBE_MISSES_FROM) {
+        out->error_code = KAFKA_GROUP_ID_NOT_FOUND;
+        out->error_message = MQG_SLICE_LIT("No classic group of that name.");
+    }
 }
 
 /* Bits by the protocol's numbers of operations: read 3, delete 6, describe 8. */

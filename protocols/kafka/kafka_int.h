@@ -17,6 +17,11 @@ void kafka_frame_free(uint8_t *owned, size_t bytes); /* NULL: nothing */
 void kafka_conns_load(int64_t budget_bytes);
 void kafka_conns_worker_stop(struct mqg_worker *w);
 
+/* produce.c: the partition that a request names, by name or by id; by the right to write. */
+struct mqg_partition *kafka_produce_partition(struct kafka_call *c,
+                                              const struct kafka_produce_request_topic_data *topic,
+                                              int32_t index, enum kafka_error *code);
+
 /* produce.c: gives back what legacy producers needed. */
 void kafka_produce_worker_stop(void);
 /* fetch_set.c: the session of a connection that ends. */

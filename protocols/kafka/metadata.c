@@ -383,8 +383,8 @@ static void describe_call(struct kafka_call *c)
 }
 
 const struct kafka_api kafka_metadata_apis[] = {
-    {KAFKA_API_METADATA, 0, 12, 0, metadata_call},
-    {KAFKA_API_DESCRIBE_CLUSTER, 0, 1, KAFKA_API_INPLACE, cluster_call},
+    {KAFKA_API_METADATA, 0, 13, 0, metadata_call},
+    {KAFKA_API_DESCRIBE_CLUSTER, 0, 2, KAFKA_API_INPLACE, cluster_call},
     {KAFKA_API_DESCRIBE_TOPIC_PARTITIONS, 0, 0, KAFKA_API_INPLACE, describe_call},
     {.key = -1},
 };

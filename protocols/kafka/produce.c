@@ -13,12 +13,13 @@
 #include "producer_part.h"
 #include "quota.h"
 #include "topic_conf.h"
+#include "txn_api.h"
 
 #include <stdlib.h>
 
 typedef struct kafka_produce_response_responses_partition_responses produce_row;
 
-enum { PRODUCE_SCRATCH_KEEP = 4 << 20 };
+enum { PRODUCE_SCRATCH_KEEP = 4 << 20, PRODUCE_JOINS_FROM = 12, PRODUCE_BY_ID_FROM = 13 };
 
 /* What must be safe before a request is answered. */
 struct produce_end {
@@ -44,6 +45,7 @@ struct produce {
     const struct kafka_produce_request *request;
     struct produce_wait *wait;
     bool failed; /* something was refused */
+    bool joined; /* its partitions were asked into the producer's transaction */
     int64_t now_ms;
 };
 
@@ -142,6 +144,13 @@ static void produce_note(struct produce *p, struct mqg_partition *part, produce_
     *last = ticket > *last ? ticket : *last;
 }
 
+/* KIP-890: once for all of a request. */
+static bool produce_may_join(const struct produce *p, const struct mqg_batch *b)
+{
+    return p->call->head.version >= PRODUCE_JOINS_FROM && p->request->transactional_id.ptr != NULL &&
+           b->attributes & MQG_BATCH_TRANSACTIONAL && !p->joined;
+}
+
 /* Appends a batch that was checked. */
 static enum kafka_error produce_append(struct produce *p, struct mqg_partition *part,
                                        const struct mqg_slice *rope, uint32_t nrope,
@@ -157,6 +166,12 @@ static enum kafka_error produce_append(struct produce *p, struct mqg_partition *
     int code = 0;
     if (b->producer_id >= 0) {
         code = kafka_producer_append(part, b, &a, urgent, &done);
+        if (MQG_UNLIKELY(code == KAFKA_INVALID_TXN_STATE) && produce_may_join(p, b)) {
+            code = (int)kafka_txn_join_produce(p->call, b->producer_id, b->producer_epoch);
+            p->joined = true;
+            if (code == KAFKA_NONE)
+                code = kafka_producer_append(part, b, &a, urgent, &done);
+        }
     } else {
         code = (int)kafka_error_of(mqg_partition_append(part, &a, urgent));
         done = (struct kafka_produced){.base_offset = a.base_offset, .end = a.base_offset + a.count};
@@ -230,12 +245,25 @@ static enum kafka_error produce_batch(struct produce *p, struct mqg_partition *p
     return produce_append(p, part, rope, 2, &b, row);
 }
 
-static void produce_partition(struct produce *p, struct mqg_slice topic,
+struct mqg_partition *kafka_produce_partition(struct kafka_call *c,
+                                              const struct kafka_produce_request_topic_data *topic,
+                                              int32_t index, enum kafka_error *code)
+{
+    if (c->head.version < PRODUCE_BY_ID_FROM)
+        return kafka_partition(c->conn, topic->name, index, MQG_WRITE, code);
+    struct mqg_stream *s = kafka_topic_by_id(c->conn, &topic->topic_id, MQG_WRITE, code);
+    struct mqg_partition *part = s != NULL && index >= 0 ? mqg_stream_partition(s, (uint32_t)index) : NULL;
+    if (s != NULL && part == NULL)
+        *code = KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
+    return part;
+}
+
+static void produce_partition(struct produce *p, const struct kafka_produce_request_topic_data *topic,
                               const struct kafka_produce_request_topic_data_partition_data *want,
                               produce_row *row)
 {
     enum kafka_error code;
-    struct mqg_partition *part = kafka_partition(p->call->conn, topic, want->index, MQG_WRITE, &code);
+    struct mqg_partition *part = kafka_produce_partition(p->call, topic, want->index, &code);
     *row = (produce_row){.index = want->index,
                          .base_offset = -1,
                          .log_append_time_ms = -1,
@@ -260,13 +288,14 @@ static bool produce_topic(struct produce *p, const struct kafka_produce_request_
                           struct kafka_produce_response_responses *out)
 {
     out->name = kafka_call_dup(p->call, topic->name);
+    out->topic_id = topic->topic_id;
     out->partition_responses = kafka_call_alloc(p->call, (size_t)topic->partition_data_n,
                                                 sizeof(produce_row));
     if (out->partition_responses == NULL)
         return false;
     out->partition_responses_n = topic->partition_data_n;
     for (int32_t i = 0; i < topic->partition_data_n; i++)
-        produce_partition(p, topic->name, &topic->partition_data[i], &out->partition_responses[i]);
+        produce_partition(p, topic, &topic->partition_data[i], &out->partition_responses[i]);
     return true;
 }
 
@@ -288,6 +317,7 @@ static void produce_refuse_all(struct produce *p, enum kafka_error code)
         const struct kafka_produce_request_topic_data *topic = &p->request->topic_data[t];
         struct kafka_produce_response_responses *out = &r->responses[t];
         out->name = topic->name;
+        out->topic_id = topic->topic_id;
         out->partition_responses = kafka_call_alloc(p->call, (size_t)topic->partition_data_n,
                                                     sizeof(produce_row));
         if (out->partition_responses == NULL)
@@ -376,6 +406,6 @@ void kafka_produce_worker_stop(void)
 }
 
 const struct kafka_api kafka_produce_apis[] = {
-    {KAFKA_API_PRODUCE, 0, 11, KAFKA_API_INPLACE, produce_call},
+    {KAFKA_API_PRODUCE, 0, 13, KAFKA_API_INPLACE, produce_call},
     {.key = -1},
 };

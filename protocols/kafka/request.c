@@ -246,6 +246,32 @@ static void versions_software(struct kafka_call *c)
                  MQG_SLICE_FMT(q->client_software_name), MQG_SLICE_FMT(q->client_software_version));
 }
 
+/* What is not an API, but a way in which several are used. Earlier versions cannot say a feature that may be 0 (KIP-1022). */
+static void versions_features(struct kafka_call *c)
+{
+    static const struct {
+        const char *name;
+        int16_t max;
+    } features[] = {
+        {"group.version", 1},       /* KIP-848 */
+        {"transaction.version", 2}, /* KIP-890 */
+    };
+    struct kafka_api_versions_response *r = c->response;
+    if (c->head.version < 4)
+        return;
+    r->supported_features = kafka_call_alloc(c, MQG_COUNTOF(features), sizeof *r->supported_features);
+    r->finalized_features = kafka_call_alloc(c, MQG_COUNTOF(features), sizeof *r->finalized_features);
+    MQG_ASSERT(r->supported_features != NULL && r->finalized_features != NULL);
+    r->finalized_features_epoch = 0;
+    r->supported_features_n = r->finalized_features_n = MQG_COUNTOF(features);
+    for (size_t i = 0; i < MQG_COUNTOF(features); i++) {
+        r->supported_features[i].name = r->finalized_features[i].name = mqg_slice_str(features[i].name);
+        r->supported_features[i].max_version = features[i].max;
+        r->finalized_features[i].max_version_level = r->finalized_features[i].min_version_level =
+            features[i].max;
+    }
+}
+
 static void versions_call(struct kafka_call *c)
 {
     struct kafka_api_versions_response *r = c->response;
@@ -258,6 +284,7 @@ static void versions_call(struct kafka_call *c)
                 .api_key = api_rows[i]->key,
                 .min_version = api_rows[i]->first,
                 .max_version = api_rows[i]->last};
+    versions_features(c);
     kafka_call_answer(c);
 }
 

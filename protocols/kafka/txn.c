@@ -36,7 +36,7 @@ struct kafka_txn *kafka_txn_new(struct mqg_slice vhost, struct mqg_slice id)
     at++;
     t->id = bytes_put(&at, id);
     t->key = mqg_slice_of(t->bytes, vhost.len + 1 + id.len);
-    t->producer_id = -1;
+    t->producer_id = t->rotated_id = -1;
     t->epoch = t->last_epoch = KAFKA_NO_EPOCH;
     return t;
 }
@@ -74,7 +74,7 @@ enum kafka_error kafka_txn_check(const struct kafka_txn *t, int64_t producer_id,
 {
     if (t->producer_id != producer_id)
         return KAFKA_INVALID_PRODUCER_ID_MAPPING;
-    if (t->epoch != epoch)
+    if (t->epoch != epoch || epoch > KAFKA_EPOCH_MAX)
         return KAFKA_PRODUCER_FENCED;
     return t->busy ? KAFKA_CONCURRENT_TRANSACTIONS : KAFKA_NONE;
 }
@@ -187,9 +187,57 @@ void kafka_txn_add_row(struct kafka_txn_group *g, const struct kafka_offset_row 
     mqg_vec_push(&g->rows, r);
 }
 
+/* Does the owner ask for the second time? */
+static bool end_again(const struct kafka_txn *t, int64_t producer_id, int16_t epoch)
+{
+    if (producer_id == t->producer_id)
+        return epoch == t->last_epoch && epoch != KAFKA_NO_EPOCH;
+    return producer_id == t->rotated_id && producer_id >= 0 && epoch == KAFKA_EPOCH_MAX && t->epoch == 0;
+}
+
+static bool end_is_over(const struct kafka_txn *t, bool commit)
+{
+    return t->state == (commit ? KAFKA_TXN_COMPLETE_COMMIT : KAFKA_TXN_COMPLETE_ABORT);
+}
+
+enum kafka_txn_end kafka_txn_end(const struct kafka_txn *t, int64_t producer_id, int16_t epoch, bool commit,
+                                 enum kafka_error *error)
+{
+    bool again = end_again(t, producer_id, epoch);
+    *error = again ? t->busy > 0 ? KAFKA_CONCURRENT_TRANSACTIONS : KAFKA_NONE
+                   : kafka_txn_check(t, producer_id, epoch);
+    if (*error == KAFKA_NONE && again && t->state == KAFKA_TXN_ONGOING)
+        *error = KAFKA_PRODUCER_FENCED;
+    else if (*error == KAFKA_NONE && again && !end_is_over(t, commit))
+        *error = KAFKA_INVALID_TXN_STATE;
+    else if (*error == KAFKA_NONE && !again && commit && t->state != KAFKA_TXN_ONGOING)
+        *error = KAFKA_INVALID_TXN_STATE;
+    if (*error != KAFKA_NONE)
+        return KAFKA_END_REFUSED;
+    return again ? KAFKA_END_ANSWER : t->state == KAFKA_TXN_ONGOING ? KAFKA_END_ALL : KAFKA_END_NOTHING;
+}
+
+void kafka_txn_nothing(struct kafka_txn *t)
+{
+    t->state = KAFKA_TXN_COMPLETE_ABORT;
+}
+
+bool kafka_txn_is_used_up(const struct kafka_txn *t)
+{
+    return t->epoch > KAFKA_EPOCH_MAX;
+}
+
+void kafka_txn_rotate(struct kafka_txn *t, int64_t (*fresh_id)(void))
+{
+    t->rotated_id = t->producer_id;
+    t->producer_id = fresh_id();
+    t->epoch = 0;
+    t->last_epoch = KAFKA_NO_EPOCH;
+}
+
 enum kafka_error kafka_txn_may_end(const struct kafka_txn *t, bool commit, bool *done)
 {
-    *done = t->state == (commit ? KAFKA_TXN_COMPLETE_COMMIT : KAFKA_TXN_COMPLETE_ABORT);
+    *done = end_is_over(t, commit);
     return *done || t->state == KAFKA_TXN_ONGOING ? KAFKA_NONE : KAFKA_INVALID_TXN_STATE;
 }
 

@@ -65,8 +65,10 @@ struct kafka_txn {
     int16_t epoch,
         last_epoch; /* the one before, if its owner may still ask for the present one; KAFKA_NO_EPOCH */
     enum kafka_txn_state state;
-    bool busy;
-    void *parked; /* the table's: requests that wait until it is not busy */
+    uint32_t busy;      /* changes that are on their way to the disk */
+    const void *writer; /* the table's: the worker that brings them */
+    int64_t rotated_id; /* which it had before the present one, until a restart; -1 */
+    void *parked;       /* the table's: requests that wait until it is not busy */
     uint32_t timeout_ms;
     uint64_t start_ms, update_ms; /* wall clock */
     struct kafka_txn_part *parts;
@@ -96,7 +98,21 @@ void kafka_txn_raise(struct kafka_txn *t, bool same, int64_t (*fresh_id)(void));
 /* The next epoch, to end a transaction over its producer's head. same: it may ask for the new one. */
 void kafka_txn_fence(struct kafka_txn *t, bool same);
 
-/* EndTxn: 0, INVALID_TXN_STATE; *done: it was ended that way before. After kafka_txn_check. */
+enum kafka_txn_end {
+    KAFKA_END_REFUSED, /* *error says why */
+    KAFKA_END_ANSWER,  /* it was ended that way: the present id and epoch are the answer (asked again) */
+    KAFKA_END_ALL,     /* kafka_txn_fence, end it */
+    KAFKA_END_NOTHING, /* a rollback of nothing: kafka_txn_fence, kafka_txn_nothing, write */
+};
+/* EndTxn from version 5 on (KIP-890): each end raises the epoch, so that what comes late is refused everywhere. */
+enum kafka_txn_end kafka_txn_end(const struct kafka_txn *t, int64_t producer_id, int16_t epoch, bool commit,
+                                 enum kafka_error *error);
+void kafka_txn_nothing(struct kafka_txn *t);
+/* Is its last epoch used up? Then kafka_txn_rotate gives it a new id, when it is not busy. */
+bool kafka_txn_is_used_up(const struct kafka_txn *t);
+void kafka_txn_rotate(struct kafka_txn *t, int64_t (*fresh_id)(void));
+
+/* EndTxn of older versions: 0, INVALID_TXN_STATE; *done: it was ended that way before. After kafka_txn_check. */
 enum kafka_error kafka_txn_may_end(const struct kafka_txn *t, bool commit, bool *done);
 void kafka_txn_prepare(struct kafka_txn *t, bool commit);
 /* Forgets parts and groups. */

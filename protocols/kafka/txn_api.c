@@ -1,6 +1,7 @@
 /* txn_api.c - InitProducerId, AddOffsetsToTxn, EndTxn, and the words in which refusals are told. */
 #include "txn_api.h"
 
+enum { END_RAISES_FROM = 5 };
 enum { KEY_ADD_PARTITIONS = 24, KEY_ADD_OFFSETS = 25, KEY_END = 26, KEY_INIT = 22, KEY_COMMIT_OFFSETS = 28 };
 
 /* First versions that know PRODUCER_FENCED: KIP-588. */
@@ -154,12 +155,69 @@ void kafka_add_offsets(struct kafka_call *c)
     kafka_call_answer(c);
 }
 
+/* ---- EndTxn from version 5 on: the answer has the next epoch ------------------------------------------------------------ */
+
+static void end_tell(struct kafka_call *c, const struct kafka_txn *t)
+{
+    struct kafka_end_txn_response *out = c->response;
+    out->producer_id = t->producer_id;
+    out->producer_epoch = t->epoch;
+}
+
+/* A producer whose last epoch was used gets a new id. */
+static bool end_rotate(struct kafka_call *c, struct kafka_txn *t)
+{
+    if (!kafka_txn_is_used_up(t) || t->busy > 0)
+        return false;
+    kafka_txn_rotate(t, kafka_producer_id_new);
+    end_tell(c, t);
+    kafka_txns_write(t);
+    kafka_txns_wait(&t, 1, c, kafka_call_answer);
+    return true;
+}
+
+static void end_over(struct kafka_call *c)
+{
+    const struct kafka_end_txn_request *r = c->request;
+    kafka_txns_lock();
+    struct kafka_txn *t = kafka_txns_find(kafka_vhost(c->conn), r->transactional_id);
+    bool later = t != NULL && end_rotate(c, t);
+    kafka_txns_unlock();
+    if (!later)
+        kafka_call_answer(c);
+}
+
+static bool end_raising(struct kafka_call *c, struct kafka_txn *t, const struct kafka_end_txn_request *r,
+                        enum kafka_error *error)
+{
+    enum kafka_txn_end step = kafka_txn_end(t, r->producer_id, r->producer_epoch, r->committed, error);
+    if (*error == KAFKA_CONCURRENT_TRANSACTIONS && kafka_txns_park(t, c, kafka_end_txn))
+        return false;
+    if (step == KAFKA_END_REFUSED)
+        return true;
+    if (step != KAFKA_END_ANSWER)
+        kafka_txn_fence(t, true);
+    end_tell(c, t);
+    if (step == KAFKA_END_ANSWER)
+        return !end_rotate(c, t);
+    if (step == KAFKA_END_ALL) {
+        kafka_txns_end(t, r->committed);
+    } else {
+        kafka_txn_nothing(t);
+        kafka_txns_write(t);
+    }
+    kafka_txns_wait(&t, 1, c, end_over);
+    return false;
+}
+
 /* ---- EndTxn -------------------------------------------------------------------------------------------------------------- */
 
 static bool end_step(struct kafka_call *c, const struct kafka_end_txn_request *r, enum kafka_error *error)
 {
     struct kafka_txn *t = kafka_txns_find(kafka_vhost(c->conn), r->transactional_id);
     bool done = false;
+    if (t != NULL && c->head.version >= END_RAISES_FROM)
+        return end_raising(c, t, r, error);
     *error = t != NULL ? kafka_txn_check(t, r->producer_id, r->producer_epoch)
                        : KAFKA_INVALID_PRODUCER_ID_MAPPING;
     if (*error == KAFKA_CONCURRENT_TRANSACTIONS && kafka_txns_park(t, c, kafka_end_txn))

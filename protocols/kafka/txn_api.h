@@ -10,6 +10,11 @@ int16_t kafka_txn_code(const struct kafka_call *c, enum kafka_error error);
 /* May the client use that transactional id? (Write, by its name.) */
 bool kafka_txn_id_allowed(struct kafka_call *c, struct mqg_slice id);
 
+/* Produce from version 12 on (KIP-890): a transactional batch was refused as its partition is in no transaction. All partitions of
+ * the request join that of its producer, in the group of this turn, before what is appended now. 0, or what to answer.
+ * (worker) */
+enum kafka_error kafka_txn_join_produce(struct kafka_call *c, int64_t producer_id, int16_t epoch);
+
 void kafka_init_producer_id(struct kafka_call *c);
 void kafka_add_partitions(struct kafka_call *c);
 void kafka_add_offsets(struct kafka_call *c);

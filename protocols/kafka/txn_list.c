@@ -1,4 +1,5 @@
 /* txn_list.c - what an operator may see: DescribeProducers, DescribeTransactions, ListTransactions (KIP-664). */
+#include "group_regex.h"
 #include "producer_part.h"
 #include "txn_api.h"
 
@@ -194,6 +195,7 @@ struct list {
     struct kafka_call *call;
     struct mqg_slice vhost;
     uint64_t now_ms;
+    struct group_regex *pattern; /* of ids (KIP-1152); NULL: all */
     bool failed;
 };
 
@@ -216,6 +218,7 @@ static void list_visit(void *arg, struct kafka_txn *t)
     struct kafka_call *c = l->call;
     struct kafka_list_transactions_response *out = c->response;
     if (t->producer_id < 0 || !mqg_slice_eq(t->vhost, l->vhost) || !list_wants(c->request, t, l->now_ms) ||
+        (l->pattern != NULL && !group_regex_matches(l->pattern, t->id)) ||
         !kafka_allowed(c->conn, MQG_READ, "transactional_id", t->id))
         return;
     struct mqg_slice id = kafka_call_dup(c, t->id);
@@ -246,8 +249,15 @@ static bool list_unknown(struct kafka_call *c)
 
 void kafka_list_transactions(struct kafka_call *c)
 {
+    const struct kafka_list_transactions_request *r = c->request;
     struct kafka_list_transactions_response *out = c->response;
-    struct list l = {c, mqg_vhost_name(kafka_vhost(c->conn)), mqg_clock_now().wall_us / 1000, false};
+    struct list l = {c, mqg_vhost_name(kafka_vhost(c->conn)), mqg_clock_now().wall_us / 1000, NULL, false};
+    if (r->transactional_id_pattern.len > 0 &&
+        group_regex_new(r->transactional_id_pattern, &l.pattern) != MQG_OK) {
+        out->error_code = KAFKA_INVALID_REGULAR_EXPRESSION;
+        kafka_call_answer(c);
+        return;
+    }
     bool ok = list_unknown(c);
     kafka_txns_lock();
     out->transaction_states_n = 0;
@@ -258,6 +268,7 @@ void kafka_list_transactions(struct kafka_call *c)
     if (ok)
         kafka_txns_each(list_visit, &l);
     kafka_txns_unlock();
+    group_regex_free(&l.pattern);
     if (ok && !l.failed)
         kafka_call_answer(c);
     else

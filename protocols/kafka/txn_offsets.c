@@ -4,6 +4,8 @@
  * keeps them beside its own (group_offsets.h), so that OffsetFetch can say that a position is about to change (KIP-447). */
 #include "txn_api.h"
 
+enum { COMMIT_JOINS_FROM = 5 };
+
 struct rows {
     struct kafka_offset_row *at;
     size_t n;
@@ -80,6 +82,15 @@ static enum kafka_error commit_check(struct kafka_call *c, const struct kafka_tx
                                                  r->member_id, r->group_instance_id);
 }
 
+/* From version 5 on the group joins by itself (KIP-890). */
+static struct kafka_txn_group *commit_group(const struct kafka_call *c, struct kafka_txn *t,
+                                            struct mqg_slice name, const struct rows *rows)
+{
+    if (c->head.version >= COMMIT_JOINS_FROM && rows->n > 0)
+        return kafka_txn_add_group(t, name, mqg_clock_now().wall_us / 1000);
+    return kafka_txn_group(t, name);
+}
+
 /* The transaction, when it was written, or when the call waits for it. Under the lock. */
 static struct kafka_txn *commit_step(struct kafka_call *c, const struct kafka_txn_offset_commit_request *r,
                                      const struct rows *rows, enum kafka_error *error)
@@ -89,7 +100,7 @@ static struct kafka_txn *commit_step(struct kafka_call *c, const struct kafka_tx
                        : KAFKA_INVALID_PRODUCER_ID_MAPPING;
     if (*error == KAFKA_CONCURRENT_TRANSACTIONS && kafka_txns_park(t, c, kafka_txn_commit_offsets))
         return t;
-    struct kafka_txn_group *g = *error == KAFKA_NONE ? kafka_txn_group(t, r->group_id) : NULL;
+    struct kafka_txn_group *g = *error == KAFKA_NONE ? commit_group(c, t, r->group_id, rows) : NULL;
     if (*error == KAFKA_NONE && (g == NULL || t->state != KAFKA_TXN_ONGOING))
         *error = KAFKA_INVALID_TXN_STATE;
     if (*error != KAFKA_NONE || rows->n == 0)

@@ -120,12 +120,12 @@ static const struct kafka_api kafka_txn_apis[] = {
     {.key = 22, .first = 0, .last = 5, .call = kafka_init_producer_id},
     {.key = 24, .first = 0, .last = 5, .call = kafka_add_partitions},
     {.key = 25, .first = 0, .last = 4, .call = kafka_add_offsets},
-    {.key = 26, .first = 0, .last = 4, .call = kafka_end_txn},
+    {.key = 26, .first = 0, .last = 5, .call = kafka_end_txn},
     {.key = 27, .first = 0, .last = 1, .call = kafka_write_markers},
-    {.key = 28, .first = 0, .last = 4, .call = kafka_txn_commit_offsets},
+    {.key = 28, .first = 0, .last = 5, .call = kafka_txn_commit_offsets},
     {.key = 61, .first = 0, .last = 0, .call = kafka_describe_producers},
     {.key = 65, .first = 0, .last = 0, .call = kafka_describe_transactions},
-    {.key = 66, .first = 0, .last = 1, .call = kafka_list_transactions},
+    {.key = 66, .first = 0, .last = 2, .call = kafka_list_transactions},
     {.key = -1},
 };
 

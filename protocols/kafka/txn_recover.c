@@ -98,7 +98,7 @@ static void recover_ended(struct kafka_txn *t)
         again += recover_marker(t, &t->parts[i]);
     if (again > 0) {
         kafka_txns_write(t);
-        t->busy = false; /* nobody is served before it is handed to the store */
+        t->busy = 0; /* nobody is served before it is handed to the store */
         mqg_log(MQG_LOG_WARN, MQG_EVENT_RECOVERY, "what=transaction markers_again=%zu id=%s", again,
                 mqg_logq(t->id));
     }

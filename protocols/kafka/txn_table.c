@@ -102,7 +102,8 @@ static void txn_put(struct kafka_txn *t, bool remove)
 
 void kafka_txns_write(struct kafka_txn *t)
 {
-    t->busy = true;
+    t->busy++;
+    t->writer = mqg_worker_self();
     t->update_ms = mqg_clock_now().wall_us / 1000;
     txn_put(t, false);
     if (t->state != KAFKA_TXN_ONGOING || clock_fast || clock_posted || clock_task == NULL)
@@ -277,8 +278,8 @@ static void wait_over(struct txn_wait *w)
     for (size_t i = 0; i < w->n; i++) {
         if (txn_ended(w->txns[i]))
             txn_over(w->txns[i]);
-        w->txns[i]->busy = false;
-        parked_wake(w->txns[i]);
+        if (--w->txns[i]->busy == 0)
+            parked_wake(w->txns[i]);
     }
     *w->prev = w->next;
     if (w->next != NULL)

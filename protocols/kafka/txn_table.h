@@ -29,7 +29,7 @@ size_t kafka_txns_count(void);
 void kafka_txns_drop(struct kafka_txn *t);
 /* Removes the record of one that is not in the table. */
 void kafka_txns_erase(struct kafka_txn *t);
-/* Adds its record to the worker's lane; busy until kafka_txns_wait's wait is over. */
+/* Adds its record to the worker's lane; busy until kafka_txns_wait's wait is over: one for each write. */
 void kafka_txns_write(struct kafka_txn *t);
 /* It is busy: again(call) runs on the call's worker when it is not. False: no room, nothing happens. */
 bool kafka_txns_park(struct kafka_txn *t, struct kafka_call *call,

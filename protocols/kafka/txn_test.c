@@ -85,6 +85,68 @@ static void ends_are_allowed_by_state(void **state)
     }
 }
 
+/* KIP-890. Producer 7, epoch 3, before that 2. */
+static void ends_that_raise_the_epoch(void **state)
+{
+    (void)state;
+    static const struct {
+        enum kafka_txn_state state;
+        int64_t id;
+        int16_t epoch;
+        bool commit;
+        enum kafka_txn_end step;
+        enum kafka_error error;
+    } rows[] = {
+        {KAFKA_TXN_ONGOING, 7, 3, true, KAFKA_END_ALL, 0},
+        {KAFKA_TXN_ONGOING, 7, 3, false, KAFKA_END_ALL, 0},
+        {KAFKA_TXN_ONGOING, 7, 2, true, KAFKA_END_REFUSED, KAFKA_PRODUCER_FENCED},
+        {KAFKA_TXN_ONGOING, 7, 4, true, KAFKA_END_REFUSED, KAFKA_PRODUCER_FENCED},
+        {KAFKA_TXN_ONGOING, 8, 3, true, KAFKA_END_REFUSED, KAFKA_INVALID_PRODUCER_ID_MAPPING},
+        {KAFKA_TXN_COMPLETE_COMMIT, 7, 2, true, KAFKA_END_ANSWER, 0}, /* asked again */
+        {KAFKA_TXN_COMPLETE_ABORT, 7, 2, false, KAFKA_END_ANSWER, 0},
+        {KAFKA_TXN_COMPLETE_ABORT, 7, 2, true, KAFKA_END_REFUSED, KAFKA_INVALID_TXN_STATE},
+        {KAFKA_TXN_COMPLETE_COMMIT, 7, 1, true, KAFKA_END_REFUSED, KAFKA_PRODUCER_FENCED},
+        {KAFKA_TXN_COMPLETE_COMMIT, 7, 3, true, KAFKA_END_REFUSED,
+         KAFKA_INVALID_TXN_STATE}, /* the next one */
+        {KAFKA_TXN_COMPLETE_COMMIT, 7, 3, false, KAFKA_END_NOTHING, 0},
+        {KAFKA_TXN_EMPTY, 7, 3, false, KAFKA_END_NOTHING, 0},
+        {KAFKA_TXN_EMPTY, 7, 3, true, KAFKA_END_REFUSED, KAFKA_INVALID_TXN_STATE},
+        {KAFKA_TXN_COMPLETE_COMMIT, 7, KAFKA_NO_EPOCH, true, KAFKA_END_REFUSED, KAFKA_PRODUCER_FENCED},
+    };
+    for (size_t i = 0; i < MQG_COUNTOF(rows); i++) {
+        enum kafka_error error;
+        struct kafka_txn *t = in_state(rows[i].state);
+        t->last_epoch = 2;
+        assert_int_equal(kafka_txn_end(t, rows[i].id, rows[i].epoch, rows[i].commit, &error), rows[i].step);
+        assert_int_equal(error, rows[i].error);
+        t->busy = 1;
+        assert_int_equal(kafka_txn_end(t, rows[i].id, rows[i].epoch, rows[i].commit, &error),
+                         KAFKA_END_REFUSED);
+        kafka_txn_free(&t);
+    }
+}
+
+static void an_end_with_the_last_epoch_gives_a_new_id(void **state)
+{
+    (void)state;
+    enum kafka_error error;
+    struct kafka_txn *t = in_state(KAFKA_TXN_ONGOING);
+    t->epoch = KAFKA_EPOCH_MAX;
+    kafka_txn_fence(t, true);
+    kafka_txn_prepare(t, true);
+    kafka_txn_complete(t);
+    assert_true(kafka_txn_is_used_up(t));
+    assert_int_equal(kafka_txn_check(t, 7, INT16_MAX), KAFKA_PRODUCER_FENCED); /* nobody has it */
+    kafka_txn_rotate(t, fresh_id);
+    assert_true(t->producer_id >= 100 && t->epoch == 0 && !kafka_txn_is_used_up(t));
+    assert_int_equal(kafka_txn_end(t, 7, KAFKA_EPOCH_MAX, true, &error), KAFKA_END_ANSWER); /* asked again */
+    assert_int_equal(kafka_txn_end(t, 7, KAFKA_EPOCH_MAX, false, &error), KAFKA_END_REFUSED);
+    assert_int_equal(kafka_txn_end(t, 7, 5, true, &error), KAFKA_END_REFUSED);
+    t->epoch = 1; /* and has ended another one since */
+    assert_int_equal(kafka_txn_end(t, 7, KAFKA_EPOCH_MAX, true, &error), KAFKA_END_REFUSED);
+    kafka_txn_free(&t);
+}
+
 static void init_by_state_and_by_who_asks(void **state)
 {
     (void)state;
@@ -288,6 +350,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_the_present_producer_may_act),
         cmocka_unit_test(ends_are_allowed_by_state),
+        cmocka_unit_test(ends_that_raise_the_epoch),
+        cmocka_unit_test(an_end_with_the_last_epoch_gives_a_new_id),
         cmocka_unit_test(init_by_state_and_by_who_asks),
         cmocka_unit_test(epochs_rise_and_an_id_is_left_at_the_last),
         cmocka_unit_test(a_fenced_producer_learns_the_new_epoch_only_if_it_may),

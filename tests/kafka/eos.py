@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Exactly once under kill -9: eos.py --rounds N [--seed S].
+"""Exactly once under kill -9: eos.py --rounds N [--seed S] [--java].
 
 An idempotent producer numbers records into `in` (two partitions). A transactional copier reads them with read_committed and writes
 each number to `out`, with its position, in transactions of which some are rolled back. Meanwhile the gateway is killed, N
@@ -8,10 +8,13 @@ times, at random moments. At the end the ledger must say:
   in   every number whose delivery was reported, none twice
   out  every number of `in`, none twice, for a reader with read_committed
 
+With --java the copier is Apache Kafka's own client (programs/Copier.java), which ends transactions as KIP-890 has it.
+
 Whoever loses his gateway goes on as the client library says: tries again, rolls back, or begins anew with the same id.
 """
 import argparse
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -82,6 +85,13 @@ class Copier(threading.Thread):
                 self.trouble = error
                 return
 
+    def finish(self, goal):
+        self.goal = goal
+        finished = self.done.wait(DRAIN_S)
+        self.stopping.set()
+        self.join(DRAIN_S)
+        return finished
+
     def live(self):
         self.lives += 1
         producer = Producer({**self.node.settings(), "transactional.id": "copier"})
@@ -142,6 +152,32 @@ class Copier(threading.Thread):
             self.stopping.set()
 
 
+class JavaCopier:
+    """The same, in a process of its own."""
+
+    def __init__(self, node, rng):
+        from mqtest import cache
+        jars = cache.maven_tree("org.apache.kafka:kafka-streams:4.1.0", "org.slf4j:slf4j-nop:1.7.36")
+        self.command = ["java", "-cp", str(jars), str(Path(__file__).parent / "programs" / "Copier.java"),
+                        node.settings()["bootstrap.servers"], str(rng.randrange(1 << 30))]
+        self.process = self.trouble = None
+        self.commits = self.rollbacks = self.lives = 0
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def finish(self, _goal):
+        try:
+            out, _ = self.process.communicate("", DRAIN_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            return False
+        if self.process.returncode == 0:
+            self.commits, self.rollbacks, self.lives = map(int, out.split())
+        return self.process.returncode == 0
+
+
 def read_all(node, topic):
     consumer = node.consumer("auditor", isolation_level="read_committed")
     consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
@@ -168,14 +204,14 @@ def audit(name, numbers, must, may):
     return faults
 
 
-def run(rounds, seed):
+def run(rounds, seed, kind=Copier):
     rng = random.Random(seed)
     node = Node()
     try:
         admin = AdminClient(node.settings())
         for made in admin.create_topics([NewTopic(t, PARTITIONS, 1) for t in ("in", "out")]).values():
             made.result(CALL_S)
-        writer, copier = Writer(node), Copier(node, random.Random(rng.random()))
+        writer, copier = Writer(node), kind(node, random.Random(rng.random()))
         writer.start()
         copier.start()
         for _ in range(rounds):
@@ -184,10 +220,7 @@ def run(rounds, seed):
             node.gateway.start()
         writer.stopping.set()
         writer.join(DRAIN_S)
-        copier.goal = writer.sent
-        finished = copier.done.wait(DRAIN_S)
-        copier.stopping.set()
-        copier.join(DRAIN_S)
+        finished = copier.finish(writer.sent)
         came, copied = read_all(node, "in"), read_all(node, "out")
         faults = audit("in", came, writer.delivered, set(range(writer.sent))) + audit("out", copied, set(came), set(came))
         faults += [f"refused: {text}" for text in writer.refused[:5]]
@@ -210,9 +243,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--java", action="store_true")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(1 << 30)
-    sys.exit(0 if run(options.rounds, seed) else 1)
+    sys.exit(0 if run(options.rounds, seed, JavaCopier if options.java else Copier) else 1)
 
 
 if __name__ == "__main__":

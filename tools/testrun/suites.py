@@ -38,6 +38,7 @@ SUITES = [
     Suite("kill9",         180, command(f"{PYTHON} tests/kill9 --rounds 10", on=RELEASE), long=False),
     Suite("kill9-100",    1500, command(f"{PYTHON} tests/kill9 --rounds 100", on=RELEASE), short=False),
     Suite("kafka-kill9",   300, command(f"{PYTHON} tests/kafka/eos.py --rounds 4", on=RELEASE), long=False),
+    Suite("kafka-kill9-java", 600, command(f"{PYTHON} tests/kafka/eos.py --rounds 20 --java", on=RELEASE), short=False),
     Suite("kafka-kill9-100", 1200, command(f"{PYTHON} tests/kafka/eos.py --rounds 100", on=RELEASE), short=False),
     Suite("faults",       1800, command("tests/faults/run --all", on=RELEASE), short=False),
     Suite("crash-images", 1500, command("tests/crash-images/run --images 100000", on=RELEASE), short=False),

@@ -7,6 +7,7 @@ import java.util.Properties;
 import java.util.Set;
 import org.apache.kafka.clients.admin.AbortTransactionSpec;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.ListTransactionsOptions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.ProducerState;
 import org.apache.kafka.clients.admin.TransactionState;
@@ -76,11 +77,16 @@ public class Transactions {
         TopicPartition at = new TopicPartition(topic, 0);
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
             admin.createTopics(List.of(new NewTopic(topic, 2, (short) 1))).all().get();
+            equal((int) admin.describeFeatures().featureMetadata().get().finalizedFeatures().get("transaction.version").maxVersionLevel(), 2);
             KafkaProducer<String, String> p = producer(id);
             p.beginTransaction();
             p.send(new ProducerRecord<>(topic, 0, "k", "a"));
             p.send(new ProducerRecord<>(topic, 1, "k", "elsewhere"));
             p.commitTransaction();
+            long epoch = admin.describeTransactions(List.of(id)).description(id).get().producerEpoch();
+            equal(epoch, 1L); // each end raises it (KIP-890)
+            p.beginTransaction();
+            p.abortTransaction();
             p.beginTransaction();
             p.send(new ProducerRecord<>(topic, 0, "k", "b"));
             p.flush();
@@ -95,6 +101,8 @@ public class Transactions {
             equal(open.state(), TransactionState.ONGOING);
             equal(open.topicPartitions(), Set.of(at));
             check(admin.listTransactions().all().get().stream().anyMatch(t -> t.transactionalId().equals(id)), "not listed");
+            check(admin.listTransactions(new ListTransactionsOptions().filterOnTransactionalIdPattern("nobody.*")).all().get().isEmpty(), "a pattern matched");
+            equal(admin.listTransactions(new ListTransactionsOptions().filterOnTransactionalIdPattern(id + "?")).all().get().size(), 1);
             List<ProducerState> known = admin.describeProducers(List.of(at)).partitionResult(at).get().activeProducers();
             check(known.stream().anyMatch(s -> s.producerId() == open.producerId() && s.currentTransactionStartOffset().isPresent()),
                   "no open producer in " + known);
