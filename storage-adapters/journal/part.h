@@ -44,6 +44,7 @@ struct part_index {
 struct part_file {
     uint64_t partition, base;
     uint32_t gen; /* how often it was compacted */
+    bool gaps;    /* compacted by a version that left gaps between its batches */
     _Atomic int refs;
     /* under the streams' lock */
     uint64_t end, bytes, max_time_ms; /* offsets [base, end) */
@@ -90,7 +91,12 @@ void jrn_part_file_unpin(struct mqg_store *s, struct part_file *f);
 /* part_name.c: names below the store's folder: "log", "idx"; suffix may be "" or ".tmp". */
 void jrn_part_name(const struct part_file *f, const char *kind, const char *suffix, char out[PART_NAME]);
 void jrn_part_folder(uint64_t partition, char out[PART_NAME]);
-bool jrn_part_parse(const char *name, uint64_t *base, uint32_t *gen, bool *log); /* false: not one of ours */
+struct part_name {
+    uint64_t base;
+    uint32_t gen;
+    bool gaps, log;
+};
+bool jrn_part_parse(const char *name, struct part_name *out);         /* false: not one of ours */
 void jrn_part_unlink(struct mqg_store *s, const struct part_file *f); /* log and index; logs failures */
 
 /* ---- part_index.c -------------------------------------------------------------------------------------- */
@@ -153,6 +159,29 @@ void jrn_part_cleaner_stop(struct part_cleaner *c);
 void jrn_part_cleaner_free(struct part_cleaner **c);
 void jrn_part_cleaner_tick(struct mqg_store *s, uint32_t ms); /* from now on, and a look at once; for tests */
 bool jrn_part_cleaner_ends(struct mqg_store *s);              /* a long piece of work is to be left */
+
+/* ---- part_dense.c -------------------------------------------------------------------------------------- */
+
+/* A compacted file being written beside the old one. */
+struct part_dense {
+    struct mqg_store *s;
+    struct part_file *f; /* the new one */
+    int fd;
+    uint64_t interval;
+    uint64_t next;  /* the offset that the next batch begins with */
+    uint64_t bytes; /* written; those in buf follow */
+    struct mqg_dynbuf buf;
+    bool ours; /* buf ends with a batch that may be made longer: */
+    size_t last_at;
+    struct part_batch last;
+};
+/* Begins the successor of `old`, which has `bytes`. 0 or -errno; end it in any case. */
+int jrn_dense_begin(struct part_dense *d, struct mqg_store *s, const struct part_file *old, uint64_t bytes);
+/* A batch that stays, in order of offsets; ours: records of it were looked into, so it may be changed. */
+int jrn_dense_add(struct part_dense *d, const struct part_batch *b, struct mqg_slice whole, bool ours);
+/* Offsets end at `end`: syncs the file and gives it its name, durably; d->f is the caller's then. With r < 0, or when that fails,
+ * nothing is left, and d->f is NULL. */
+int jrn_dense_end(struct part_dense *d, uint64_t end, int r);
 
 /* ---- part_compact.c ------------------------------------------------------------------------------------ */
 

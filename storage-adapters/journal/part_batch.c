@@ -10,6 +10,7 @@ enum {
     AT_LAST_DELTA = 23,
     AT_TIME = 27,
     AT_MAX_TIME = 35,
+    AT_PRODUCER = 43, /* id, epoch, sequence */
     AT_COUNT = 57,
     BATCH_LENGTH_MIN = PART_BATCH_HEAD - 12,
     BATCH_LENGTH_MAX = INT32_MAX - 12,
@@ -50,8 +51,29 @@ void jrn_part_batch_rewrite(uint8_t *p, const struct part_batch *b)
     mqg_put_be32(p + AT_LENGTH, b->len - 12);
     mqg_put_be32(p + AT_COUNT, b->count);
     mqg_put_be64(p + AT_MAX_TIME, b->max_time_ms);
+    jrn_part_batch_stretch(p, b);
+}
+
+void jrn_part_batch_stretch(uint8_t *p, const struct part_batch *b)
+{
+    mqg_put_be32(p + AT_LAST_DELTA, (uint32_t)(b->end - b->base - 1));
     mqg_put_be32(p + PART_BATCH_AT_CRC,
                  jrn_crc32c(0, p + PART_BATCH_AT_ATTRIBUTES, b->len - PART_BATCH_AT_ATTRIBUTES));
+}
+
+void jrn_part_batch_empty(uint8_t out[PART_BATCH_HEAD], struct part_batch *b)
+{
+    b->len = PART_BATCH_HEAD;
+    b->count = 0;
+    b->attributes = 0;
+    memset(out, 0, PART_BATCH_HEAD);
+    mqg_put_be64(out, b->base);
+    out[AT_MAGIC] = 2;
+    mqg_put_be64(out + AT_TIME, UINT64_MAX); /* none */
+    b->max_time_ms = UINT64_MAX;
+    memset(out + AT_PRODUCER, 0xff, AT_COUNT - AT_PRODUCER); /* nobody's */
+    jrn_part_batch_rewrite(out, b);
+    b->base_time_ms = b->max_time_ms = 0;
 }
 
 bool jrn_part_batch_take(struct mqg_slice *in, struct part_batch *b)

@@ -9,6 +9,8 @@
 
 #include <mqgate/base.h>
 
+#define PART_BATCH_SPAN ((uint64_t)INT32_MAX + 1) /* offsets of a batch at most */
+
 enum { PART_BATCH_HEAD = 61, PART_BATCH_AT_CRC = 17, PART_BATCH_AT_ATTRIBUTES = 21 };
 
 enum part_attribute {
@@ -34,8 +36,13 @@ bool jrn_part_batch_sum(const uint8_t *p, const struct part_batch *b);
 /* Takes the first batch off *in, whole and checked. */
 bool jrn_part_batch_take(struct mqg_slice *in, struct part_batch *b);
 
-/* Writes length, count, latest time and sum of *b into a batch whose records were changed. */
+/* Writes length, last offset, count, latest time and sum of *b into a batch whose records were changed. */
 void jrn_part_batch_rewrite(uint8_t *p, const struct part_batch *b);
+
+/* Only its last offset and the sum. */
+void jrn_part_batch_stretch(uint8_t *p, const struct part_batch *b);
+/* A batch without records that holds the offsets [b->base, b->end), at most PART_BATCH_SPAN; the rest of *b is filled. */
+void jrn_part_batch_empty(uint8_t out[PART_BATCH_HEAD], struct part_batch *b);
 
 /* A record of a batch that is not compressed. */
 struct part_record {

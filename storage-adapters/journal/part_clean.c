@@ -155,12 +155,12 @@ static void *clean_run(void *arg)
     pthread_setname_np(pthread_self(), "journal-cleaner");
     while (!atomic_load(&c->stop)) {
         struct timespec until;
+        pthread_mutex_lock(&c->lock);
         clock_gettime(CLOCK_REALTIME, &until);
         uint32_t tick_ms = atomic_load(&c->s->clean_tick_ms);
         until.tv_nsec += (long)(tick_ms % 1000) * 1000000;
         until.tv_sec += tick_ms / 1000 + until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
-        pthread_mutex_lock(&c->lock);
         if (!atomic_load(&c->stop))
             pthread_cond_timedwait(&c->wake, &c->lock, &until);
         pthread_mutex_unlock(&c->lock);
@@ -200,8 +200,8 @@ void jrn_part_cleaner_stop(struct part_cleaner *c)
 void jrn_part_cleaner_tick(struct mqg_store *s, uint32_t ms)
 {
     struct part_cleaner *c = s->part_cleaner;
-    atomic_store(&s->clean_tick_ms, ms);
     pthread_mutex_lock(&c->lock);
+    atomic_store(&s->clean_tick_ms, ms);
     pthread_cond_signal(&c->wake);
     pthread_mutex_unlock(&c->lock);
 }

@@ -3,16 +3,13 @@
  * A pass has two halves. The first reads what was appended since the last pass and notes per key the highest offset: hashes of
  * 96 bits, unknown to outsiders, in a table with a bound; what did not fit is left to the next pass. The second goes over the
  * closed files from the first on, and drops each record whose key has a higher one. A file that loses nothing is not touched;
- * any other is written anew beside the old one, synced, given its name (BASE.cN.log) and only then the old one is removed:
- * a crash leaves one of both, and recovery takes the higher N.
+ * any other is written anew beside the old one, synced, given its name (BASE.dN.log) and only then the old one is removed:
+ * a crash leaves one of both, and recovery takes the higher N. How it is written is part_dense.c's.
  *
- * Offsets stay: a batch keeps its base and last offset, the records in it their deltas; an empty batch goes, and leaves a gap.
+ * Offsets stay: a batch keeps its base offset, the records in it their deltas; an empty batch goes.
  * The file written to is never compacted. Not looked into, and so left as they are: compressed batches, those of transactions
  * and control batches; a record without a key stays, too. A tombstone goes when its time is over, unless something that was
- * not looked into stands before it: that might hold an older value of its key.
- *
- * Before the first file is touched the folder is synced: a compacted file may end earlier than its successor begins, and if
- * that name could be lost, recovery would take the gap for the log's end. */
+ * not looked into stands before it: that might hold an older value of its key. */
 #include "stream.h"
 
 #include <errno.h>
@@ -25,7 +22,7 @@ enum {
     COMPACT_TOMBSTONE_MS = 24 * 3600 * 1000,
 };
 
-#define COMPACT_BUF_MAX ((size_t)1 << 32) /* a batch, and a window before it */
+#define COMPACT_BUF_MAX ((size_t)1 << 31) /* a batch */
 
 struct compact_key {
     uint64_t hash, offset; /* offset + 1; 0: free */
@@ -94,12 +91,30 @@ static bool compact_note(struct compact *c, const struct part_record *r)
 /* ---- walking a file ------------------------------------------------------------------------------------------- */
 
 struct compact_walk {
+    struct part_file *f;
     int fd;
     uint64_t pos, bytes;
+    uint64_t next, end; /* offsets: of the batch at pos, of the file */
     uint8_t *buf;
     uint64_t at; /* of buf's first byte */
     size_t have, cap;
 };
+
+/* Opens file i; 0 or -errno. compact_left ends it. */
+static int compact_enter(struct compact *c, uint32_t i, struct compact_walk *w)
+{
+    *w = (struct compact_walk){
+        .f = c->files[i], .bytes = c->bytes[i], .next = c->files[i]->base, .end = c->ends[i]};
+    w->fd = jrn_part_file_open(c->s, w->f, O_RDWR);
+    return w->fd < 0 ? w->fd : 0;
+}
+
+static void compact_leave(struct compact *c, struct compact_walk *w)
+{
+    if (w->fd >= 0)
+        jrn_part_file_unpin(c->s, w->f);
+    free(w->buf);
+}
 
 static int compact_bytes(struct compact *c, struct compact_walk *w, size_t n)
 {
@@ -117,23 +132,41 @@ static int compact_bytes(struct compact *c, struct compact_walk *w, size_t n)
     return got < 0 ? (int)got : w->have < n ? -EBADMSG : 0;
 }
 
-/* The next batch, whole and checked; 0: at the end, 1: one, or -errno. */
+/* Is the batch where the one before it says? What an earlier version compacted has gaps. */
+static bool compact_follows(const struct compact_walk *w, const struct part_batch *b)
+{
+    return (w->f->gaps ? b->base >= w->next : b->base == w->next) && b->end <= w->end;
+}
+
+static int compact_damaged(struct compact *c, const struct compact_walk *w)
+{
+    char name[PART_NAME];
+    jrn_part_name(w->f, "log", "", name);
+    mqg_log(MQG_LOG_ERROR, MQG_EVENT_CORRUPTION,
+            "store=%s file=%s at=%llu what=\"a batch does not check; the partition is not compacted\"",
+            c->s->section, name, (unsigned long long)w->pos);
+    return -EBADMSG;
+}
+
+/* The next batch, whole and checked; 0: at the end, 1: one, or -errno. Nothing damaged may be written anew as if it were whole:
+ * a file must go on to its end, too. */
 static int compact_next(struct compact *c, struct compact_walk *w, struct part_batch *b,
                         struct mqg_slice *whole)
 {
     if (w->pos == w->bytes)
-        return 0;
+        return w->f->gaps || w->next == w->end ? 0 : compact_damaged(c, w);
     int r = compact_bytes(c, w, PART_BATCH_HEAD);
     if (r == 0 && !jrn_part_batch_head(mqg_slice_of(w->buf + (w->pos - w->at), PART_BATCH_HEAD), b))
         r = -EBADMSG;
     if (r == 0)
         r = b->len <= w->bytes - w->pos ? compact_bytes(c, w, b->len) : -EBADMSG;
     if (r < 0)
-        return r;
+        return r == -EBADMSG ? compact_damaged(c, w) : r;
     *whole = mqg_slice_of(w->buf + (w->pos - w->at), b->len);
-    if (!jrn_part_batch_sum(whole->ptr, b))
-        return -EBADMSG;
+    if (!compact_follows(w, b) || !jrn_part_batch_sum(whole->ptr, b))
+        return compact_damaged(c, w);
     w->pos += b->len;
+    w->next = b->end;
     return 1;
 }
 
@@ -170,15 +203,12 @@ static int compact_note_file(struct compact *c, uint32_t i, bool *full)
 {
     struct part_batch b;
     struct mqg_slice whole;
-    struct compact_walk w = {.fd = jrn_part_file_open(c->s, c->files[i], O_RDWR), .bytes = c->bytes[i]};
-    if (w.fd < 0)
-        return w.fd;
-    int r;
-    while (!*full && (r = compact_next(c, &w, &b, &whole)) > 0)
+    struct compact_walk w;
+    int r = compact_enter(c, i, &w);
+    while (r >= 0 && !*full && (r = compact_next(c, &w, &b, &whole)) > 0)
         *full = !compact_note_batch(c, &b, whole);
-    jrn_part_file_unpin(c->s, c->files[i]);
-    free(w.buf);
-    return *full ? 0 : r;
+    compact_leave(c, &w);
+    return r < 0 ? r : 0;
 }
 
 /* ---- second half: what goes ---------------------------------------------------------------------------------------- */
@@ -238,84 +268,47 @@ static bool compact_batch(struct compact *c, struct part_batch *b, struct mqg_sl
     return true;
 }
 
-/* Would anything go? */
+/* Would anything go, or are there gaps to be closed? */
 static int compact_worth(struct compact *c, uint32_t i, bool *worth)
 {
     struct part_batch b;
     struct mqg_slice whole;
     struct mqg_dynbuf out;
-    struct compact_walk w = {.fd = jrn_part_file_open(c->s, c->files[i], O_RDWR), .bytes = c->bytes[i]};
+    struct compact_walk w;
     bool unseen = c->unseen;
     uint64_t dropped = c->dropped;
-    if (w.fd < 0)
-        return w.fd;
+    *worth = c->files[i]->gaps;
     mqg_dynbuf_init(&out, COMPACT_BUF_MAX);
-    int r;
-    while (!*worth && (r = compact_next(c, &w, &b, &whole)) > 0) {
+    int r = compact_enter(c, i, &w);
+    while (r >= 0 && !*worth && (r = compact_next(c, &w, &b, &whole)) > 0) {
         mqg_dynbuf_reset(&out);
         (void)compact_batch(c, &b, whole, &out, worth);
     }
     if (*worth)
         c->unseen = unseen; /* the file is walked again */
     c->dropped = dropped;
-    jrn_part_file_unpin(c->s, c->files[i]);
+    compact_leave(c, &w);
     mqg_dynbuf_fini(&out);
-    free(w.buf);
-    return *worth ? 0 : r;
+    return r < 0 ? r : 0;
 }
 
-struct compact_out {
-    struct part_file *f;
-    int fd;
-    uint64_t bytes, time_ms;
-    struct mqg_dynbuf buf;
-};
-
-static int compact_flush(struct compact *c, struct compact_out *o)
-{
-    struct iovec iov = {o->buf.ptr, o->buf.len};
-    int r = o->buf.len ? jrn_fs_write(c->s->fs, o->fd, &iov, 1, o->bytes) : 0;
-    o->bytes += o->buf.len;
-    mqg_dynbuf_reset(&o->buf);
-    return r;
-}
-
-static int compact_copy(struct compact *c, uint32_t i, struct compact_out *o)
+static int compact_copy(struct compact *c, uint32_t i, struct part_dense *d)
 {
     struct part_batch b;
     struct mqg_slice whole;
-    struct compact_walk w = {.fd = jrn_part_file_open(c->s, c->files[i], O_RDWR), .bytes = c->bytes[i]};
-    uint64_t interval = jrn_part_interval(c->bytes[i]);
+    struct mqg_dynbuf out;
+    struct compact_walk w;
     bool fewer;
-    if (w.fd < 0)
-        return w.fd;
-    int r;
-    while ((r = compact_next(c, &w, &b, &whole)) > 0) {
-        uint64_t pos = o->bytes + o->buf.len;
-        if (compact_batch(c, &b, whole, &o->buf, &fewer)) {
-            jrn_part_index_add(c->s, o->f, &b, pos, interval);
-            o->time_ms = b.max_time_ms > o->time_ms ? b.max_time_ms : o->time_ms;
-        }
-        if (o->buf.len >= COMPACT_WINDOW && (r = compact_flush(c, o)) < 0)
-            break;
+    mqg_dynbuf_init(&out, COMPACT_BUF_MAX);
+    int r = compact_enter(c, i, &w);
+    while (r >= 0 && (r = compact_next(c, &w, &b, &whole)) > 0) {
+        mqg_dynbuf_reset(&out);
+        if (compact_batch(c, &b, whole, &out, &fewer))
+            r = jrn_dense_add(d, &b, mqg_dynbuf_view(&out), compact_looks(&b));
     }
-    jrn_part_file_unpin(c->s, c->files[i]);
-    free(w.buf);
-    return r < 0 ? r : compact_flush(c, o);
-}
-
-/* The new file gets its name, durably. */
-static int compact_name(struct compact *c, const struct part_file *f)
-{
-    char name[PART_NAME], from[4096], to[4096], folder[4096];
-    jrn_part_name(f, "log", ".tmp", name);
-    jrn_path(c->s, name, from);
-    jrn_part_name(f, "log", "", name);
-    jrn_path(c->s, name, to);
-    jrn_part_folder(f->partition, name);
-    jrn_path(c->s, name, folder);
-    int r = c->s->fs->rename(c->s->fs->ctx, from, to);
-    return r < 0 ? r : c->s->fs->fsync_dir(c->s->fs->ctx, folder);
+    compact_leave(c, &w);
+    mqg_dynbuf_fini(&out);
+    return r < 0 ? r : 0;
 }
 
 /* Puts the new file in the place of the old one, unless that was trimmed meanwhile. */
@@ -332,60 +325,35 @@ static bool compact_swap(struct compact *c, uint32_t i, struct part_file *f)
     return swapped;
 }
 
-static int compact_write(struct compact *c, uint32_t i, struct compact_out *o)
-{
-    char name[PART_NAME], path[4096];
-    jrn_part_name(o->f, "log", ".tmp", name);
-    jrn_path(c->s, name, path);
-    o->fd = c->s->fs->open(c->s->fs->ctx, path, O_RDWR | O_CREAT | O_TRUNC);
-    if (o->fd < 0)
-        return o->fd;
-    int r = compact_copy(c, i, o);
-    if (r == 0)
-        r = jrn_fs_sync(c->s->fs, o->fd);
-    c->s->fs->close(c->s->fs->ctx, o->fd);
-    if (r < 0)
-        (void)c->s->fs->unlink(c->s->fs->ctx, path);
-    return r < 0 ? r : compact_name(c, o->f);
-}
-
 static int compact_file(struct compact *c, uint32_t i)
 {
     struct mqg_store *s = c->s;
     struct part_file *old = c->files[i];
-    struct compact_out o = {.f = jrn_part_file_new(old->partition, old->base, old->gen + 1)};
-    mqg_dynbuf_init(&o.buf, COMPACT_BUF_MAX);
-    o.f->indexed = o.f->timed = true;
-    int r = compact_write(c, i, &o);
-    mqg_dynbuf_fini(&o.buf);
-    o.f->end = c->ends[i];
-    o.f->bytes = o.bytes;
-    o.f->max_time_ms = o.time_ms;
-    o.f->first_ms = old->first_ms;
+    struct part_dense d;
+    int r = jrn_dense_begin(&d, s, old, c->bytes[i]);
     if (r == 0)
-        (void)jrn_part_index_save(s, o.f, o.f->end, o.f->bytes);
-    if (r < 0) {
-        jrn_part_file_unref(s, &o.f);
+        r = compact_copy(c, i, &d);
+    r = jrn_dense_end(&d, c->ends[i], r);
+    if (r < 0)
         return r;
+    if (compact_swap(c, i, d.f)) {
+        jrn_part_unlink(s, old);
+        jrn_part_file_unref(s, &old); /* the list's */
+    } else {
+        jrn_part_unlink(s, d.f);
+        jrn_part_file_unref(s, &d.f);
     }
-    if (!compact_swap(c, i, o.f)) {
-        jrn_part_unlink(s, o.f);
-        jrn_part_file_unref(s, &o.f);
-        return 0;
-    }
-    jrn_part_unlink(s, old);
-    jrn_part_file_unref(s, &old); /* the list's */
     return 0;
 }
 
 /* ---- a pass ----------------------------------------------------------------------------------------------------------- */
 
-/* Under the lock: the closed files that are old enough, and whether enough of them is new. */
+/* Under the lock: the closed files that are old enough, and whether enough of them is new, or of an earlier version. */
 static bool compact_begin(struct compact *c)
 {
     struct stream_part *p = c->p;
     uint64_t dirty = 0, all = 0;
-    bool late = false;
+    bool late = false, gaps = false;
     c->from = p->compacted;
     for (uint32_t i = 0; i + 1 < p->nfile; i++) {
         struct part_file *f = p->files[i];
@@ -397,17 +365,17 @@ static bool compact_begin(struct compact *c)
         c->files[c->n] = f;
         c->bytes[c->n] = f->bytes;
         c->ends[c->n++] = f->end;
+        gaps = gaps || f->gaps;
         all += f->bytes;
         dirty += f->end > c->from ? f->bytes : 0;
         late = late || (f->end > c->from && c->conf.compact_lag_max_ms &&
                         f->first_ms + c->conf.compact_lag_max_ms < c->now_ms);
     }
-    return dirty > 0 && (dirty * 2 >= all || late);
+    return gaps || (dirty > 0 && (dirty * 2 >= all || late));
 }
 
 static int compact_pass(struct compact *c)
 {
-    char name[PART_NAME], folder[4096];
     bool full = false, worth;
     int r = 0;
     c->upto = c->ends[c->n - 1];
@@ -415,13 +383,8 @@ static int compact_pass(struct compact *c)
     for (uint32_t i = 0; i < c->n && r == 0 && !full; i++)
         if (c->ends[i] > c->from)
             r = compact_note_file(c, i, &full);
-    jrn_part_folder(c->p->id, name);
-    jrn_path(c->s, name, folder);
-    if (r == 0)
-        r = c->s->fs->fsync_dir(c->s->fs->ctx, folder);
     for (uint32_t i = 0; i < c->n && r == 0 && c->files[i]->base < c->upto && !jrn_part_cleaner_ends(c->s);
          i++) {
-        worth = false;
         r = compact_worth(c, i, &worth);
         if (r == 0 && worth)
             r = compact_file(c, i);
@@ -434,7 +397,7 @@ void jrn_part_compact(struct mqg_store *s, struct stream_part *p, uint64_t now_m
     struct compact c = {.s = s, .p = p, .now_ms = now_ms};
     pthread_mutex_lock(&s->streams->lock);
     c.conf = p->conf;
-    bool wanted = !p->gone && p->nfile > 1;
+    bool wanted = !p->gone && !p->damaged && p->nfile > 1;
     if (wanted) {
         c.files = mqg_xcalloc(p->nfile, sizeof(struct part_file *));
         c.bytes = mqg_xcalloc(p->nfile, sizeof *c.bytes);
@@ -451,10 +414,11 @@ void jrn_part_compact(struct mqg_store *s, struct stream_part *p, uint64_t now_m
             mqg_log(MQG_LOG_INFO, MQG_EVENT_STORE,
                     "store=%s what=compaction partition=%llu dropped=%llu keys=%u", s->section,
                     (unsigned long long)p->id, (unsigned long long)c.dropped, c.nkey);
+    } else if (r == -EBADMSG) {
+        p->damaged = true;
     } else if (r < 0 && r != -ENOENT) {
         mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=compaction partition=%llu error=%s", s->section,
-                (unsigned long long)p->id,
-                mqg_logqs(r == -EBADMSG ? "a batch does not check" : jrn_errno(r)));
+                (unsigned long long)p->id, mqg_logqs(jrn_errno(r)));
     }
     for (uint32_t i = 0; i < c.n; i++)
         jrn_part_file_unref(s, &c.files[i]);

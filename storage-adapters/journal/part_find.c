@@ -43,14 +43,15 @@ static void find_unlink(const struct find *f, const char *entry)
 static void find_entry(void *arg, const char *name)
 {
     struct find *f = arg;
-    uint64_t base;
-    uint32_t gen;
-    bool log;
+    struct part_name is;
     size_t len = strlen(name);
     if (len > 4 && strcmp(name + len - 4, ".tmp") == 0)
         find_unlink(f, name);
-    else if (jrn_part_parse(name, &base, &gen, &log) && log)
-        *STREAM_PUSH(f->p, files, nfile, cap_file) = jrn_part_file_new(f->p->id, base, gen);
+    else if (jrn_part_parse(name, &is) && is.log) {
+        struct part_file *file = jrn_part_file_new(f->p->id, is.base, is.gen);
+        file->gaps = is.gaps;
+        *STREAM_PUSH(f->p, files, nfile, cap_file) = file;
+    }
 }
 
 static int find_order(const void *a, const void *b)

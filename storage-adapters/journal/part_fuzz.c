@@ -59,15 +59,13 @@ static void fuzz_index(struct mqg_slice in)
 static void fuzz_name(struct mqg_slice in)
 {
     char name[64];
-    uint64_t base;
-    uint32_t gen;
-    bool log;
+    struct part_name parsed;
     size_t n = in.len < sizeof name - 1 ? in.len : sizeof name - 1;
     if (n)
         memcpy(name, in.ptr, n);
     name[n] = '\0';
-    if (jrn_part_parse(name, &base, &gen, &log))
-        MQG_ASSERT(base <= INT64_MAX);
+    if (jrn_part_parse(name, &parsed))
+        MQG_ASSERT(parsed.base <= INT64_MAX && (parsed.gen > 0 || !parsed.gaps));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -251,7 +251,7 @@ static int index_bytes(struct mqg_store *s, int fd, struct index_window *w, uint
     return 0;
 }
 
-/* Walks the log from the last row on. Offsets follow each other without a gap, but where compaction left one. */
+/* Walks the log from the last row on. Offsets follow each other without a gap, but where an earlier version left one. */
 static int index_walk(struct mqg_store *s, const struct part_file *f, int fd, uint64_t bytes, bool check,
                       struct part_index *x, struct part_tail *tail)
 {
@@ -266,7 +266,7 @@ static int index_walk(struct mqg_store *s, const struct part_file *f, int fd, ui
         if (r < 0)
             break;
         tail->torn = !jrn_part_batch_head(in, &b) || b.len > bytes - tail->bytes ||
-                     (f->gen ? b.base < tail->end : b.base != tail->end);
+                     (f->gaps ? b.base < tail->end : b.base != tail->end);
         if (tail->torn)
             break;
         if (check) {

@@ -127,7 +127,7 @@ struct read_span {
     bool bad;
 };
 
-/* Offsets follow each other from *expect on; only in a compacted file (gaps) some are missing. */
+/* Offsets follow each other from *expect on; only in what an earlier version compacted (gaps) some are missing. */
 static bool read_follows(const struct part_batch *b, uint64_t *expect, bool gaps)
 {
     bool follows = gaps ? b->base >= *expect : b->base == *expect;
@@ -152,13 +152,17 @@ static struct read_span read_cut(const uint8_t *buf, size_t n, const struct mqg_
             at += b.len;
             span.passed = span.from = at;
             *expect = next;
-        } else if (span.len > 0 && span.len + b.len > r->max_bytes) {
+        } else if (span.len > 0 && (b.count == 0 || span.len + b.len > r->max_bytes)) {
             return span;
         } else if (b.len > n - at) {
             span.need = span.len ? 0 : b.len;
             return span;
         } else if (!jrn_part_batch_sum(buf + at, &b)) {
             span.bad = true;
+        } else if (b.count == 0) { /* compaction left nothing of it: nobody is to see that */
+            at += b.len;
+            span.passed = span.from = at;
+            *expect = next;
         } else {
             at += b.len;
             span.len += b.len;
@@ -206,7 +210,7 @@ static int read_from(struct mqg_store *s, const struct part_job *job, int fd, bo
         ssize_t got = read_bytes(s, fd, buf->data, n, pos, wait);
         struct read_span span = {.bad = true};
         if (got == (ssize_t)n)
-            span = read_cut(buf->data, n, r, &expect, job->ends[0], f->gen > 0);
+            span = read_cut(buf->data, n, r, &expect, job->ends[0], f->gaps);
         if (span.len > 0) {
             if (span.from)
                 memmove(buf->data, buf->data + span.from, span.len);
@@ -227,7 +231,7 @@ static int read_from(struct mqg_store *s, const struct part_job *job, int fd, bo
         pos += span.passed;
     }
     *end = job->bytes[0];
-    if (f->gen == 0) { /* it should be here */
+    if (!f->gaps && expect != job->ends[0]) { /* it should be here */
         read_damage(s, f, job->bytes[0]);
         return -EBADMSG;
     }
@@ -278,28 +282,30 @@ static void read_done(struct mqg_store *s, struct part_job *job, int r)
 
 /* ---- by time ------------------------------------------------------------------------------------------------ */
 
-/* The batch of the file that has it: heads from the row on. 0 and *offset, 1: none, or -errno. */
-static int time_in(struct mqg_store *s, struct part_file *f, int fd, uint64_t bytes, uint64_t time_ms,
-                   uint64_t *offset)
+/* The batch of file i that has it: heads from the row on. 0 and the offset, 1: none, or -errno. */
+static int time_in(struct mqg_store *s, const struct part_job *job, uint32_t i, int fd)
 {
+    struct part_file *f = job->files[i];
     struct part_entry at;
     struct part_batch b;
     uint8_t head[PART_BATCH_HEAD];
-    if (!jrn_part_index_time(s, f, time_ms, &at))
+    if (!jrn_part_index_time(s, f, job->time->time_ms, &at))
         return 1;
-    for (uint64_t pos = at.pos; pos < bytes; pos += b.len) {
+    uint64_t expect = at.offset, pos = at.pos;
+    for (; pos < job->bytes[i]; pos += b.len) {
         ssize_t got = jrn_fs_read(s->fs, fd, head, sizeof head, pos);
         if (got < 0)
             return (int)got;
-        if (!jrn_part_batch_head(mqg_slice_of(head, (size_t)got), &b)) {
-            read_damage(s, f, pos);
-            return -EBADMSG;
-        }
-        *offset = b.base;
-        if (b.max_time_ms >= time_ms)
+        if (!jrn_part_batch_head(mqg_slice_of(head, (size_t)got), &b) || !read_follows(&b, &expect, f->gaps))
+            break;
+        job->time->offset = b.base;
+        if (b.count > 0 && b.max_time_ms >= job->time->time_ms)
             return 0;
     }
-    return 1;
+    if (pos == job->bytes[i] && (f->gaps || expect == job->ends[i]))
+        return 1;
+    read_damage(s, f, pos);
+    return -EBADMSG;
 }
 
 static void time_answer(struct mqg_store *s, struct part_job *job)
@@ -313,7 +319,7 @@ static void time_answer(struct mqg_store *s, struct part_job *job)
             jrn_part_time(s, req);
             return;
         }
-        r = fd < 0 ? fd : time_in(s, job->files[i], fd, job->bytes[i], req->time_ms, &req->offset);
+        r = fd < 0 ? fd : time_in(s, job, i, fd);
         if (fd >= 0)
             jrn_part_file_unpin(s, job->files[i]);
     }

@@ -1,13 +1,9 @@
 /* part_test.c - partitions' files: what goes into them and when, what is read from them, what a restart makes of them. */
-#include "test_kit.h"
-#include "stream.h"
+#include "test_part.h"
 
 #include "../conformance/batch.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
-
-enum { PART = 0x51 };
 
 static struct mqg_dynbuf part_batch(uint64_t base, uint32_t count, uint32_t bytes, uint64_t time_ms)
 {
@@ -35,36 +31,6 @@ static void part_append(struct kit *k, uint64_t base, uint32_t count, uint32_t b
     assert_true(kit_wait(k, 0, part_submit(k, 0, base, count, bytes, time_ms)));
 }
 
-static void part_define(struct kit *k, bool exists)
-{
-    struct mqg_store_op op = {.kind = exists ? MQG_OP_STREAM_NEW : MQG_OP_STREAM_DELETE,
-                              .stream = {PART, MQG_SLICE_LIT("topic"), 0}};
-    assert_true(kit_wait(k, 0, kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT)));
-}
-
-static void part_conf(struct kit *k, struct mqg_stream_conf conf)
-{
-    struct mqg_store_op op = {.kind = MQG_OP_STREAM_CONF, .stream_conf = {PART, &conf}};
-    assert_true(kit_wait(k, 0, kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT)));
-}
-
-static void part_did(struct mqg_stream_read *r)
-{
-    atomic_store((_Atomic int *)r->arg, 1);
-}
-
-static struct mqg_stream_read part_read(struct kit *k, uint64_t offset, uint32_t max_bytes)
-{
-    _Atomic int done = 0;
-    struct mqg_stream_read r = {
-        .partition = PART, .offset = offset, .max_bytes = max_bytes, .done = part_did, .arg = &done};
-    jrn_ops.stream_read(k->s, &r);
-    for (int i = 0; i < 200000 && !atomic_load(&done); i++)
-        usleep(100);
-    assert_true(atomic_load(&done));
-    return r;
-}
-
 /* Reads from the offset to the end; every batch must be what part_batch made of its place. */
 static void part_check(struct kit *k, uint64_t offset, uint64_t end, uint32_t max_bytes)
 {
@@ -85,13 +51,6 @@ static void part_check(struct kit *k, uint64_t offset, uint64_t end, uint32_t ma
         mqg_buf_unref(&r.data);
     }
     assert_int_equal(offset, end);
-}
-
-static struct mqg_stream_stats part_stats(struct kit *k)
-{
-    struct mqg_stream_stats st;
-    assert_int_equal(jrn_ops.stream_stats(k->s, PART, &st), MQG_OK);
-    return st;
 }
 
 static bool part_is_filed(struct kit *k, uint64_t upto)
@@ -125,29 +84,6 @@ static bool part_starts_at(struct kit *k, uint64_t start)
 static bool part_journal_small(struct kit *k, uint64_t segments)
 {
     return kit_stats(k).segments <= segments;
-}
-
-static void part_path(const struct kit *k, uint64_t base, const char *kind, char out[512])
-{
-    snprintf(out, 512, "%s/streams/%016llx/%020llu.%s", k->path, (unsigned long long)PART,
-             (unsigned long long)base, kind);
-}
-
-static bool part_folder_gone(struct kit *k, uint64_t unused)
-{
-    char path[512];
-    struct stat st;
-    (void)unused;
-    snprintf(path, sizeof path, "%s/streams/%016llx", k->path, (unsigned long long)PART);
-    return stat(path, &st) != 0;
-}
-
-static void part_begin(struct kit *k, const char *name, uint64_t segment_bytes)
-{
-    kit_init(k, name, "1MiB");
-    kit_open(k);
-    part_define(k, true);
-    part_conf(k, (struct mqg_stream_conf){.segment_bytes = segment_bytes});
 }
 
 /* ---- tests ----------------------------------------------------------------------------------------------- */
@@ -456,148 +392,6 @@ static void part_clean_stop_syncs(void **state)
     kit_fini(&k);
 }
 
-/* ---- compaction --------------------------------------------------------------------------------------------- */
-
-enum { COMPACT_KEYS = 50 };
-
-static void part_zigzag(struct mqg_dynbuf *out, int64_t v)
-{
-    mqg_dynbuf_varint(out, (uint64_t)v << 1 ^ (uint64_t)(v >> 63));
-}
-
-/* A batch of one record; value NULL: a tombstone. */
-static void part_put_key(struct kit *k, uint64_t offset, uint32_t key, const char *value, uint64_t time_ms,
-                         uint16_t attributes)
-{
-    struct mqg_dynbuf rec, out;
-    mqg_dynbuf_init(&rec, 4096);
-    mqg_dynbuf_init(&out, 8192);
-    mqg_dynbuf_u8(&rec, 0);
-    part_zigzag(&rec, 0);
-    part_zigzag(&rec, 0);
-    part_zigzag(&rec, 4);
-    mqg_dynbuf_be32(&rec, key);
-    part_zigzag(&rec, value ? (int64_t)strlen(value) : -1);
-    if (value)
-        mqg_dynbuf_slice(&rec, mqg_slice_str(value));
-    part_zigzag(&rec, 0);
-    uint8_t *head = mqg_dynbuf_reserve(&out, PART_BATCH_HEAD);
-    memset(head, 0, PART_BATCH_HEAD);
-    out.len += PART_BATCH_HEAD;
-    part_zigzag(&out, (int64_t)rec.len);
-    mqg_dynbuf_slice(&out, mqg_dynbuf_view(&rec));
-    struct part_batch b = {.len = (uint32_t)out.len, .count = 1, .max_time_ms = time_ms};
-    head = out.ptr;
-    mqg_put_be64(head, offset);
-    head[16] = 2;
-    mqg_put_be16(head + PART_BATCH_AT_ATTRIBUTES, attributes);
-    mqg_put_be64(head + 27, time_ms);
-    jrn_part_batch_rewrite(head, &b);
-    struct mqg_slice rope = mqg_dynbuf_view(&out);
-    struct mqg_store_op op = {.kind = MQG_OP_APPEND, .append = {PART, offset, 1, time_ms, &rope, 1}};
-    kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT);
-    mqg_dynbuf_fini(&rec);
-    mqg_dynbuf_fini(&out);
-}
-
-/* Everything from the start: how many records there are, and the offset of each key's first and last one. */
-static size_t part_scan(struct kit *k, uint64_t first[COMPACT_KEYS], uint64_t last[COMPACT_KEYS])
-{
-    uint64_t offset = 0, end = part_stats(k).bounds.high_watermark;
-    size_t n = 0;
-    for (uint32_t i = 0; i < COMPACT_KEYS; i++)
-        first[i] = last[i] = UINT64_MAX;
-    while (offset < end) {
-        struct mqg_stream_read r = part_read(k, offset, 3000);
-        assert_int_equal(r.err, MQG_OK);
-        assert_true(r.next_offset > offset);
-        struct mqg_slice in = r.data ? mqg_slice_of(r.data->data, r.data->len) : MQG_SLICE_NONE, whole;
-        struct part_batch b;
-        struct part_record rec;
-        bool bad = false;
-        for (whole = in; in.len; whole = in) {
-            assert_true(jrn_part_batch_take(&in, &b));
-            assert_true(b.end > offset);
-            struct mqg_slice records = mqg_slice_of(whole.ptr + PART_BATCH_HEAD, b.len - PART_BATCH_HEAD);
-            while (jrn_part_record_take(&records, &b, &rec, &bad)) {
-                uint32_t key = mqg_be32(rec.key.ptr);
-                first[key] = first[key] == UINT64_MAX ? rec.offset : first[key];
-                last[key] = rec.offset;
-                n++;
-            }
-            assert_false(bad);
-        }
-        offset = r.next_offset;
-        mqg_buf_unref(&r.data);
-    }
-    return n;
-}
-
-static bool part_bytes_under(struct kit *k, uint64_t bytes)
-{
-    return part_stats(k).bytes < bytes;
-}
-
-/* Of each key the last record stays at its offset, in all closed files; a second life reads the same, and goes on. */
-static void part_compacts(void **state)
-{
-    struct kit k;
-    uint64_t first[COMPACT_KEYS], last[COMPACT_KEYS], now_ms = mqg_clock_now().wall_us / 1000;
-    (void)state;
-    part_begin(&k, "compact", 8192);
-    part_conf(&k, (struct mqg_stream_conf){.segment_bytes = 8192, .cleanup = MQG_CLEANUP_COMPACT});
-    for (uint64_t i = 0; i < 3000; i++)
-        part_put_key(&k, i, (uint32_t)(i * 7 % COMPACT_KEYS), "some value or other", now_ms, 0);
-    assert_true(kit_wait(&k, 0, k.ticket[0]));
-    uint64_t most = part_stats(&k).bytes;
-    assert_true(most > 250000);
-    assert_true(kit_wait_for(part_bytes_under, &k, 30000));
-    for (int life = 0; life < 3; life++) {
-        size_t n = part_scan(&k, first, last);
-        assert_true(n >= COMPACT_KEYS && n < 400);
-        for (uint32_t key = 0; key < COMPACT_KEYS; key++)
-            assert_true(last[key] >= 2950 && last[key] * 7 % COMPACT_KEYS == key);
-        assert_int_equal(part_stats(&k).bounds.log_start, 0);
-        if (life % 2)
-            kit_close(&k);
-        else
-            kit_crash(&k);
-        kit_open(&k);
-    }
-    for (uint64_t i = 3000; i < 3500; i++)
-        part_put_key(&k, i, (uint32_t)(i * 7 % COMPACT_KEYS), "a later value", now_ms, 0);
-    assert_true(kit_wait(&k, 0, k.ticket[0]));
-    assert_true(part_scan(&k, first, last) >= 500);
-    kit_close(&k);
-    kit_fini(&k);
-}
-
-/* Tombstones go when their time is over; nothing of a transaction or of what is compressed does. */
-static void part_compacts_tombstones(void **state)
-{
-    struct kit k;
-    uint64_t first[COMPACT_KEYS], last[COMPACT_KEYS], now_ms = mqg_clock_now().wall_us / 1000;
-    (void)state;
-    part_begin(&k, "tombs", 4096);
-    part_conf(&k, (struct mqg_stream_conf){
-                      .segment_bytes = 4096, .cleanup = MQG_CLEANUP_COMPACT, .tombstone_ms = 60000});
-    part_put_key(&k, 0, 1, "one", now_ms - 120000, 0);
-    part_put_key(&k, 1, 2, "two", now_ms - 120000, 0);
-    part_put_key(&k, 2, 1, NULL, now_ms - 120000, 0); /* old */
-    part_put_key(&k, 3, 2, NULL, now_ms, 0);          /* fresh */
-    part_put_key(&k, 4, 3, "txn", now_ms, PART_BATCH_TXN);
-    for (uint64_t i = 5; i < 200; i++)
-        part_put_key(&k, i, 3, "filler filler filler filler filler", now_ms, 0);
-    assert_true(kit_wait(&k, 0, k.ticket[0]));
-    assert_true(kit_wait_for(part_bytes_under, &k, 12000));
-    (void)part_scan(&k, first, last);
-    assert_true(first[1] == UINT64_MAX);
-    assert_true(first[2] == 3 && last[2] == 3);
-    assert_true(first[3] == 4 && last[3] == 199);
-    kit_close(&k);
-    kit_fini(&k);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -612,8 +406,6 @@ int main(void)
         cmocka_unit_test(part_many_files),
         cmocka_unit_test(part_opaque_stays),
         cmocka_unit_test(part_clean_stop_syncs),
-        cmocka_unit_test(part_compacts),
-        cmocka_unit_test(part_compacts_tombstones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -239,16 +239,16 @@ static void files_top(struct files *f, const char *name)
 /* What a file of a partition is, when it is none that counts; NULL: it counts. */
 static const char *files_in_part(const struct files *f, const char *name)
 {
-    uint64_t base;
-    uint32_t gen;
-    bool log;
+    struct part_name is;
     if (files_ends(name, ".tmp"))
         return "a compaction that did not end: removed by the next start";
-    if (!jrn_part_parse(name, &base, &gen, &log))
+    if (!jrn_part_parse(name, &is))
         return "not of the journal";
-    for (uint32_t i = 0; f->part && i < f->part->nfile; i++)
-        if (f->part->files[i]->base == base && f->part->files[i]->gen == gen)
+    for (uint32_t i = 0; f->part && i < f->part->nfile; i++) {
+        const struct part_file *file = f->part->files[i];
+        if (file->base == is.base && file->gen == is.gen && file->gaps == is.gaps)
             return NULL;
+    }
     return f->part ? "compacted since, or below the log's start: removed by the next start"
                    : "of a partition that was deleted: removed by the next start";
 }

@@ -78,7 +78,7 @@ enum mqg_err tool_part_walk(struct tool *t, const struct part_file *f, tool_batc
     while (at < len && more) {
         struct part_batch b;
         bool good = part_batch_is(mqg_slice_of(bytes + at, (size_t)(len - at)), f, next, &b);
-        bool gap = good && bad == UINT64_MAX && f->gen == 0 && b.base != next;
+        bool gap = good && bad == UINT64_MAX && !f->gaps && b.base != next;
         if (!good || gap) { /* a gap: the batch is whole, its offset is not what it must be */
             bad = bad == UINT64_MAX ? at : bad;
             next = gap ? b.end : next;
@@ -199,7 +199,7 @@ static void part_file_look(struct tool *t, const struct part_file *f, bool last,
     enum mqg_err err = tool_part_walk(t, f, part_look_batch, &look);
     if (err == MQG_OK)
         part_index(&look, f);
-    if (err == MQG_OK && !last && f->gen == 0 && !look.damaged && look.next != f->end)
+    if (err == MQG_OK && !last && !f->gaps && !look.damaged && look.next != f->end)
         part_damage(t, f, "log", f->bytes, f->bytes, "the next file begins with a later offset");
     tool_row(t, "partition_file");
     tool_word(t, "file", name);

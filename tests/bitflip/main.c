@@ -99,16 +99,20 @@ static void flip_segment(struct flip *f, uint32_t file)
     free(data);
 }
 
-/* By what its name ends in. Compacted files are left out: not all damage to them is noticed yet (journal.md, "Compaction"). */
+/* By what its name ends in; compacted files are a kind of their own. */
 static void flip_other(struct flip *f, const struct disk_name *name)
 {
     const char *last = strrchr(name->path, '/') + 1, *dot = strrchr(last, '.');
     char label[24];
     bool in_folder = strncmp(name->path, CI_PATH "/", sizeof CI_PATH) == 0 &&
                      strchr(name->path + sizeof CI_PATH, '/');
-    snprintf(label, sizeof label, "%s%.12s", in_folder ? "partition " : "file ", dot ? dot : last);
-    bool compacted = in_folder && dot && strcmp(dot, ".log") == 0 && strstr(last, ".c");
-    if (!compacted && strcmp(last, "lock") != 0 && f->disk->files[name->file].size > 0)
+    bool compacted = in_folder && strstr(last, ".d");
+    snprintf(label, sizeof label, "%s%.12s",
+             compacted   ? "compacted "
+             : in_folder ? "partition "
+                         : "file ",
+             dot ? dot : last);
+    if (strcmp(last, "lock") != 0 && f->disk->files[name->file].size > 0)
         flip_spot(f, label, name->file, 0, f->disk->files[name->file].size);
 }
 

@@ -1,0 +1,417 @@
+/* compact_test.c - compaction: what stays and what goes, what a compacted file looks like, and that damage to one is told. */
+#include "test_part.h"
+
+#include <dirent.h>
+
+enum { COMPACT_KEYS = 50 };
+
+static void part_zigzag(struct mqg_dynbuf *out, int64_t v)
+{
+    mqg_dynbuf_varint(out, (uint64_t)v << 1 ^ (uint64_t)(v >> 63));
+}
+
+/* A batch of one record; value NULL: a tombstone. */
+static void part_put_key(struct kit *k, uint64_t offset, uint32_t key, const char *value, uint64_t time_ms,
+                         uint16_t attributes)
+{
+    struct mqg_dynbuf rec, out;
+    mqg_dynbuf_init(&rec, 4096);
+    mqg_dynbuf_init(&out, 8192);
+    mqg_dynbuf_u8(&rec, 0);
+    part_zigzag(&rec, 0);
+    part_zigzag(&rec, 0);
+    part_zigzag(&rec, 4);
+    mqg_dynbuf_be32(&rec, key);
+    part_zigzag(&rec, value ? (int64_t)strlen(value) : -1);
+    if (value)
+        mqg_dynbuf_slice(&rec, mqg_slice_str(value));
+    part_zigzag(&rec, 0);
+    uint8_t *head = mqg_dynbuf_reserve(&out, PART_BATCH_HEAD);
+    memset(head, 0, PART_BATCH_HEAD);
+    out.len += PART_BATCH_HEAD;
+    part_zigzag(&out, (int64_t)rec.len);
+    mqg_dynbuf_slice(&out, mqg_dynbuf_view(&rec));
+    struct part_batch b = {
+        .base = offset, .end = offset + 1, .len = (uint32_t)out.len, .count = 1, .max_time_ms = time_ms};
+    head = out.ptr;
+    mqg_put_be64(head, offset);
+    head[16] = 2;
+    mqg_put_be16(head + PART_BATCH_AT_ATTRIBUTES, attributes);
+    mqg_put_be64(head + 27, time_ms);
+    jrn_part_batch_rewrite(head, &b);
+    struct mqg_slice rope = mqg_dynbuf_view(&out);
+    struct mqg_store_op op = {.kind = MQG_OP_APPEND, .append = {PART, offset, 1, time_ms, &rope, 1}};
+    kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT);
+    mqg_dynbuf_fini(&rec);
+    mqg_dynbuf_fini(&out);
+}
+
+/* Everything from the start: how many records there are, and the offset of each key's first and last one. */
+static size_t part_scan(struct kit *k, uint64_t first[COMPACT_KEYS], uint64_t last[COMPACT_KEYS])
+{
+    uint64_t offset = 0, end = part_stats(k).bounds.high_watermark;
+    size_t n = 0;
+    for (uint32_t i = 0; i < COMPACT_KEYS; i++)
+        first[i] = last[i] = UINT64_MAX;
+    while (offset < end) {
+        struct mqg_stream_read r = part_read(k, offset, 3000);
+        assert_int_equal(r.err, MQG_OK);
+        assert_true(r.next_offset > offset);
+        struct mqg_slice in = r.data ? mqg_slice_of(r.data->data, r.data->len) : MQG_SLICE_NONE, whole;
+        struct part_batch b;
+        struct part_record rec;
+        bool bad = false;
+        for (whole = in; in.len; whole = in) {
+            assert_true(jrn_part_batch_take(&in, &b));
+            assert_true(b.end > offset);
+            struct mqg_slice records = mqg_slice_of(whole.ptr + PART_BATCH_HEAD, b.len - PART_BATCH_HEAD);
+            while (jrn_part_record_take(&records, &b, &rec, &bad)) {
+                uint32_t key = mqg_be32(rec.key.ptr);
+                first[key] = first[key] == UINT64_MAX ? rec.offset : first[key];
+                last[key] = rec.offset;
+                n++;
+            }
+            assert_false(bad);
+        }
+        offset = r.next_offset;
+        mqg_buf_unref(&r.data);
+    }
+    return n;
+}
+
+static bool part_bytes_under(struct kit *k, uint64_t bytes)
+{
+    return part_stats(k).bytes < bytes;
+}
+
+/* Of each key the last record stays at its offset, in all closed files; a second life reads the same, and goes on. */
+static void part_compacts(void **state)
+{
+    struct kit k;
+    uint64_t first[COMPACT_KEYS], last[COMPACT_KEYS], now_ms = mqg_clock_now().wall_us / 1000;
+    (void)state;
+    part_begin(&k, "compact", 8192);
+    part_conf(&k, (struct mqg_stream_conf){.segment_bytes = 8192, .cleanup = MQG_CLEANUP_COMPACT});
+    for (uint64_t i = 0; i < 3000; i++)
+        part_put_key(&k, i, (uint32_t)(i * 7 % COMPACT_KEYS), "some value or other", now_ms, 0);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    uint64_t most = part_stats(&k).bytes;
+    assert_true(most > 250000);
+    assert_true(kit_wait_for(part_bytes_under, &k, 30000));
+    for (int life = 0; life < 3; life++) {
+        size_t n = part_scan(&k, first, last);
+        assert_true(n >= COMPACT_KEYS && n < 400);
+        for (uint32_t key = 0; key < COMPACT_KEYS; key++)
+            assert_true(last[key] >= 2950 && last[key] * 7 % COMPACT_KEYS == key);
+        assert_int_equal(part_stats(&k).bounds.log_start, 0);
+        if (life % 2)
+            kit_close(&k);
+        else
+            kit_crash(&k);
+        kit_open(&k);
+    }
+    for (uint64_t i = 3000; i < 3500; i++)
+        part_put_key(&k, i, (uint32_t)(i * 7 % COMPACT_KEYS), "a later value", now_ms, 0);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    assert_true(part_scan(&k, first, last) >= 500);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* Tombstones go when their time is over; nothing of a transaction or of what is compressed does. */
+static void part_compacts_tombstones(void **state)
+{
+    struct kit k;
+    uint64_t first[COMPACT_KEYS], last[COMPACT_KEYS], now_ms = mqg_clock_now().wall_us / 1000;
+    (void)state;
+    part_begin(&k, "tombs", 4096);
+    part_conf(&k, (struct mqg_stream_conf){
+                      .segment_bytes = 4096, .cleanup = MQG_CLEANUP_COMPACT, .tombstone_ms = 60000});
+    part_put_key(&k, 0, 1, "one", now_ms - 120000, 0);
+    part_put_key(&k, 1, 2, "two", now_ms - 120000, 0);
+    part_put_key(&k, 2, 1, NULL, now_ms - 120000, 0); /* old */
+    part_put_key(&k, 3, 2, NULL, now_ms, 0);          /* fresh */
+    part_put_key(&k, 4, 3, "txn", now_ms, PART_BATCH_TXN);
+    for (uint64_t i = 5; i < 200; i++)
+        part_put_key(&k, i, 3, "filler filler filler filler filler", now_ms, 0);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    assert_true(kit_wait_for(part_bytes_under, &k, 12000));
+    (void)part_scan(&k, first, last);
+    assert_true(first[1] == UINT64_MAX);
+    assert_true(first[2] == 3 && last[2] == 3);
+    assert_true(first[3] == 4 && last[3] == 199);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* ---- a store of compacted files ----------------------------------------------------------------------------- */
+
+enum { COMPACT_UPTO = 400 };
+
+/* Names of the partition's logs that were compacted: by this version ('d'), by the one before ('c'). In order. */
+static size_t compact_names(const struct kit *k, char letter, char names[64][512])
+{
+    char folder[512], kind[4] = {'.', letter, '\0'};
+    struct dirent **found;
+    size_t n = 0;
+    snprintf(folder, sizeof folder, "%s/streams/%016llx", k->path, (unsigned long long)PART);
+    int all = scandir(folder, &found, NULL, alphasort);
+    for (int i = 0; i < all; i++) {
+        const char *at = strstr(found[i]->d_name, kind);
+        if (at && strstr(at, ".log") && !strstr(at, ".tmp") && n < 64)
+            snprintf(names[n++], 512, "%.300s/%.200s", folder, found[i]->d_name);
+        free(found[i]);
+    }
+    if (all >= 0)
+        free(found);
+    return n;
+}
+
+static bool compact_all_are(struct kit *k, uint64_t letter)
+{
+    char names[64][512];
+    return compact_names(k, (char)letter, names) + 1 == part_stats(k).segments;
+}
+
+/* Every fifth record's key is its own, every 17th is of a transaction; of the others the last ones stay. The whole second
+ * file goes. */
+static void compact_fill(struct kit *k, const char *name)
+{
+    uint64_t now_ms = mqg_clock_now().wall_us / 1000;
+    part_begin(k, name, 4096);
+    jrn_part_cleaner_tick(k->s, 3600 * 1000);
+    part_conf(k, (struct mqg_stream_conf){.segment_bytes = 4096, .cleanup = MQG_CLEANUP_COMPACT});
+    for (uint32_t i = 0; i < COMPACT_UPTO; i++) {
+        bool own = i % 5 == 0 && (i < 40 || i > 90);
+        part_put_key(k, i, own ? 1000 + i : i % 10, "some value or other", now_ms,
+                     own && i % 17 == 0 ? PART_BATCH_TXN : 0);
+    }
+    assert_true(kit_wait(k, 0, k->ticket[0]));
+    kit_close(k);
+    kit_open(k);
+    jrn_part_cleaner_tick(k->s, 20);
+    assert_true(kit_wait_for(compact_all_are, k, 'd'));
+}
+
+/* Reads everything in small pieces; the records' offsets are folded into *sum, as far as it went. */
+static enum mqg_err compact_read(struct kit *k, uint64_t *sum)
+{
+    uint64_t offset = 0;
+    *sum = 0;
+    while (offset < COMPACT_UPTO) {
+        struct mqg_stream_read r = part_read(k, offset, 200);
+        if (r.err != MQG_OK)
+            return r.err;
+        assert_true(r.next_offset > offset);
+        struct mqg_slice in = r.data ? mqg_slice_of(r.data->data, r.data->len) : MQG_SLICE_NONE;
+        for (struct mqg_slice whole = in; in.len; whole = in) {
+            struct part_batch b;
+            struct part_record rec;
+            bool bad;
+            assert_true(jrn_part_batch_take(&in, &b) && b.count > 0);
+            struct mqg_slice records = mqg_slice_of(whole.ptr + PART_BATCH_HEAD, b.len - PART_BATCH_HEAD);
+            while (jrn_part_record_take(&records, &b, &rec, &bad))
+                if (rec.offset >= offset) /* a batch may hold earlier ones, too */
+                    *sum = *sum * 31 + rec.offset * 7 + rec.key.ptr[3];
+            assert_false(bad);
+        }
+        offset = r.next_offset;
+        mqg_buf_unref(&r.data);
+    }
+    return MQG_OK;
+}
+
+/* From the first offset to the last each belongs to a batch; the file ends where the next one begins. */
+static void compact_leaves_no_gap(void **state)
+{
+    struct kit k;
+    char names[64][512];
+    size_t empty = 0, longer = 0, len;
+    uint64_t next = 0;
+    (void)state;
+    compact_fill(&k, "dense");
+    size_t n = compact_names(&k, 'd', names);
+    assert_true(n > 5);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(next, strtoull(strrchr(names[i], '/') + 1, NULL, 10));
+        uint8_t *log = kit_read(names[i], &len);
+        struct mqg_slice in = mqg_slice_of(log, len);
+        for (struct part_batch b; in.len; next = b.end) {
+            assert_true(jrn_part_batch_take(&in, &b) && b.base == next);
+            empty += b.count == 0;
+            longer += b.count > 0 && b.end - b.base > 1;
+        }
+        free(log);
+    }
+    assert_true(empty > 0 && longer > 10);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* ---- damage ------------------------------------------------------------------------------------------------- */
+
+/* Opens the store; is damage told before all was read as it had been? */
+static bool compact_is_told(struct kit *k, uint64_t want)
+{
+    uint64_t sum;
+    enum mqg_err err = kit_try(k);
+    if (err != MQG_OK)
+        return err == MQG_CORRUPT;
+    jrn_part_cleaner_tick(k->s, 3600 * 1000);
+    err = compact_read(k, &sum);
+    assert_true(err == MQG_CORRUPT || (err == MQG_OK && sum == want));
+    kit_close(k);
+    return err == MQG_CORRUPT;
+}
+
+/* The changes to the batch at `at`, of len bytes, in a log of n: how is 0 to 6. Answers the new length. */
+static size_t compact_hurt(uint8_t *log, size_t n, size_t at, size_t len, int how)
+{
+    switch (how) {
+    case 0: return at;                                             /* ends before it */
+    case 1: return at + len / 2;                                   /* or within */
+    case 2: mqg_put_be64(log + at, mqg_be64(log + at) + 1); break; /* elsewhere in what was a gap */
+    case 3: mqg_put_be64(log + at, mqg_be64(log + at) - 1); break;
+    case 4: mqg_put_be32(log + at + 8, UINT32_MAX); break; /* a length that does not read */
+    case 5: mqg_put_be32(log + at + 8, (uint32_t)(len - 12 + PART_BATCH_HEAD)); break;
+    default: memmove(log + at, log + at + len, n - at - len); return n - len; /* it is missing */
+    }
+    return n;
+}
+
+static void compact_damage_is_told(void **state)
+{
+    struct kit k;
+    char names[64][512];
+    uint64_t want;
+    size_t len;
+    (void)state;
+    compact_fill(&k, "hurt");
+    assert_int_equal(compact_read(&k, &want), MQG_OK);
+    kit_close(&k);
+    size_t n = compact_names(&k, 'd', names);
+    for (size_t i = 0; i < n; i += n / 3) {
+        uint8_t *log = kit_read(names[i], &len), *hurt = mqg_xmalloc(len);
+        struct part_batch b;
+        uint32_t number = 0;
+        for (size_t at = 0; at < len; at += b.len, number++) {
+            assert_true(jrn_part_batch_head(mqg_slice_of(log + at, len - at), &b));
+            for (int how = (int)(number % 2); how < 7; how += 2) {
+                memcpy(hurt, log, len);
+                kit_write(names[i], hurt, compact_hurt(hurt, len, at, b.len, how));
+                assert_true(compact_is_told(&k, want));
+            }
+        }
+        kit_write(names[i], log, len);
+        free(log);
+        free(hurt);
+    }
+    assert_false(compact_is_told(&k, want));
+    kit_fini(&k);
+}
+
+static bool compact_is_damaged(struct kit *k, uint64_t unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&k->s->streams->lock);
+    bool is = jrn_stream_find(k->s->streams, PART)->damaged;
+    pthread_mutex_unlock(&k->s->streams->lock);
+    return is;
+}
+
+/* A pass that meets damage writes nothing anew: it would be whole then, and nobody would know. */
+static void compact_leaves_damage_alone(void **state)
+{
+    struct kit k;
+    char names[64][512];
+    uint64_t want, sum;
+    size_t len;
+    (void)state;
+    compact_fill(&k, "alone");
+    assert_int_equal(compact_read(&k, &want), MQG_OK);
+    kit_close(&k);
+    size_t n = compact_names(&k, 'd', names);
+    uint8_t *log = kit_read(names[n - 1], &len);
+    struct part_batch b;
+    assert_true(jrn_part_batch_head(mqg_slice_of(log, len), &b));
+    kit_write(names[n - 1], log, b.len); /* the first batch alone */
+    kit_open(&k);
+    for (uint32_t i = 0; i < COMPACT_UPTO; i++) /* everything again: every file loses records */
+        part_put_key(&k, COMPACT_UPTO + i, i % 5 == 0 ? 1000 + i : i % 10, "again", 1, 0);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    jrn_part_cleaner_tick(k.s, 3600 * 1000);
+    jrn_part_cleaner_tick(k.s, 20);
+    assert_true(kit_wait_for(compact_is_damaged, &k, 0));
+    assert_int_equal(compact_read(&k, &sum), MQG_CORRUPT);
+    kit_close(&k);
+    free(log);
+    kit_fini(&k);
+}
+
+/* ---- the version before ------------------------------------------------------------------------------------- */
+
+/* As the version before wrote it: without the batches that have no records, each of the others as long as it came. */
+static void compact_make_gaps(const char *name)
+{
+    char old[512], idx[512];
+    size_t len, kept = 0;
+    uint8_t *log = kit_read(name, &len);
+    struct part_batch b;
+    for (size_t at = 0; at < len; at += b.len) {
+        assert_true(jrn_part_batch_head(mqg_slice_of(log + at, len - at), &b));
+        if (b.count == 0)
+            continue;
+        memmove(log + kept, log + at, b.len);
+        struct part_batch was = b;
+        was.end = b.base + 1;
+        jrn_part_batch_stretch(log + kept, &was);
+        kept += b.len;
+    }
+    snprintf(old, sizeof old, "%s", name);
+    *strstr(old, ".d") = '\0';
+    snprintf(old + strlen(old), 16, ".c%s", strstr(name, ".d") + 2);
+    kit_write(old, log, kept);
+    snprintf(idx, sizeof idx, "%s", name);
+    memcpy(idx + strlen(idx) - 3, "idx", 3);
+    assert_int_equal(unlink(name) | unlink(idx), 0);
+    free(log);
+}
+
+static void compact_reads_the_version_before(void **state)
+{
+    struct kit k;
+    char names[64][512];
+    uint64_t want, sum, offset;
+    (void)state;
+    compact_fill(&k, "before");
+    assert_int_equal(compact_read(&k, &want), MQG_OK);
+    kit_close(&k);
+    size_t n = compact_names(&k, 'd', names);
+    for (size_t i = 0; i < n; i++)
+        compact_make_gaps(names[i]);
+    kit_open(&k);
+    jrn_part_cleaner_tick(k.s, 3600 * 1000);
+    assert_int_equal(compact_names(&k, 'c', names), n);
+    assert_int_equal(compact_read(&k, &sum), MQG_OK);
+    assert_int_equal(sum, want);
+    assert_int_equal(kit_time(&k, PART, 1, &offset), MQG_OK);
+    jrn_part_cleaner_tick(k.s, 20);
+    assert_true(kit_wait_for(compact_all_are, &k, 'd')); /* the next pass closes the gaps */
+    assert_int_equal(compact_read(&k, &sum), MQG_OK);
+    assert_int_equal(sum, want);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(part_compacts),
+        cmocka_unit_test(part_compacts_tombstones),
+        cmocka_unit_test(compact_leaves_no_gap),
+        cmocka_unit_test(compact_damage_is_told),
+        cmocka_unit_test(compact_leaves_damage_alone),
+        cmocka_unit_test(compact_reads_the_version_before),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
