@@ -189,6 +189,7 @@ enum mqg_err stomp_conn_init(struct mqg_conn *c)
     mqg_map_init(&sc->subs, MQG_MAP_BORROW);
     mqg_map_init(&sc->made, MQG_MAP_COPY);
     mqg_dynbuf_init(&sc->origin, (size_t)stomp_settings.head_max * 2 + 1024);
+    mqg_dynbuf_init(&sc->later, 4096);
     mqg_dynbuf_init(&sc->last_dest, 8192);
     mqg_dynbuf_init(&sc->last_mean, 8192);
     mqg_dynbuf_init(&sc->receipts.text, 64u << 20);
@@ -214,6 +215,7 @@ void stomp_conn_fini(struct mqg_conn *c)
     }
     stomp_gather_free(sc);
     mqg_dynbuf_fini(&sc->origin);
+    mqg_dynbuf_fini(&sc->later);
     mqg_dynbuf_fini(&sc->last_dest);
     mqg_dynbuf_fini(&sc->last_mean);
     mqg_arena_fini(&sc->arena);

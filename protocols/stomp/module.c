@@ -1,4 +1,5 @@
 /* module.c - the STOMP module: its descriptor, its settings, its place in the host. */
+#include "later.h"
 #include "stomp.h"
 
 #include <mqgate/conf.h>
@@ -75,6 +76,7 @@ static enum mqg_err stomp_load(const struct mqg_conf *conf, struct mqg_error *e)
     };
     stomp_gather_budget.limit_bytes = (int64_t)stomp_settings.body_max * STOMP_GATHERED_BODIES;
     mqg_origin_register(&stomp_origin_ops);
+    mqg_worker_on_start(stomp_later_worker_start, stomp_later_worker_stop);
     return MQG_OK;
 }
 
@@ -103,4 +105,5 @@ MQG_MODULE(stomp) = {
     .conf = stomp_rows,
     .protocol = &stomp_ops,
     .load = stomp_load,
+    .unload = stomp_later_fini,
 };

@@ -7,6 +7,7 @@
  * Clients send many messages to one destination, so its meaning is kept from one SEND to the next. A queue is made when it is
  * not there, as RabbitMQ's adapter does; one that exists is used as it is, whatever its properties (RabbitMQ refuses those
  * that it would not have made so). */
+#include "later.h"
 #include "stomp.h"
 
 #include <stdlib.h>
@@ -89,19 +90,6 @@ static bool send_dest(struct stomp_conn *sc, const struct stomp_head *h)
 
 /* ---- headers ------------------------------------------------------------------------------------------------------------ */
 
-static bool send_delay_refused(struct stomp_conn *sc, const struct stomp_head *h)
-{
-    static const enum stomp_header_id ids[] = {STOMP_H_AMQ_SCHEDULED_DELAY, STOMP_H_AMQ_SCHEDULED_PERIOD,
-                                               STOMP_H_AMQ_SCHEDULED_REPEAT, STOMP_H_AMQ_SCHEDULED_CRON};
-    for (size_t i = 0; i < MQG_COUNTOF(ids); i++)
-        if (stomp_has(h, ids[i])) {
-            stomp_fail(sc, "not_implemented", "%s: delayed delivery is not supported",
-                       stomp_header_name(ids[i]));
-            return true;
-        }
-    return false;
-}
-
 /* A reply-to of "/temp-queue/name" becomes the name of a real queue that others can answer to. */
 static bool send_reply_to(struct stomp_conn *sc, struct mqg_slice raw, struct mqg_dynbuf *out)
 {
@@ -174,6 +162,54 @@ static bool send_number(struct stomp_conn *sc, const struct stomp_head *h, enum 
     return false;
 }
 
+/* ActiveMQ's rule: the first time after DELAY, or else after PERIOD; then REPEAT times more, PERIOD apart. */
+static bool send_later_times(struct stomp_conn *sc, const struct stomp_head *h, struct stomp_later *l)
+{
+    uint64_t delay_ms = 0, left = 0;
+    if (stomp_has(h, STOMP_H_AMQ_SCHEDULED_CRON) && h->known[STOMP_H_AMQ_SCHEDULED_CRON].len > 0) {
+        stomp_fail(sc, "not_implemented",
+                   "NOT_IMPLEMENTED - AMQ_SCHEDULED_CRON: use AMQ_SCHEDULED_DELAY, _PERIOD and _REPEAT");
+        return false;
+    }
+    if (!send_number(sc, h, STOMP_H_AMQ_SCHEDULED_DELAY, STOMP_LATER_MAX_MS, &delay_ms) ||
+        !send_number(sc, h, STOMP_H_AMQ_SCHEDULED_PERIOD, STOMP_LATER_MAX_MS, &l->period_ms) ||
+        !send_number(sc, h, STOMP_H_AMQ_SCHEDULED_REPEAT, INT32_MAX, &left))
+        return false;
+    if (left > 0 && l->period_ms == 0) {
+        stomp_fail(sc, "Invalid header", "AMQ_SCHEDULED_REPEAT needs an AMQ_SCHEDULED_PERIOD above 0");
+        return false;
+    }
+    l->left = (uint32_t)left;
+    l->due_us = (delay_ms > 0 ? delay_ms : l->period_ms) * 1000;
+    return true;
+}
+
+/* A message for later says so in its overlay, and its time to live begins when it leaves. */
+static bool send_later(struct stomp_conn *sc, const struct stomp_head *h, struct mqg_msg_parts *parts)
+{
+    struct stomp_later l = {.make = sc->last_kind == STOMP_DEST_QUEUE};
+    if (!send_later_times(sc, h, &l) || l.due_us == 0)
+        return sc->phase == STOMP_RUNNING;
+    l.due_us += mqg_conn_worker(sc->conn)->now.wall_us;
+    l.has_ttl = (parts->flags & MQG_MSG_HAS_TTL) != 0;
+    l.ttl_ms = parts->ttl_ms;
+    parts->flags &= (uint8_t)~MQG_MSG_HAS_TTL;
+    parts->ttl_ms = 0;
+    mqg_dynbuf_reset(&sc->later);
+    stomp_later_encode(&sc->later, stomp_arena(sc), &l);
+    parts->overlay = mqg_dynbuf_view(&sc->later);
+    return !sc->later.failed;
+}
+
+static bool send_wants_later(const struct stomp_head *h)
+{
+    const uint64_t any = UINT64_C(1) << STOMP_H_AMQ_SCHEDULED_DELAY |
+                         UINT64_C(1) << STOMP_H_AMQ_SCHEDULED_PERIOD |
+                         UINT64_C(1) << STOMP_H_AMQ_SCHEDULED_REPEAT |
+                         UINT64_C(1) << STOMP_H_AMQ_SCHEDULED_CRON;
+    return (h->has & any) != 0;
+}
+
 /* What the router needs to know. */
 static bool send_parts(struct stomp_conn *sc, const struct stomp_head *h, struct mqg_msg_parts *parts)
 {
@@ -222,8 +258,9 @@ bool stomp_send_begin(struct stomp_conn *sc, const struct stomp_head *h, uint32_
     struct mqg_msg_parts parts; /* field by field: zeroing it all costs more than the rest */
     struct stomp_send *s = &sc->send;
     parts.client = parts.overlay = MQG_SLICE_NONE;
-    if ((h->escapes && !send_escapes(sc, h)) || !send_dest(sc, h) || send_delay_refused(sc, h) ||
-        !send_parts(sc, h, &parts) || !send_origin(sc, h) || !stomp_value(sc, h, STOMP_H_TRANSACTION, &s->tx))
+    if ((h->escapes && !send_escapes(sc, h)) || !send_dest(sc, h) || !send_parts(sc, h, &parts) ||
+        (send_wants_later(h) && !send_later(sc, h, &parts)) || !send_origin(sc, h) ||
+        !stomp_value(sc, h, STOMP_H_TRANSACTION, &s->tx))
         return false;
     if (body_len == 0 && stomp_flag(h, STOMP_H_MQGATE_NULL_BODY, false))
         parts.flags |= MQG_MSG_NULL_BODY;
@@ -249,16 +286,35 @@ bool stomp_send_begin(struct stomp_conn *sc, const struct stomp_head *h, uint32_
 
 /* ---- publishing --------------------------------------------------------------------------------------------------------- */
 
+/* Takes m; what the SEND needs is looked at now, not when it is due. */
+static bool send_put_later(struct stomp_conn *sc, struct mqg_msg *m, uint64_t *ticket)
+{
+    struct mqg_error e = {.code = 0};
+    struct stomp_later l;
+    bool good = stomp_later_decode(m, stomp_arena(sc), &l);
+    MQG_ASSERT(good);
+    enum mqg_err err = mqg_publish_check(&sc->pub, mqg_msg_exchange(m), &e);
+    if (err == MQG_OK)
+        err = stomp_later_put(sc->session->vhost, m, l.due_us, STOMP_DAY, ticket, &e);
+    else
+        mqg_msg_unref(&m);
+    if (err != MQG_OK)
+        stomp_fail_router(sc, &e);
+    return err == MQG_OK;
+}
+
 bool stomp_publish(struct stomp_conn *sc, struct mqg_msg *m, bool to_queue, bool confirm, uint64_t *seq,
                    uint64_t *ticket)
 {
     struct mqg_error e;
     struct mqg_slice key = mqg_msg_key(m);
-    *ticket = 0;
+    *ticket = *seq = 0;
     if (to_queue && mqg_map_get(&sc->made, key) == NULL && !stomp_queue_make(sc, key, ticket)) {
         mqg_msg_unref(&m);
         return false;
     }
+    if (MQG_UNLIKELY(stomp_is_for_later(m)))
+        return send_put_later(sc, m, ticket);
     for (int attempt = 0;; attempt++) {
         e.code = 0;
         *seq = confirm ? ++sc->publish_seq : 0;
@@ -283,12 +339,16 @@ void stomp_send_end(struct stomp_conn *sc)
     struct stomp_send *s = &sc->send;
     struct mqg_msg *m = s->msg;
     uint64_t seq, ticket;
+    bool later = stomp_is_for_later(m);
     s->msg = NULL;
     if (s->tx.ptr != NULL) {
         if (stomp_tx_send(sc, s->tx, m, s->to_queue))
             stomp_receipt(sc, s->receipt, 0, 0);
     } else if (stomp_publish(sc, m, s->to_queue, s->receipt.ptr != NULL, &seq, &ticket)) {
-        stomp_receipt(sc, s->receipt, seq, ticket);
+        if (MQG_UNLIKELY(later))
+            stomp_receipt_barrier(sc, s->receipt);
+        else
+            stomp_receipt(sc, s->receipt, seq, ticket);
     }
     if (MQG_UNLIKELY(s->kept != NULL)) {
         free(s->kept);

@@ -8,6 +8,7 @@
  *   input.c      frames out of the input
  *   tx.c         BEGIN, COMMIT, ABORT                  origin.c     our headers as the common view, and back
  *   filter.c     selectors at work                     frame.c, dest.c, selector.c   pure functions of bytes
+ *   later.c, later_slot.c   messages that are to come later
  *
  * Everything of a connection runs on its worker. A fault of the client becomes an ERROR frame, and the connection ends. */
 #ifndef MQGATE_STOMP_H
@@ -128,6 +129,7 @@ struct stomp_conn {
     size_t gather_head;
     struct stomp_send send;
     struct mqg_dynbuf origin; /* of the SEND being read */
+    struct mqg_dynbuf later;  /* when it is to come, if that is not now */
     struct mqg_slice receipt; /* the present frame's, for RECEIPT and ERROR; ptr NULL: none */
     struct mqg_arena arena;   /* of the present frame */
     bool arena_used;
@@ -214,6 +216,11 @@ void stomp_send_drop(struct stomp_conn *sc);
 /* Publishes; takes m. The seq given when a receipt waits for it, else 0; false: failed. */
 bool stomp_publish(struct stomp_conn *sc, struct mqg_msg *m, bool to_queue, bool confirm, uint64_t *seq,
                    uint64_t *ticket);
+/* A message that is to come later, for which a receipt waits by a barrier: it is put where it waits, when it is published. */
+static inline bool stomp_is_for_later(const struct mqg_msg *m)
+{
+    return m->st.overlay_len > 0; /* no hop was before us */
+}
 extern const struct mqg_pub_ops stomp_pub_ops;
 
 /* ---- subscribe.c -------------------------------------------------------------------------------------------------------- */

@@ -224,16 +224,6 @@ def test_an_amqp_service_answers_a_temp_queue(stomp, amqp, unique):
     assert client.expect("MESSAGE").body == b"answer"
 
 
-@pytest.mark.parametrize("header", ["AMQ_SCHEDULED_DELAY", "AMQ_SCHEDULED_PERIOD", "AMQ_SCHEDULED_REPEAT",
-                                    "AMQ_SCHEDULED_CRON"])
-def test_activemqs_delay_is_refused(stomp, unique, header, on_rabbitmq):
-    if on_rabbitmq:
-        pytest.skip("RabbitMQ ignores it")
-    c = stomp()
-    c.send("SEND", [("destination", f"/queue/{unique('q')}"), (header, "1000")], b"x")
-    assert header.encode() in c.error().body
-
-
 def test_expiration(stomp, amqp, unique):
     queue = f"/queue/{unique('q')}"
     c = stomp()
