@@ -6,7 +6,7 @@
 
 #define MSG_SLAB_BYTES    65536u
 #define MSG_BLOCK_ALIGN   16u
-#define MSG_SLAB_ITEM_MAX 8192u /* larger blocks are their own */
+#define MSG_SLAB_ITEM_MAX 16384u /* larger blocks are their own */
 
 struct mqg_slab;
 
