@@ -91,6 +91,13 @@ class Server:
             proc.send_signal(pids, signal.SIGKILL)
             self._process.wait()
 
+    def kill(self):
+        """The whole tree ends now, whatever it does."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        proc.send_signal(self.pids(), signal.SIGKILL)
+        self._process.wait()
+
     def wait_killed(self):
         """Somebody has sent SIGKILL to all its processes."""
         self._process.wait(STOP_S)

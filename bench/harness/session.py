@@ -47,6 +47,12 @@ class Load:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
+    def kill(self):
+        """It ends now, whatever it does."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
     def end(self):
         if self._process.poll() is None:
             try:

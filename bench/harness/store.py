@@ -1,6 +1,11 @@
 """`bench/run store`: what a store costs when much lies in it. W9 queues, W10 a backlog, W11 a slow queue among fast ones,
-W12 a kill -9, W13 publishing while somebody binds; each on the disk as it is, and with every fsync 2 ms slower (slow_sync.c, preloaded into all servers)."""
+W12 a kill -9, W13 publishing while somebody binds; each on the disk as it is, and with every fsync 2 ms slower (slow_sync.c, preloaded into all
+servers).
 
+Every cell of the table is measured once before any is measured again, each has a time of its own, and what is known is written down after each: a
+server that hangs costs its cell, and a run that is ended early has said all it found."""
+
+import json
 import os
 import shutil
 import signal
@@ -27,7 +32,8 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything; mqgate gets the whole, a peer what it can hold, and is scaled per message or queue."""
+    """How much of everything; mqgate gets the whole, a peer what it can hold, and is scaled per message or queue. Where each fsync takes 2 ms
+    longer all get less: RabbitMQ syncs several times for each queue, so that its declares alone would take minutes there."""
     queues: int
     queues_peer: dict
     backlog: int
@@ -39,8 +45,17 @@ class Sizes:
     bind_rounds: int
 
 
-FULL = Sizes(100_000, {CLASSIC: 2_000, QUORUM: 200}, 10_000_000, 500_000, 15.0, 3, 1, 100_000, 5)
-QUICK = Sizes(20_000, {CLASSIC: 500, QUORUM: 50}, 1_000_000, 50_000, 3.0, 1, 1, 20_000, 1)
+BARE, SLOW = "disk", "disk + 2 ms per fsync"
+SIZES = {
+    "full": {BARE: Sizes(100_000, {CLASSIC: 2_000, QUORUM: 200}, 10_000_000, 500_000, 15.0, 3, 1, 100_000, 5),
+             SLOW: Sizes(100_000, {CLASSIC: 400, QUORUM: 40}, 5_000_000, 50_000, 10.0, 1, 1, 100_000, 5)},
+    "quick": {BARE: Sizes(20_000, {CLASSIC: 500, QUORUM: 50}, 1_000_000, 50_000, 3.0, 1, 1, 20_000, 1),
+              SLOW: Sizes(20_000, {CLASSIC: 100, QUORUM: 20}, 500_000, 10_000, 3.0, 1, 1, 20_000, 1)},
+    "tiny": {BARE: Sizes(1_000, {CLASSIC: 20, QUORUM: 5}, 20_000, 2_000, 1.0, 1, 1, 2_000, 1),
+             SLOW: Sizes(1_000, {CLASSIC: 20, QUORUM: 5}, 20_000, 2_000, 1.0, 1, 1, 2_000, 1)}}
+# Of one repetition, its servers' starts included: ours, a peer's.
+CELL_S = {"W9": (60, 120), "W10": (240, 180), "W11": (90, 120), "W13": (90, 90)}
+LEAST_S = 10  # no cell begins with less
 
 
 @dataclass(frozen=True)
@@ -181,6 +196,10 @@ def declare(server, names, args=(), flags=2):
         connection.close()
 
 
+class RanOut(Exception):
+    """The cell's time is over."""
+
+
 # --- a server in one column ------------------------------------------------------------------------------------
 class Stage:
     """Makes servers for one column, and loads against them."""
@@ -189,6 +208,24 @@ class Stage:
         self.folder, self.binary, self.epmd, self.shim, self.settings = Path(folder), binary, epmd, shim, settings
         self.folder.mkdir()
         self._made = 0
+        self._server = self._loads = None
+
+    def begin(self):
+        self._server, self._loads = None, []
+
+    def end(self):
+        """The cell is over: nothing of it stays. Also called when its time is over, amidst anything."""
+        for load in self._loads:
+            load.kill()
+        if self._server:
+            self._server.kill()
+            shutil.rmtree(self._server.folder, ignore_errors=True)
+        self.begin()
+
+    def start_load(self, server, *options):
+        load = Load(self.binary, server, None, ["--stall", "120", *map(str, options)])
+        self._loads.append(load)
+        return load
 
     def server(self, contender, settings=()):
         self._made += 1
@@ -198,29 +235,24 @@ class Stage:
                   else RabbitMQ(folder, cores, self.epmd))
         if self.shim:
             server.extra_environment = {"LD_PRELOAD": str(self.shim), "SLOW_SYNC_US": str(SLOW_SYNC_US)}
-        try:
-            server.start()
-        except ServerError:
-            server.stop()
-            raise
+        self._server = server
+        server.start()
         return server
 
     def load(self, server, *options, redelivered=False, beside=None):
         """One load to its end: its result, with the server's CPU in it. After a kill deliveries may be marked again. beside is called
         when the timed part has begun."""
-        load = Load(self.binary, server, None, ["--stall", "120", *map(str, options)])
-        try:
-            load.read()
-            cpu = proc.cpu_s(server.pids())
-            load.go()
-            if beside:
-                beside()
-            result = load.read()
-            result["cpu_s"] = proc.cpu_s(server.pids()) - cpu
-            load.read()
-        finally:
-            load.end()
-            server.check_alive()
+        load = self.start_load(server, *options)
+        load.read()
+        cpu = proc.cpu_s(server.pids())
+        load.go()
+        if beside:
+            beside()
+        result = load.read()
+        result["cpu_s"] = proc.cpu_s(server.pids()) - cpu
+        load.read()
+        load.end()
+        server.check_alive()
         marked = redelivered and not any(result[key] for key in ("misordered", "corrupt", "nacked", "returned"))
         if not result["correct"] and not marked:
             raise LoadError(f"counts or checksums wrong: {result}")
@@ -269,20 +301,17 @@ def w9(stage, contender, sizes):
     count = sizes.queues if contender.make is Mqgate else sizes.queues_peer[contender.name]
     names = [f"bench.{i}" for i in range(count)]
     server = stage.server(contender)
-    try:
-        declare(server, ["warm"], contender.queue_args)
-        before = proc.rss_bytes(server.pids())
-        begin = time.monotonic()
-        declare(server, names, contender.queue_args)
-        took = time.monotonic() - begin
-        time.sleep(SETTLE_S)
-        each = (proc.rss_bytes(server.pids()) - before) / count / 1024
-        server.stop()
-        restart = start_again(server)
-        declare(server, names, contender.queue_args)  # all there, as they were
-        return {"each_kib": each, "declared": count / took, "restart_s": restart, "count": count}
-    finally:
-        server.stop()
+    declare(server, ["warm"], contender.queue_args)
+    before = proc.rss_bytes(server.pids())
+    begin = time.monotonic()
+    declare(server, names, contender.queue_args)
+    took = time.monotonic() - begin
+    time.sleep(SETTLE_S)
+    each = (proc.rss_bytes(server.pids()) - before) / count / 1024
+    server.stop()
+    restart = start_again(server)
+    declare(server, names, contender.queue_args)  # all there, as they were
+    return {"each_kib": each, "declared": count / took, "restart_s": restart, "count": count}
 
 
 def w10_w12(stage, contender, sizes):
@@ -290,29 +319,29 @@ def w10_w12(stage, contender, sizes):
     count = sizes.backlog if contender.make is Mqgate else sizes.backlog_peer
     server = stage.server(contender)
     queue = ("--queue", "bench", "--size", 100, "--count", count)
-    try:
-        fill = stage.load(server, "--role", "pub", "--confirm", 1000, *SAFE, *queue, *contender.load_args)
-        rss = proc.rss_bytes(server.pids())
-        kill9(server)
-        data = folder_bytes(data_folder(server))
-        cat = cat_s(data_folder(server))
-        ready = start_again(server)
-        left = wait_for_count(server, count)
-        rss = max(rss, proc.rss_bytes(server.pids()))
-        drain = stage.load(server, "--role", "con", "--no-declare", "--prefetch", 1000, "--ack-every", 100, *queue,
-                           redelivered=True)
-        rss = max(rss, proc.rss_bytes(server.pids()))
-        if left != count or drain["deliveries"] != count:
-            raise LoadError(f"{left} messages after the kill, {drain['deliveries']} drained, not {count}")
-        w10 = {"fill_us": fill["cpu_s"] / count * 1e6, "fill_rate": count / fill["seconds"],
-               "drain_us": drain["cpu_s"] / count * 1e6, "drain_rate": count / drain["seconds"],
-               "rss_mib": rss / MIB, "count": count}
-        return w10, {"ready_s": ready, "cat_s": cat, "disk_mib": data / MIB, "count": count}
-    finally:
-        server.stop()
+    fill = stage.load(server, "--role", "pub", "--confirm", 1000, *SAFE, *queue, *contender.load_args)
+    rss = proc.rss_bytes(server.pids())
+    time.sleep(SETTLE_S)  # a quorum queue that is some 100 ms old when its server is killed may never come back
+    kill9(server)
+    data = folder_bytes(data_folder(server))
+    cat = cat_s(data_folder(server))
+    ready = start_again(server)
+    left = wait_for_count(server, count)
+    if left != count:
+        raise LoadError(f"{left} messages after the kill, not {count}")
+    rss = max(rss, proc.rss_bytes(server.pids()))
+    drain = stage.load(server, "--role", "con", "--no-declare", "--prefetch", 1000, "--ack-every", 100, *queue,
+                       redelivered=True)
+    rss = max(rss, proc.rss_bytes(server.pids()))
+    if drain["deliveries"] != count:
+        raise LoadError(f"{drain['deliveries']} drained, not {count}")
+    w10 = {"fill_us": fill["cpu_s"] / count * 1e6, "fill_rate": count / fill["seconds"],
+           "drain_us": drain["cpu_s"] / count * 1e6, "drain_rate": count / drain["seconds"],
+           "rss_mib": rss / MIB, "count": count}
+    return w10, {"ready_s": ready, "cat_s": cat, "disk_mib": data / MIB, "count": count}
 
 
-def wait_for_count(server, count, limit_s=120):
+def wait_for_count(server, count, limit_s=60):
     """RabbitMQ says ready before a quorum queue has its log read."""
     deadline = time.monotonic() + limit_s
     while True:
@@ -331,27 +360,21 @@ def w11(stage, contender, sizes):
     server = stage.server(contender, settings)
     fast = ("--queue", "fast", "--fanout", 99, "--consumers", 9, "--size", 1024, "--rate", 50, "--confirm", 1000,
             "--latency", *SAFE, *contender.load_args)
-    try:
-        alone = stage.load(server, "--seconds", sizes.slow_s, "--warmup", 1, "--delete", *fast)
-        slow = Load(stage.binary, server, None, ["--role", "pub", "--queue", "slow", "--size", "1024", "--rate", "200",
-                                                 "--confirm", "1000", "--seconds", str(sizes.slow_s + 3), *SAFE,
-                                                 *contender.load_args])
-        try:
-            slow.read()
-            slow.go()
-            beside = stage.load(server, "--seconds", sizes.slow_s, "--warmup", 1, *fast)
-            kept = slow.read()
-            slow.read()
-        finally:
-            slow.end()
-        time.sleep(SETTLE_S)
-        live = kept["messages"] * 1024 / MIB
-        used = folder_bytes(data_folder(server)) / MIB
-        return {"p99_us": beside["confirm"]["p99_us"],
-                "p99_ratio": beside["confirm"]["p99_us"] / alone["confirm"]["p99_us"], "disk_mib": used,
-                "live_mib": live, "over_mib": used - 2 * live}
-    finally:
-        server.stop()
+    alone = stage.load(server, "--seconds", sizes.slow_s, "--warmup", 1, "--delete", *fast)
+    slow = stage.start_load(server, "--role", "pub", "--queue", "slow", "--size", 1024, "--rate", 200, "--confirm", 1000,
+                            "--seconds", sizes.slow_s + 3, *SAFE, *contender.load_args)
+    slow.read()
+    slow.go()
+    beside = stage.load(server, "--seconds", sizes.slow_s, "--warmup", 1, *fast)
+    kept = slow.read()
+    slow.read()
+    slow.end()
+    time.sleep(SETTLE_S)
+    live = kept["messages"] * 1024 / MIB
+    used = folder_bytes(data_folder(server)) / MIB
+    return {"p99_us": beside["confirm"]["p99_us"],
+            "p99_ratio": beside["confirm"]["p99_us"] / alone["confirm"]["p99_us"], "disk_mib": used,
+            "live_mib": live, "over_mib": used - 2 * live}
 
 
 def w13(stage, contender, sizes):
@@ -360,22 +383,23 @@ def w13(stage, contender, sizes):
     seconds = sizes.bindings / BIND_RATE
     load = ("--queue", "bench", "--size", 100, "--rate", 5000, "--confirm", 100, "--latency", "--seconds", seconds, *SAFE)
     alone, beside, took = [], [], []
-    try:
-        declare(server, ["bound"])
-        binder = Amqp(server.port)
-        for i in range(sizes.bind_rounds):
-            alone.append(stage.load(server, *load)["confirm"]["p99_us"])
-            keys = [f"{i}.{k % 100}.{k}.x" for k in range(sizes.bindings)]
-            thread = threading.Thread(target=lambda: took.append(binder.bind("bound", "amq.topic", keys, BIND_RATE)))
-            beside.append(stage.load(server, *load, beside=thread.start)["confirm"]["p99_us"])
-            thread.join()
-        binder.close()
-        if len(took) < sizes.bind_rounds:
-            raise LoadError("the binding connection was closed")
-        return {"p99_us": median(beside), "p99_ratio": median(beside) / median(alone),
-                "bind_us": median(took) / sizes.bindings * 1e6, "count": sizes.bindings}
-    finally:
-        server.stop()
+    declare(server, ["bound"])
+    binder = Amqp(server.port)
+    for i in range(sizes.bind_rounds):
+        alone.append(stage.load(server, *load)["confirm"]["p99_us"])
+        keys = [f"{i}.{k % 100}.{k}.x" for k in range(sizes.bindings)]
+        thread = threading.Thread(target=lambda: took.append(binder.bind("bound", "amq.topic", keys, BIND_RATE)))
+        beside.append(stage.load(server, *load, beside=thread.start)["confirm"]["p99_us"])
+        thread.join()
+    binder.close()
+    if len(took) < sizes.bind_rounds:
+        raise LoadError("the binding connection was closed")
+    return {"p99_us": median(beside), "p99_ratio": median(beside) / median(alone),
+            "bind_us": median(took) / sizes.bindings * 1e6, "count": sizes.bindings}
+
+
+def ran_out(*_):
+    raise RanOut
 
 
 # --- a run -------------------------------------------------------------------------------------------------------
@@ -391,11 +415,11 @@ def build_shim(folder):
 class StoreRun:
     def __init__(self, options, say):
         self.options, self.say = options, say
-        self.sizes = QUICK if options.quick else FULL
-        self.columns, self.about, self.failed = {}, [], False
+        self.sizes = SIZES["tiny" if options.tiny else "quick" if options.quick else "full"]
+        self.columns, self.about, self.failed = {name: rows() for name in self.sizes}, [], False
+        self.end = time.monotonic() + options.minutes * 60
 
     def run(self):
-        wanted = set(filter(None, self.options.only.upper().split(",")))
         with tempfile.TemporaryDirectory(prefix="mqgate-bench-", dir=self.options.dir) as folder:
             contenders = [c for c in CONTENDERS if self._takes_part(c)]
             epmd = Epmd() if any(c.make is RabbitMQ for c in contenders) else None
@@ -404,11 +428,12 @@ class StoreRun:
                 times, _ = disk.probe_fdatasync_us(folder)
                 self.about.append(f"data on {disk.file_system(folder)}, fdatasync of 4 KiB p50 {median(times):.0f} us; "
                                   f"servers and generator on all {len(os.sched_getaffinity(0))} cores")
-                for name, use in (("disk", None), ("disk + 2 ms per fsync", shim)):
-                    stage = Stage(Path(folder) / ("slow" if use else "bare"), binary, epmd, use, self.options.set)
-                    self.columns[name] = rows()
-                    self._column(name, stage, contenders, wanted)
-                    shutil.rmtree(stage.folder, ignore_errors=True)
+                self.about += [f"{name}: {sizes}" for name, sizes in self.sizes.items()]
+                self.about.append(f"seconds of a cell at most, mqgate's and a peer's: {CELL_S}; the whole: {self.options.minutes} minutes")
+                stages = {name: Stage(Path(folder) / f"column{i}", binary, epmd, shim if name == SLOW else None, self.options.set)
+                          for i, name in enumerate(self.sizes)}
+                for cell in self._cells(contenders):
+                    self._measure(stages, *cell)
             finally:
                 if epmd:
                     epmd.stop()
@@ -422,33 +447,58 @@ class StoreRun:
             self.about.append(why)
         return not why
 
-    def _column(self, name, stage, contenders, wanted):
-        works = [("W9",), ("W10", "W12"), ("W11",), ("W13",)]
-        for repetition in range(self.options.reps_given or self.sizes.reps):
-            for work in works:
-                if wanted and not wanted & set(work):
-                    continue
-                for contender in contenders:
-                    if self._is_due(contender, repetition, work):
-                        self._measure(name, repetition, work, stage, contender)
+    def _cells(self, contenders):
+        """The whole table once, then again what is measured more often."""
+        wanted = set(filter(None, self.options.only.upper().split(",")))
+        reps = max((self._reps(column, c) for column in self.sizes for c in contenders), default=0)
+        return [(repetition, column, work, contender)
+                for repetition in range(reps) for column in self.sizes
+                for work in (("W9",), ("W10", "W12"), ("W11",), ("W13",)) if not wanted or wanted & set(work)
+                for contender in contenders
+                if repetition < self._reps(column, contender) and (contender.make is Mqgate or work != ("W13",))]
 
-    def _is_due(self, contender, repetition, work):
-        """Peers take most of the time, and differ by far: they are run less often, and not where nothing is compared."""
-        if contender.make is Mqgate:
-            return True
-        return work != ("W13",) and repetition < (self.options.reps_given or self.sizes.reps_peer)
+    def _reps(self, column, contender):
+        """Peers take most of the time, and differ by far: they are run less often."""
+        sizes = self.sizes[column]
+        return self.options.reps_given or (sizes.reps if contender.make is Mqgate else sizes.reps_peer)
 
-    def _measure(self, column, repetition, work, stage, contender):
-        run = {"W9": w9, "W10": w10_w12, "W11": w11, "W13": w13}[work[0]]
-        try:
-            results = run(stage, contender, self.sizes)
-        except (LoadError, ServerError, OSError, ValueError, KeyError) as error:
-            results = {"failed": f"{type(error).__name__}: {error}"}
-            self.failed = True
+    def _measure(self, stages, repetition, column, work, contender):
+        begin = time.monotonic()
+        results = self._cell(stages[column], self.sizes[column], work[0], contender)
         results = results if isinstance(results, tuple) else (results,) * len(work)
         for name, result in zip(work, results):
             self.columns[column][name].results.setdefault(contender.name, []).append(result)
-            self.say(f"{column} {repetition + 1} {name} {contender.name}: {brief(self.columns[column][name], result)}")
+            self.say(f"{column} {repetition + 1} {name} {contender.name}: {brief(self.columns[column][name], result)}"
+                     f" [{time.monotonic() - begin:.0f} s]")
+        self.write()
+
+    def _cell(self, stage, sizes, work, contender):
+        run = {"W9": w9, "W10": w10_w12, "W11": w11, "W13": w13}[work]
+        own_s = self.options.cell_s or CELL_S[work][contender.make is not Mqgate]
+        limit_s = min(own_s, int(self.end - time.monotonic()))
+        if limit_s < min(own_s, LEAST_S):
+            return {"failed": f"not begun: the run's {self.options.minutes} minutes are over"}
+        stage.begin()
+        signal.signal(signal.SIGALRM, ran_out)
+        signal.alarm(limit_s)
+        try:
+            return run(stage, contender, sizes)
+        except RanOut:
+            self.failed = self.failed or (contender.make is Mqgate and limit_s == own_s)  # a peer's slowness is no fault of the run
+            return {"failed": f"ran out of its {limit_s} s"}
+        except (LoadError, ServerError, OSError, ValueError, KeyError) as error:
+            self.failed = True
+            return {"failed": f"{type(error).__name__}: {error}"}
+        finally:
+            signal.alarm(0)
+            stage.end()
+
+    def write(self):
+        """Everything that is known so far; the file is whole at any time."""
+        if self.options.json:
+            fresh = Path(self.options.json + ".new")
+            fresh.write_text(json.dumps(self.data(), indent=1) + "\n")
+            fresh.rename(self.options.json)
 
     def print(self, out):
         for line in self.about:
