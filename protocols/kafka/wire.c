@@ -227,7 +227,7 @@ enum mqg_err kafka_decode(const struct kafka_message *m, int16_t version, struct
     MQG_ASSERT(version >= m->first && version <= m->last);
     struct reading r = {mqg_cursor_of(in), a, version, kafka_is_flexible(m, version), false};
     read_struct(&r, m->layout, out);
-    if (mqg_cursor_done(&r.c))
+    if (!r.c.failed)
         return MQG_OK;
     layout_init(m->layout, out); /* nobody reads half a message */
     return r.too_large ? MQG_TOO_LARGE : MQG_MALFORMED;

@@ -90,7 +90,8 @@ static inline bool kafka_is_flexible(const struct kafka_message *m, int16_t vers
 void kafka_init(const struct kafka_message *m, void *out);
 
 /* Decodes a body of that version (which the table must know) into *out; strings borrow from `in`, arrays come from the arena.
- * MALFORMED: lengths or nulls that cannot be, or bytes left over. TOO_LARGE: the arena's bound. */
+ * Bytes left over are not looked at, as in Apache Kafka: librdkafka 2.0's ListGroups 4 and OffsetFetch 7 of all partitions have
+ * some. MALFORMED: lengths or nulls that cannot be. TOO_LARGE: the arena's bound. */
 enum mqg_err kafka_decode(const struct kafka_message *m, int16_t version, struct mqg_slice in,
                           struct mqg_arena *a, void *out) MQG_MUST_CHECK;
 /* Appends the body of that version. A null where the version has none is written as empty. Fails only by out->failed. */
