@@ -13,7 +13,6 @@ enum {
 };
 
 struct legacy {
-    int64_t now_ms;
     struct mqg_batch_builder *out;
     struct mqg_dynbuf *scratch;
     const int64_t *outer_time_ms; /* the broker's, when the message around says so */
@@ -38,7 +37,7 @@ static struct mqg_slice legacy_bytes(struct mqg_cursor *c, bool *null)
     return *null ? mqg_slice_of(NULL, 0) : mqg_cursor_slice(c, len); /* other negatives are beyond any end */
 }
 
-static enum mqg_err legacy_message(struct mqg_slice in, int64_t now_ms, struct legacy_message *m)
+static enum mqg_err legacy_message(struct mqg_slice in, struct legacy_message *m)
 {
     struct mqg_cursor c = mqg_cursor_of(in);
     uint32_t sum = mqg_cursor_be32(&c);
@@ -46,7 +45,7 @@ static enum mqg_err legacy_message(struct mqg_slice in, int64_t now_ms, struct l
         return MQG_MALFORMED;
     m->magic = mqg_cursor_u8(&c);
     m->attributes = mqg_cursor_u8(&c);
-    m->time_ms = m->magic == 1 ? (int64_t)mqg_cursor_be64(&c) : now_ms;
+    m->time_ms = m->magic == 1 ? (int64_t)mqg_cursor_be64(&c) : -1;
     m->key = legacy_bytes(&c, &m->null_key);
     m->value = legacy_bytes(&c, &m->null_value);
     return c.failed || m->magic > 1 || mqg_cursor_left(&c) > 0 ? MQG_MALFORMED : MQG_OK;
@@ -93,7 +92,7 @@ static enum mqg_err legacy_set(const struct legacy *l, struct mqg_slice set, boo
     while (err == MQG_OK && mqg_cursor_left(&c) > 0) {
         (void)mqg_cursor_be64(&c); /* the offset: given anew */
         struct mqg_slice bytes = mqg_cursor_slice(&c, mqg_cursor_be32(&c));
-        err = c.failed ? MQG_MALFORMED : legacy_message(bytes, l->now_ms, &m);
+        err = c.failed ? MQG_MALFORMED : legacy_message(bytes, &m);
         if (err == MQG_OK)
             err = legacy_add(l, &m, inner);
     }
@@ -103,7 +102,10 @@ static enum mqg_err legacy_set(const struct legacy *l, struct mqg_slice set, boo
 enum mqg_err kafka_legacy_up(struct mqg_slice set, int64_t now_ms, struct mqg_batch_builder *out,
                              struct mqg_dynbuf *scratch)
 {
-    struct legacy l = {.now_ms = now_ms, .out = out, .scratch = scratch};
+    struct legacy l = {.out = out, .scratch = scratch};
     mqg_builder_begin(out);
-    return legacy_set(&l, set, false);
+    enum mqg_err err = legacy_set(&l, set, false);
+    if (out->max_time_ms < 0)
+        out->max_time_ms = now_ms;
+    return err;
 }

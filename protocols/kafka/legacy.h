@@ -6,8 +6,8 @@
  *
  * A compressed message holds a whole set as its value, one level deep. Lengths of -1 are null. The sum is that of gzip, from
  * the magic on. The batch that comes out is not compressed: whoever still speaks this is old or small, and what is stored
- * stays readable to everybody. A message of magic 0 has no time: it gets that of its arrival, so that retention and time
- * indexes work (Apache Kafka stores -1).
+ * stays readable to everybody. A message of magic 0 has no time: its record has -1, as in Apache Kafka, and the batch that of
+ * its arrival, so that retention by time works.
  * Source: the protocol guide, "Message sets"; KIP-31 and KIP-32 (magic 1). */
 #ifndef KAFKA_LEGACY_H
 #define KAFKA_LEGACY_H
