@@ -1,17 +1,16 @@
 """librdkafka's own suite against one broker: every test of it that wants a broker, each in a process of its own.
 
 The suite is built once and kept beside its source, with one change: where a test asks for topics of three replicas it gets them
-with one, on both brokers alike. It calls Apache Kafka's command-line tools through KAFKA_PATH; those come from Maven. Tests run in
-quick mode, as upstream's own continuous integration runs them, several at once, since most of them wait most of the time. Those
-that are left out are in APART, each with its reason.
+with one, on both brokers alike. It calls Apache Kafka's command-line tools through KAFKA_PATH; those come from Maven. Several
+tests run at once, since most of them wait most of the time. Those that are left out are in APART, each with its reason.
 """
-import json
 import os
 import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from mqtest import broker as brokers
 from mqtest import cache
@@ -19,13 +18,14 @@ from mqtest.apache_kafka import ApacheKafka
 from sources import PEERS, Unreachable
 from suites import FAILED, PASSED, SKIPPED, Suite
 
-TOOLS = ("org.apache.kafka:kafka-tools:4.1.0", "org.slf4j:slf4j-nop:1.7.36")
-CLASSES = {"kafka-topics.sh": "TopicCommand", "kafka-acls.sh": "AclCommand"}
+TOOLS = ("org.apache.kafka:kafka_2.13:3.9.1", "org.apache.kafka:kafka-tools:3.9.1", "org.slf4j:slf4j-nop:1.7.36")
+CLASSES = {"kafka-topics.sh": "org.apache.kafka.tools.TopicCommand", "kafka-acls.sh": "kafka.admin.AclCommand"}
 JAVA = "java -Xmx128m -XX:TieredStopAtLevel=1"
 PARTITIONS = 4   # of topics that are made by being asked for; the suite's scenarios want so
 AT_ONCE = 4
-BUILD_S, TEST_S = 1200, 420
+BUILD_S, TEST_S = 1200, 600
 REPLICAS = (r"(void test_admin_create_topic\(.*?rd_kafka_NewTopic_new\(topicname, partition_cnt, )replication_factor", r"\g<1>1")
+IN_PARTS = {"0081": "0081-admin.c"}
 LISTED = re.compile(r"^\s*_TEST\((\d{4})_(\w+),(.*?)(?=^\s*_TEST\(|^#|^\s*/\*|^};)", re.M | re.S)
 
 APART = {
@@ -36,14 +36,31 @@ APART = {
 }
 
 
+class Test(NamedTuple):
+    number: str
+    part: str       # a part of it that runs alone, or ""
+    name: str
+    scenario: str
+
+
 def listed(source: Path):
-    """(number, name, scenario) of each test that wants a broker."""
+    """Each test that wants a broker."""
     text = (source / "tests/test.c").read_text()
     for number, name, words in LISTED.findall(text[text.index("struct test tests[]"):]):
         if "TEST_F_LOCAL" in words or "TEST_F_MANUAL" in words:
             continue
         scenario = re.search(r'scenario = "([^"]*)"', words)
-        yield number, f"{number}_{name}", scenario.group(1).split(",")[0] if scenario else "default"
+        scenario = scenario.group(1).split(",")[0] if scenario else "default"
+        for part in sorted(parts(source, number)) or [""]:
+            yield Test(number, part, f"{number}_{name}" + (f" {part}" if part else ""), scenario)
+
+
+def parts(source, number):
+    """The parts of a test that is many tests, so that one that fails does not hide the others."""
+    if number not in IN_PARTS:
+        return set()
+    text = (source / "tests" / IN_PARTS[number]).read_text()
+    return {part for part, body in re.findall(r"^static void (do_test_\w+)\((.*?)^}", text, re.M | re.S) if "SUB_TEST" in body}
 
 
 class Rdkafka(Suite):
@@ -102,7 +119,7 @@ class Rdkafka(Suite):
         jars, tools = cache.maven_tree(*TOOLS), scratch / "kafka"
         (tools / "bin").mkdir(parents=True)
         (tools / "libs").symlink_to(Path(jars.split(":")[0]).parent)
-        scripts = {name: f'{JAVA} -cp "{jars}" org.apache.kafka.tools.{tool} "$@"' for name, tool in CLASSES.items()}
+        scripts = {name: f'{JAVA} -cp "{jars}" {tool} "$@"' for name, tool in CLASSES.items()}
         scripts["kafka-run-class.sh"] = f'{JAVA} -cp "$CLASSPATH:{jars}" "$@"'
         for name, command in scripts.items():
             path = tools / "bin" / name
@@ -112,11 +129,11 @@ class Rdkafka(Suite):
 
     def run(self, source, scratch, broker, env):
         tools = self.tools(scratch)
-        tests = [test for test in listed(source) if self.wanted(test[1])]
-        results = {name: SKIPPED for _, name, _ in tests if self.reason_apart(name)}
+        tests = [test for test in listed(source) if self.wanted(test.name)]
+        results = {test.name: SKIPPED for test in tests if self.reason_apart(test.name)}
         subprocess.run(["make", "-s", "java"], cwd=source / "tests", check=True, env={**env, "KAFKA_PATH": str(tools)})
         for scenario in ("default", "noautocreate"):
-            here = [(number, name) for number, name, of in tests if of == scenario and name not in results]
+            here = [test for test in tests if test.scenario == scenario and test.name not in results]
             if not here:
                 continue
             server = broker if scenario == "default" else self.broker("kafka" if isinstance(broker, ApacheKafka) else "mqgate",
@@ -143,20 +160,17 @@ class Rdkafka(Suite):
         env = {**env, "KAFKA_PATH": str(tools), "BROKERS": address(broker), "TEST_KAFKA_VERSION": "3.9.1", "TEST_LEVEL": "2",
                "RDKAFKA_TEST_CONF": str(conf), "LD_LIBRARY_PATH": f"{source}/src:{source}/src-cpp", "TEST_SCENARIO": scenario}
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            runs = {number: pool.submit(self.run_test, source, scratch, {**env, "TESTS": number}, number)
-                    for number in sorted({number for number, _ in tests})}
-        results = {}
-        for number, name in tests:
-            results[name] = runs[number].result().get(name, FAILED)
-        return results
+            runs = {key: pool.submit(self.run_test, source, scratch, {**env, "TESTS": key[0]}, key[1])
+                    for key in sorted({(test.number, test.part) for test in tests})}
+        return {test.name: runs[test.number, test.part].result().get(test.name.split()[0], FAILED) for test in tests}
 
-    def run_test(self, source, scratch, env, number):
+    def run_test(self, source, scratch, env, part):
         """{name: outcome} of the tests of this number, as far as the run got."""
-        report, log = scratch / f"{env['TEST_SCENARIO']}-{number}.json", scratch / f"{env['TEST_SCENARIO']}-{number}.log"
+        log = scratch / f"{env['TEST_SCENARIO']}-{env['TESTS']}{part}.log"
         with open(log, "w") as out:
             try:
-                subprocess.run(["./test-runner", "-p1", "-L", "-Q"], cwd=source / "tests", stdout=out, stderr=out, timeout=TEST_S,
-                               stdin=subprocess.DEVNULL, env={**env, "TEST_REPORT": str(report)})
+                subprocess.run(["./test-runner", "-p1", "-L"], cwd=source / "tests", stdout=out, stderr=out, timeout=TEST_S,
+                               stdin=subprocess.DEVNULL, env={**env, **({"SUBTESTS": part} if part else {})})
             except subprocess.TimeoutExpired:
                 out.write(f"\nnot within {TEST_S} s\n")
         words = {"PASSED": PASSED, "SKIPPED": SKIPPED}

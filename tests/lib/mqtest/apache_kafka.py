@@ -52,3 +52,6 @@ class ApacheKafka(Broker):
     def kill9(self):
         if self.proc is not None:
             self.stop()
+
+    def write_ctl_wrapper(self, folder):
+        """There is no rabbitmqctl for it."""
