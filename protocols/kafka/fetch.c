@@ -9,7 +9,7 @@
  * its answer (KAFKA_API_ALONE), as answers have an order anyway; so a session is never used by two. */
 #include "fetch.h"
 
-enum { FETCH_GRID_FROM_MS = 100, FETCH_GRID_MS = 10 };
+enum { FETCH_GRID_FROM_MS = 100, FETCH_GRID_MS = 10, FETCH_GRID_SHARE = 20, FETCH_GRID_MAX_MS = 100 };
 
 /* ---- judging -------------------------------------------------------------------------------------------------------------------- */
 
@@ -146,12 +146,18 @@ static struct fetch_set *fetch_session(struct kafka_call *c, enum kafka_error *c
     return set;
 }
 
-/* Long waits end on a grid, so that a thousand parked requests end in some turns together and not each in one of its own. */
+/* Long waits end on a grid of a twentieth of their length, so that a thousand parked requests end in some turns together and not
+ * each in one of its own. */
 static uint64_t fetch_wait_ms(const struct kafka_call *c, int32_t max_wait_ms)
 {
     uint64_t now_ms = c->worker->now.mono_ms, due_ms = now_ms + (uint64_t)max_wait_ms;
-    if (max_wait_ms >= FETCH_GRID_FROM_MS)
-        due_ms = (due_ms + FETCH_GRID_MS - 1) / FETCH_GRID_MS * FETCH_GRID_MS;
+    if (max_wait_ms >= FETCH_GRID_FROM_MS) {
+        uint64_t grid_ms = (uint64_t)max_wait_ms / FETCH_GRID_SHARE;
+        grid_ms = grid_ms < FETCH_GRID_MS       ? FETCH_GRID_MS
+                  : grid_ms > FETCH_GRID_MAX_MS ? FETCH_GRID_MAX_MS
+                                                : grid_ms;
+        due_ms = (due_ms + grid_ms - 1) / grid_ms * grid_ms;
+    }
     return due_ms - now_ms;
 }
 

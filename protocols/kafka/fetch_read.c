@@ -86,8 +86,10 @@ static void read_keep(struct fetch_part *p)
     struct fetch_set *set = p->set;
     if (set->committed)
         read_committed(p);
-    if (set->bytes > 0 && set->bytes + (int64_t)p->records.len > set->max_bytes)
+    if (set->bytes > 0 && set->bytes + (int64_t)p->records.len > set->max_bytes) {
+        set->more = true; /* a full answer waits for no more */
         fetch_part_release(p);
+    }
     set->bytes += (int64_t)p->records.len;
     set->more = set->more || (p->records.len > 0 && (int64_t)p->read.next_offset < p->limit);
 }
@@ -188,6 +190,7 @@ static bool read_passed_over(struct fetch_part *p, struct mqg_partition *part)
         p->read.log_start = b.log_start;
         if (p->read.offset < b.log_start || p->read.offset > b.high_watermark)
             p->read.err = MQG_NOT_FOUND;
+        p->set->more = p->set->more || (p->offset < (int64_t)b.high_watermark && p->offset < p->limit);
     }
     return read_take(p);
 }

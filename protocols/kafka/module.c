@@ -20,7 +20,7 @@ struct kafka_settings kafka_settings = {
     .advertised = "",
     .vhost = "/",
     .fetch_sessions = 1000,
-    .fetch_max_bytes = 57671680,
+    .fetch_max_bytes = 16 << 20,
     .idle_ms = 600000,
 };
 
@@ -71,7 +71,7 @@ static const struct mqg_conf_row kafka_rows[] = {
      "bytes of large requests that are on their way, of all clients; beyond it clients are read later"},
     {"kafka", "batch_size", MQG_CONF_SIZE, "1048588", 1024, 1 << 30, NULL,
      "largest record batch of topics that say nothing else (max.message.bytes)"},
-    {"kafka", "fetch_size", MQG_CONF_SIZE, "55MiB", 1024, 1 << 30, NULL,
+    {"kafka", "fetch_size", MQG_CONF_SIZE, "16MiB", 1024, 1 << 30, NULL,
      "bytes of one fetch's answer, at most"},
     {"kafka", "fetch_sessions", MQG_CONF_INT, "1000", 0, 1000000, NULL,
      "fetch sessions that a worker keeps (KIP-227)"},

@@ -107,6 +107,16 @@ def test_max_bytes_bound_an_answer_but_one_batch_comes(kafka, topic):
     assert len(list(batches(client.fetch([(topic, 0, 0)], part_bytes=2500)[2][topic, 0][2]))) <= 2
 
 
+def test_a_full_answer_does_not_wait_for_min_bytes(kafka, unique):
+    client = kafka()
+    names = [unique("full") for _ in range(3)]
+    client.metadata(names)
+    for name in names:
+        client.produce(name, batch([b"v" * 1000]))
+    _, _, got = client.fetch([(name, 0, 0) for name in names], max_bytes=1500, min_bytes=1 << 20, wait_ms=600000)
+    assert len([key for key, (_, _, data) in got.items() if data]) == 1
+
+
 def test_faults_of_partitions(kafka, topic, unique):
     client = kafka()
     nobody = unique("nobody")
