@@ -28,7 +28,7 @@ enum { EVENTS_MS = 10 };
 
 static bool run_is_over(const struct run *r, bool fetched)
 {
-    return r->acked == r->sent && (!fetched || r->got == r->sent);
+    return r->acked == r->sent && (!fetched || r->got >= r->sent);
 }
 
 static void run_events(struct run *r, int wait_ms)
@@ -48,11 +48,11 @@ static void run_events(struct run *r, int wait_ms)
 
 static void run_stalled(const struct run *r, uint64_t *progress, double *since_s)
 {
-    uint64_t now = r->acked + r->got + r->polls;
+    uint64_t now = r->acked + r->got + (r->job->role == ROLE_POLLS ? r->polls : 0);
     if (now != *progress)
         *since_s = now_s();
     *progress = now;
-    if (now_s() > *since_s + STALL_S)
+    if (now_s() > *since_s + r->job->stall_s)
         fail("nothing moves", 0);
 }
 
@@ -219,6 +219,8 @@ static const struct option OPTIONS[] = {
     {"fill", required_argument, NULL, 'f'},    /* MiB that are produced before the role consume is timed */
     {"wait-ms", required_argument, NULL, 'm'}, /* of a fetch */
     {"config", required_argument, NULL, 'c'},  /* KEY=VALUE of the topic */
+    {"sample", required_argument, NULL, 'S'},  /* one batch of so many is compared whole */
+    {"stall", required_argument, NULL, 'T'},   /* seconds without any progress that end the run */
     {"seconds", required_argument, NULL, 't'},
     {"warmup", required_argument, NULL, 'w'},
     {"cpu", required_argument, NULL, 'u'},
@@ -254,6 +256,8 @@ static void job_option(struct job *j, int option, const char *value)
     case 'f': j->fill_mib = n; break;
     case 'm': j->wait_ms = n; break;
     case 'c': snprintf(j->config, sizeof j->config, "%s", value); break;
+    case 'S': j->sample = some; break;
+    case 'T': j->stall_s = some; break;
     case 't': j->seconds = strtod(value, NULL); break;
     case 'w': j->warmup = strtod(value, NULL); break;
     case 'u': j->cpu = (int)n; break;
@@ -279,6 +283,8 @@ int main(int argc, char **argv)
                     .wait_ms = 500,
                     .fetch_bytes = 50 << 20,
                     .partition_bytes = 1 << 20,
+                    .sample = 64,
+                    .stall_s = STALL_S,
                     .seconds = 3,
                     .warmup = 1,
                     .cpu = -1};

@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { COMPARE_EVERY = 64 };
-
 static void consumer_begin(struct run *r, struct peer *p)
 {
     struct text t = fetch_begin(p->out, r->job->wait_ms, r->job->fetch_bytes, (uint32_t)p->session,
@@ -80,7 +78,7 @@ static void batch_check(struct run *r, struct part *part, const uint8_t *b, size
         r->misordered++;
     } else if (get32(b + AT_CRC) != model_sum(m, due)) {
         r->corrupt++;
-    } else if (part->got % COMPARE_EVERY == 0) {
+    } else if (part->got % r->job->sample == 0) {
         r->sampled++;
         r->corrupt += memcmp(b + AT_SUMMED, m->bytes + AT_SUMMED, m->stamp_at - AT_SUMMED) != 0 ||
                       memcmp(b + m->stamp_at + STAMP, m->bytes + m->stamp_at + STAMP,

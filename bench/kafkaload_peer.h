@@ -12,6 +12,7 @@ struct job {
     unsigned port, size, batch, partitions, producers, inflight, per_request, lag_bytes, fill_mib, wait_ms,
         consumers;
     unsigned fetch_bytes, partition_bytes;
+    unsigned sample, stall_s;
     int acks;
     enum role role;
     bool waits, deletes;
