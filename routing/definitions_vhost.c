@@ -68,6 +68,18 @@ void vhost_forget(struct definitions_edit *d)
     vhost_drop_exchanges(d);
 }
 
+static void (*vhost_observers[8])(struct mqg_vhost *v);
+static size_t vhost_nobservers;
+
+void mqg_vhost_on_delete(void (*fn)(struct mqg_vhost *v))
+{
+    for (size_t i = 0; i < vhost_nobservers; i++)
+        if (vhost_observers[i] == fn)
+            return;
+    MQG_ASSERT(vhost_nobservers < MQG_COUNTOF(vhost_observers));
+    vhost_observers[vhost_nobservers++] = fn;
+}
+
 enum mqg_err mqg_vhost_delete(struct mqg_slice name, uint64_t *ticket, struct mqg_error *e)
 {
     *ticket = 0;
@@ -84,6 +96,8 @@ enum mqg_err mqg_vhost_delete(struct mqg_slice name, uint64_t *ticket, struct mq
     definitions_record(&d, &(struct meta_record){.kind = META_VHOST, .vhost = v->name}, true);
     *ticket = definitions_end(&d);
     vhost_kill_connections(v);
+    for (size_t i = 0; i < vhost_nobservers; i++)
+        vhost_observers[i](v);
     mqg_log(MQG_LOG_INFO, MQG_EVENT_ACCOUNT, "vhost=%s deleted=true", mqg_logq(name));
     return MQG_OK;
 }

@@ -111,6 +111,27 @@ bool kafka_acl_remove(const struct kafka_acl_rule *r)
     return found;
 }
 
+size_t kafka_acl_sweep(bool (*gone)(void *arg, struct mqg_slice vhost),
+                       void (*visit)(void *arg, const struct kafka_acl_rule *r), void *arg)
+{
+    size_t kept = 0, all;
+    pthread_mutex_lock(&acl_lock);
+    all = acl_items.n;
+    for (size_t i = 0; i < all; i++) {
+        struct acl_item *item = acl_items.items[i];
+        if (!gone(arg, item->rule.vhost)) {
+            acl_items.items[kept++] = item;
+            continue;
+        }
+        visit(arg, &item->rule);
+        free(item);
+    }
+    acl_items.n = kept;
+    atomic_store_explicit(&acl_count, kept, memory_order_release);
+    pthread_mutex_unlock(&acl_lock);
+    return all - kept;
+}
+
 void kafka_acl_clear(void)
 {
     pthread_mutex_lock(&acl_lock);

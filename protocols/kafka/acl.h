@@ -11,7 +11,7 @@
  *   transactional id  everybody in the vhost
  *   cluster           IDEMPOTENT_WRITE: everybody; DESCRIBE, DESCRIBE_CONFIGS: the tag monitoring; all else: administrators
  *
- * Other protocols know nothing of ACLs. Sources: KIP-11, KIP-290, KIP-140; the numbers are the protocol's. */
+ * With the vhost its ACLs go. Other protocols know nothing of ACLs. Sources: KIP-11, KIP-290, KIP-140; the numbers are the protocol's. */
 #ifndef KAFKA_ACL_H
 #define KAFKA_ACL_H
 
@@ -82,6 +82,9 @@ bool kafka_acl_remove(const struct kafka_acl_rule *r);
 /* Visits the rules that match, in the order of type, name, pattern; under the table's lock: visit calls nothing of here. */
 void kafka_acl_each(const struct kafka_acl_filter *f,
                     void (*visit)(void *arg, const struct kafka_acl_rule *r), void *arg);
+/* Removes those of which gone(vhost) is true, and tells them like each. Answers how many. */
+size_t kafka_acl_sweep(bool (*gone)(void *arg, struct mqg_slice vhost),
+                       void (*visit)(void *arg, const struct kafka_acl_rule *r), void *arg);
 size_t kafka_acl_count(void);
 /* NONE: no rule stands on that resource. user: without "User:". */
 enum kafka_verdict kafka_acl_judge(struct mqg_slice vhost, enum kafka_resource type, struct mqg_slice name,

@@ -316,11 +316,44 @@ static void acl_recover(struct mqg_slice key, struct mqg_slice value)
                 mqg_err_name(err));
 }
 
+static bool acl_is_of(void *arg, struct mqg_slice vhost)
+{
+    return mqg_slice_eq(mqg_vhost_name(arg), vhost);
+}
+
+static bool acl_is_orphan(void *arg, struct mqg_slice vhost)
+{
+    (void)arg;
+    return mqg_vhost_find(vhost) == NULL;
+}
+
+static void acl_swept(void *arg, const struct kafka_acl_rule *r)
+{
+    (void)arg;
+    (void)acl_record(r, true);
+}
+
+/* A vhost of that name that is made again must not find them. */
+static void acl_vhost_gone(struct mqg_vhost *v)
+{
+    pthread_mutex_lock(&acl_change);
+    size_t n = kafka_acl_sweep(acl_is_of, acl_swept, v);
+    pthread_mutex_unlock(&acl_change);
+    if (n > 0)
+        mqg_auth_touch();
+}
+
+static void acl_recovered(void)
+{
+    (void)kafka_acl_sweep(acl_is_orphan, acl_swept, NULL);
+}
+
 static enum mqg_err acl_load(const struct mqg_conf *conf, struct mqg_error *e)
 {
     (void)conf;
     (void)e;
-    mqg_meta_on_recover(KAFKA_ACL_PREFIX, acl_recover, NULL);
+    mqg_meta_on_recover(KAFKA_ACL_PREFIX, acl_recover, acl_recovered);
+    mqg_vhost_on_delete(acl_vhost_gone);
     return MQG_OK;
 }
 

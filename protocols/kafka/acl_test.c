@@ -139,6 +139,44 @@ static void filters(void **state)
     assert_int_equal(kafka_acl_count(), 3);
 }
 
+struct swept {
+    struct mqg_slice vhost;
+    size_t told;
+};
+
+static bool is_swept(void *arg, struct mqg_slice vhost)
+{
+    return mqg_slice_eq(((struct swept *)arg)->vhost, vhost);
+}
+
+static void count_swept(void *arg, const struct kafka_acl_rule *r)
+{
+    struct swept *s = arg;
+    assert_true(mqg_slice_eq(r->vhost, s->vhost));
+    s->told++;
+}
+
+static void a_vhost_takes_its_rules_along(void **state)
+{
+    (void)state;
+    struct kafka_acl_rule other = rule("t", KAFKA_PATTERN_LITERAL, "User:a", "*", KAFKA_OP_READ,
+                                       KAFKA_PERMISSION_ALLOW);
+    struct swept s = {.vhost = S("other")};
+    add("t", KAFKA_PATTERN_LITERAL, "User:a", "*", KAFKA_OP_READ, KAFKA_PERMISSION_ALLOW);
+    add("u", KAFKA_PATTERN_LITERAL, "User:a", "*", KAFKA_OP_READ, KAFKA_PERMISSION_ALLOW);
+    other.vhost = s.vhost;
+    assert_true(kafka_acl_add(&other));
+    other.name = S("zz");
+    assert_true(kafka_acl_add(&other));
+    assert_int_equal(kafka_acl_sweep(is_swept, count_swept, &s), 2);
+    assert_int_equal(kafka_acl_count(), 2);
+    assert_false(kafka_acl_remove(&other));
+    assert_int_equal(s.told, 2);
+    add("v", KAFKA_PATTERN_LITERAL, "User:a", "*", KAFKA_OP_READ,
+        KAFKA_PERMISSION_ALLOW); /* still in order */
+    assert_int_equal(kafka_acl_count(), 3);
+}
+
 /* A record comes back as it was; cut or with a flipped bit it is refused or another rule, and never read beyond. */
 static void records(void **state)
 {
@@ -173,6 +211,7 @@ int main(void)
         cmocka_unit_test_teardown(judged, clear),
         cmocka_unit_test_teardown(wildcard, clear),
         cmocka_unit_test_teardown(filters, clear),
+        cmocka_unit_test_teardown(a_vhost_takes_its_rules_along, clear),
         cmocka_unit_test(records),
     };
     return cmocka_run_group_tests_name("kafka_acl", tests, NULL, NULL);

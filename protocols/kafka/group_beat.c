@@ -261,7 +261,7 @@ static void name_describe(struct kafka_call *c, struct mqg_slice name, DESCRIBE(
     out->group_state = out->assignor_name = MQG_SLICE_LIT("");
     out->members_n = 0;
     out->authorized_operations = INT32_MIN;
-    if (!kafka_allowed(c->conn, MQG_READ, "group", name)) {
+    if (!kafka_allowed(c->conn, KAFKA_DESCRIBE, "group", name)) {
         out->error_code = KAFKA_GROUP_AUTHORIZATION_FAILED;
         return;
     }

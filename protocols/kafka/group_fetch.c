@@ -50,7 +50,7 @@ static void row_asked(const struct fetch *f, struct mqg_slice topic, int32_t ind
                       struct kafka_offset_fetch_response_groups_topics_partitions *out)
 {
     enum kafka_error error = KAFKA_NONE;
-    const struct mqg_partition *p = kafka_partition(f->call->conn, topic, index, MQG_READ, &error);
+    const struct mqg_partition *p = kafka_partition(f->call->conn, topic, index, KAFKA_DESCRIBE, &error);
     if (p != NULL)
         row_fill(f, mqg_partition_id(p), index, out);
     else
@@ -84,7 +84,8 @@ static int row_order(const void *a, const void *b)
 static bool row_seen(const struct fetch *f, const struct kafka_offset_row *row)
 {
     enum kafka_error error = KAFKA_NONE;
-    const struct mqg_partition *p = kafka_partition(f->call->conn, row->topic, row->index, MQG_READ, &error);
+    const struct mqg_partition *p = kafka_partition(f->call->conn, row->topic, row->index, KAFKA_DESCRIBE,
+                                                    &error);
     return p != NULL && mqg_partition_id(p) == row->partition_id;
 }
 
@@ -157,7 +158,7 @@ static bool fetch_group(struct kafka_call *c, const struct kafka_offset_fetch_re
     struct fetch f = {.call = c, .stable = stable, .out = out};
     out->group_id = in->group_id;
     out->topics_n = 0;
-    if (!kafka_allowed(c->conn, MQG_READ, "group", in->group_id)) {
+    if (!kafka_allowed(c->conn, KAFKA_DESCRIBE, "group", in->group_id)) {
         out->error_code = KAFKA_GROUP_AUTHORIZATION_FAILED;
         return true;
     }

@@ -6,7 +6,8 @@ enum { COORDINATOR_GROUP, COORDINATOR_TRANSACTION };
 static int16_t coordinator_refusal(struct kafka_call *c, int8_t type, struct mqg_slice key)
 {
     if (type == COORDINATOR_GROUP)
-        return kafka_allowed(c->conn, MQG_READ, "group", key) ? KAFKA_NONE : KAFKA_GROUP_AUTHORIZATION_FAILED;
+        return kafka_allowed(c->conn, KAFKA_DESCRIBE, "group", key) ? KAFKA_NONE
+                                                                    : KAFKA_GROUP_AUTHORIZATION_FAILED;
     if (type == COORDINATOR_TRANSACTION)
         return kafka_allowed(c->conn, MQG_READ, "transactional_id", key)
                    ? KAFKA_NONE

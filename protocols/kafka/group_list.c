@@ -1,4 +1,5 @@
 /* group_list.c - ListGroups, DescribeGroups, DeleteGroups: what operators ask and do. */
+#include "acl.h"
 #include "group_table.h"
 
 #include "admin.h"
@@ -30,7 +31,7 @@ static bool list_visit(void *arg, struct kafka_group *g)
     const char *state = kafka_group_state(g), *type = kafka_group_type(g);
     if (!list_wanted(in->states_filter, in->states_filter_n, state) ||
         !list_wanted(in->types_filter, in->types_filter_n, type) ||
-        !kafka_allowed(l->call->conn, MQG_READ, "group", group_view(g->name)))
+        !kafka_allowed(l->call->conn, KAFKA_DESCRIBE, "group", group_view(g->name)))
         return true;
     if (l->n == l->cap) {
         l->cap = l->cap > 0 ? l->cap * 2 : 16;
@@ -106,7 +107,7 @@ static void describe_name(struct kafka_call *c, struct mqg_slice name,
     out->protocol_type = out->protocol_data = MQG_SLICE_LIT("");
     out->members_n = 0;
     out->authorized_operations = INT32_MIN;
-    if (!kafka_allowed(c->conn, MQG_READ, "group", name)) {
+    if (!kafka_allowed(c->conn, KAFKA_DESCRIBE, "group", name)) {
         out->error_code = KAFKA_GROUP_AUTHORIZATION_FAILED;
         out->group_state = MQG_SLICE_LIT("");
         return;
@@ -125,15 +126,9 @@ static void describe_name(struct kafka_call *c, struct mqg_slice name,
     }
 }
 
-/* Bits by the protocol's numbers of operations: read 3, delete 6, describe 8. */
 int32_t kafka_group_operations(struct kafka_call *c, struct mqg_slice name)
 {
-    int32_t bits = 0;
-    if (kafka_allowed(c->conn, MQG_READ, "group", name))
-        bits |= 1 << 3 | 1 << 8;
-    if (kafka_allowed(c->conn, MQG_CONFIGURE, "group", name))
-        bits |= 1 << 6;
-    return bits;
+    return kafka_permitted(c->conn, KAFKA_RESOURCE_GROUP, name);
 }
 
 void kafka_describe_groups(struct kafka_call *c)

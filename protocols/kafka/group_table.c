@@ -415,6 +415,11 @@ static bool sweep_one(void *arg, struct kafka_group *g)
     return true;
 }
 
+static void groups_vhost_gone(struct mqg_vhost *v)
+{
+    kafka_groups_each(v, sweep_one, NULL);
+}
+
 static struct mqg_timer sweep_timer;
 
 static void sweep_fire(struct mqg_timer *t)
@@ -557,6 +562,7 @@ static enum mqg_err group_part_load(const struct mqg_conf *conf, struct mqg_erro
     mqg_group_on_recover(recover_position);
     mqg_meta_on_recover(GROUP_PREFIX, recover_record, recover_end);
     mqg_worker_on_start(sweep_start, sweep_stop);
+    mqg_vhost_on_delete(groups_vhost_gone);
     return MQG_OK;
 }
 

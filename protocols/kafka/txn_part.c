@@ -41,6 +41,30 @@ static void tick_visit(void *arg, struct kafka_txn *t)
     }
 }
 
+struct orphans {
+    struct mqg_slice vhost;
+    struct mqg_vec ids; /* of struct kafka_txn */
+};
+
+static void orphan_visit(void *arg, struct kafka_txn *t)
+{
+    struct orphans *o = arg;
+    if (mqg_slice_eq(t->vhost, o->vhost) && t->busy == 0)
+        mqg_vec_push(&o->ids, t);
+}
+
+/* Those that are busy go at the clock's next look. */
+static void txn_vhost_gone(struct mqg_vhost *v)
+{
+    struct orphans o = {.vhost = mqg_vhost_name(v)};
+    kafka_txns_lock();
+    kafka_txns_each(orphan_visit, &o);
+    for (size_t i = 0; i < o.ids.n; i++)
+        kafka_txns_abandon(o.ids.items[i]);
+    kafka_txns_unlock();
+    mqg_vec_fini(&o.ids);
+}
+
 /* Its producer may ask for the next epoch, and go on. */
 static void tick_end(struct kafka_txn *t)
 {
@@ -113,6 +137,7 @@ static enum mqg_err txn_load(const struct mqg_conf *conf, struct mqg_error *e)
     txn_reload(conf);
     kafka_txns_load();
     mqg_worker_on_start(clock_start, clock_stop);
+    mqg_vhost_on_delete(txn_vhost_gone);
     return MQG_OK;
 }
 

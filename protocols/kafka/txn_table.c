@@ -140,6 +140,13 @@ void kafka_txns_drop(struct kafka_txn *t)
     kafka_txn_free(&t);
 }
 
+void kafka_txns_abandon(struct kafka_txn *t)
+{
+    kafka_txn_forget(t);
+    t->state = KAFKA_TXN_EMPTY;
+    kafka_txns_drop(t);
+}
+
 void kafka_txns_erase(struct kafka_txn *t)
 {
     txn_put(t, true);

@@ -27,6 +27,8 @@ void kafka_txns_each(void (*visit)(void *arg, struct kafka_txn *t), void *arg);
 size_t kafka_txns_count(void);
 /* Removes it, and its record. Not busy, nothing open. */
 void kafka_txns_drop(struct kafka_txn *t);
+/* Its vhost is gone: what is open is forgotten with it. Not busy. */
+void kafka_txns_abandon(struct kafka_txn *t);
 /* Removes the record of one that is not in the table. */
 void kafka_txns_erase(struct kafka_txn *t);
 /* Adds its record to the worker's lane; busy until kafka_txns_wait's wait is over: one for each write. */

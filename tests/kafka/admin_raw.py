@@ -5,7 +5,7 @@ import struct
 
 DELETE_RECORDS, DESCRIBE_LOG_DIRS, INCREMENTAL_ALTER_CONFIGS = 21, 35, 44
 DESCRIBE_CLIENT_QUOTAS, ALTER_CLIENT_QUOTAS = 48, 49
-SASL_HANDSHAKE, SASL_AUTHENTICATE, METADATA = 17, 36, 3
+SASL_HANDSHAKE, SASL_AUTHENTICATE, METADATA, INIT_PRODUCER_ID = 17, 36, 3, 22
 WAIT_S = 50
 
 
@@ -91,6 +91,13 @@ class Admin:
         assert self.call(SASL_HANDSHAKE, 1, string("PLAIN")).take("h") == 0
         token = f"\0{user}\0{password}".encode()
         assert self.call(SASL_AUTHENTICATE, 1, struct.pack(">i", len(token)) + token).take("h") == 0
+
+    def producer_epoch(self, transactional_id):
+        """Of a new producer of that id."""
+        r = self.call(INIT_PRODUCER_ID, 1, string(transactional_id) + struct.pack(">i", 60000))
+        _, error, _, epoch = r.take("ihqh")
+        assert error == 0
+        return epoch
 
     def delete_records(self, topic, offsets):
         """{partition: (low watermark, error)}"""

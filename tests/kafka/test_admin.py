@@ -322,6 +322,76 @@ def test_acls_are_for_administrators(gateway, user, unique):
     admin.close()
 
 
+def admin_of(gateway, name):
+    return kafka_python.KafkaAdminClient(bootstrap_servers=address(gateway), security_protocol="SASL_PLAINTEXT",
+                                         sasl_mechanism="PLAIN", sasl_plain_username=name, sasl_plain_password="pw",
+                                         api_version=(2, 5, 0))
+
+
+def of_kind(kind, name, principal, operation):
+    return ACL(principal=f"User:{principal}", host="*", operation=operation, permission_type=ACLPermissionType.ALLOW,
+               resource_pattern=ResourcePattern(kind, name))
+
+
+def test_groups_are_seen_with_describe(gateway, python, user, unique):
+    topic, group, sees, nobody = create(gateway, unique("t")), unique("g"), user(), user()
+    python.create_acls([of_kind(ResourceType.GROUP, group, sees, ACLOperation.DESCRIBE),
+                        of_kind(ResourceType.TOPIC, topic, sees, ACLOperation.DESCRIBE)])
+    position = [confluent.TopicPartition(topic, 0, 7)]
+    settings = {"bootstrap.servers": address(gateway), "group.id": group, "enable.auto.commit": False}
+    confluent.Consumer(settings).commit(offsets=position, asynchronous=False)   # as the administrator
+    seeing, blind = admin_of(gateway, sees), admin_of(gateway, nobody)
+    assert seeing.describe_consumer_groups([group])[0].error_code == 0
+    assert [at.offset for at in seeing.list_consumer_group_offsets(group).values()] == [7]
+    assert group in [name for name, _ in seeing.list_consumer_groups()]
+    assert group not in [name for name, _ in blind.list_consumer_groups()]
+    with pytest.raises(kafka.errors.GroupAuthorizationFailedError):
+        blind.describe_consumer_groups([group])
+    with pytest.raises(confluent.KafkaException) as refusal:   # to see is not to move
+        confluent.Consumer({**settings, **as_user(gateway, sees)}).commit(offsets=position, asynchronous=False)
+    assert "AUTHORIZATION" in refusal.value.args[0].name()
+    seeing.close()
+    blind.close()
+    python.delete_acls([everything()])
+
+
+def test_what_belongs_to_a_vhost_goes_with_it(gateway, unique):
+    vhost, name, group = unique("tenant"), unique("user"), unique("g")
+    gateway.ctl("add_user", name, "pw")
+    gateway.ctl("set_user_tags", name, "administrator")
+
+    def make_vhost():
+        gateway.ctl("add_vhost", vhost)
+        gateway.ctl("set_permissions", "-p", vhost, name, ".*", ".*", ".*")
+
+    make_vhost()
+    admin = admin_of(gateway, name)   # may enter no other vhost
+    admin.create_topics([python_admin.NewTopic("t", 1, 1)])
+    assert not admin.create_acls([acl("User:x", "t")])["failed"]
+    assert len(admin.describe_acls(everything())[0]) == 1
+    settings = {**as_user(gateway, name), "bootstrap.servers": address(gateway), "group.id": group}
+    consumer = confluent.Consumer(settings)
+    consumer.commit(offsets=[confluent.TopicPartition("t", 0, 0)], asynchronous=False)
+    consumer.close()
+    producer = confluent.Producer({**as_user(gateway, name), "bootstrap.servers": address(gateway), "transactional.id": "tx"})
+    producer.init_transactions(WAIT_S)
+    producer.begin_transaction()
+    producer.produce("t", b"open", partition=0)
+    producer.flush(WAIT_S)
+    assert group in [one for one, _ in admin.list_consumer_groups()]
+    admin.close()
+    del producer
+    gateway.ctl("delete_vhost", vhost)
+    make_vhost()
+    admin = admin_of(gateway, name)
+    assert admin.describe_acls(everything())[0] == []
+    assert admin.list_consumer_groups() == []
+    with Admin(gateway.ports["kafka"]) as raw:
+        raw.login(name, "pw")
+        assert raw.producer_epoch("tx") == 0   # never heard of
+    admin.close()
+
+
 def test_a_change_of_tags_holds_at_once(gateway, user):
     """On the connection that is there: an administrator becomes one, and is none any more."""
     name = user()

@@ -33,6 +33,10 @@ MQG_API enum mqg_err mqg_vhost_put(struct mqg_slice name, uint64_t *ticket,
 /* Deletes everything in it; its connections get MQG_EV_KILL. */
 MQG_API enum mqg_err mqg_vhost_delete(struct mqg_slice name, uint64_t *ticket,
                                       struct mqg_error *e) MQG_MUST_CHECK;
+/* Before workers start, at most 8: fn runs in mqg_vhost_delete, without any lock, when the vhost is gone. Who keeps something by
+ * its name forgets it there, as that name may be given again. What is in the records at a start and has no vhost is for
+ * mqg_meta_on_recover's end. (fn: worker) */
+MQG_API void mqg_vhost_on_delete(void (*fn)(struct mqg_vhost *v));
 
 /* ---- definitions ---------------------------------------------------------------------------------------------------------- */
 
