@@ -1,6 +1,5 @@
 """Fixtures of the STOMP tests: one broker with STOMP, AMQP and WebSocket listeners for the whole folder, mqgate or (the oracle)
 RabbitMQ with its STOMP plugins, by MQGATE_BROKER."""
-import atexit
 import sys
 from pathlib import Path
 
@@ -9,17 +8,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pytest  # noqa: E402
 
-from mqtest import broker as brokers  # noqa: E402
+from mqtest import broker as brokers, folder  # noqa: E402
 from mqtest.fixtures import *  # noqa: E402,F401,F403
-from mqtest.fixtures import _shared, pytest_collection_modifyitems, pytest_configure, pytest_runtest_makereport  # noqa: E402,F401
-from mqtest.pika_help import Amqp  # noqa: E402
+from mqtest.fixtures import pytest_collection_modifyitems, pytest_configure, pytest_runtest_makereport  # noqa: E402,F401
+from mqtest.folder import amqp  # noqa: E402,F401
 from mqtest.stomp import Stomp  # noqa: E402
 
 
 def stomp_gateway(**settings):
-    made = brokers.Gateway({"listeners.stomp": "127.0.0.1:0", "listeners.stomp_ws": "127.0.0.1:0",
-                            **{key.replace("__", "."): value for key, value in settings.items()}})
-    return made
+    return folder.gateway(("stomp", "stomp_ws"), settings)
 
 
 def stomp_rabbitmq():
@@ -30,47 +27,19 @@ def stomp_rabbitmq():
     return made
 
 
-MAKE = {"mqgate": stomp_gateway, "rabbitmq": stomp_rabbitmq}
+def make(kind):
+    made = {"mqgate": stomp_gateway, "rabbitmq": stomp_rabbitmq}[kind.name]()
+    Stomp.error_ends = not made.is_rabbitmq
+    return made
 
 
-@pytest.fixture
-def broker(broker_kind):
-    """The shared broker of this folder, checked to be alive before and after the test."""
-    if "stomp" not in _shared:
-        _shared["stomp"] = MAKE[broker_kind.name]().start()
-        Stomp.error_ends = not _shared["stomp"].is_rabbitmq
-        atexit.register(_shared["stomp"].close)
-    made = _shared["stomp"]
-    yield made
-    if not made.alive():
-        _shared.pop("stomp")
-        pytest.fail(f"the broker died:\n{made.log_text()}")
+broker = folder.shared_fixture("stomp", make)
+own_gateway = folder.own_fixture(stomp_gateway)
 
 
 @pytest.fixture
 def on_rabbitmq(broker):
     return broker.is_rabbitmq
-
-
-@pytest.fixture
-def own_gateway(broker_kind):
-    """own_gateway(stomp__vhost="x") starts a gateway for this test alone."""
-    if broker_kind.name != "mqgate":
-        pytest.skip("settings of the gateway")
-    made = []
-
-    def make(**settings):
-        made.append(stomp_gateway(**settings))
-        return made[-1].start()
-
-    yield make
-    for one in made:
-        try:
-            if one.alive():
-                assert one.stop(60) == 0, one.log_text()
-            one.check_log()
-        finally:
-            one.close()
 
 
 @pytest.fixture
@@ -88,22 +57,5 @@ def stomp(broker):
         client.close()
 
 
-@pytest.fixture
-def amqp(broker, unique):
-    helper = Amqp(broker, unique)
-    yield helper
-    helper.close()
-
-
 def pytest_sessionfinish():
-    made = _shared.pop("stomp", None)
-    if made is not None:
-        try:
-            if not made.is_rabbitmq and made.alive():
-                code = made.stop(60)
-                if code != 0:
-                    raise brokers.BrokerError(f"ended with {code}:\n{made.log_text()}")
-            if not made.is_rabbitmq:
-                made.check_log()
-        finally:
-            made.close()
+    folder.end_shared("stomp")
