@@ -147,37 +147,76 @@ static bool recycle_is_told(struct kit *k, uint64_t arg)
     return atomic_load((_Atomic int *)(uintptr_t)arg) != 0;
 }
 
-/* The keeper's work by hand, with another writer in between: it reads the old definition, then comes a newer
- * one, then its copy of the old one is committed. The newer one is the last word all the same. */
+/* The keeper's work by hand, with another writer in between: it reads what the first segment says, then comes a newer word, then
+ * its copies are committed, and the segment is used again. */
+static void recycle_first(struct kit *k, void (*between)(struct kit *k))
+{
+    _Atomic int told = 0;
+    struct jrn_seg *first = k->s->segs;
+    atomic_fetch_add(&first->pins, 1); /* keeps the real keeper away */
+    recycle_flow(k, 1, 100);
+    assert_int_equal(atomic_load(&first->state), JRN_CLOSED);
+    struct jrn_chunk *c = jrn_restate(k->s, first, true, NULL, 0);
+    assert_non_null(c);
+    between(k);
+    c->flags = MQG_SUBMIT_URGENT;
+    c->told = recycle_told;
+    c->told_arg = (void *)&told;
+    jrn_submit(k->s, c);
+    assert_true(kit_wait_for(recycle_is_told, k, (uint64_t)(uintptr_t)&told));
+    assert_int_equal(atomic_load(&first->state), JRN_FREED);
+    atomic_fetch_sub(&first->pins, 1);
+    assert_int_equal(jrn_seg_renew(k->s, first), 0);
+    jrn_spare_give(k->s, first);
+    kit_crash(k);
+    kit_open(k);
+}
+
+static void recycle_newer(struct kit *k)
+{
+    assert_true(kit_wait(k, 0, kit_meta(k, "key", "new")));
+}
+
+/* The newer one is the last word all the same. */
 static void recycle_overtaken(void **state)
 {
     struct kit k;
-    _Atomic int told = 0;
     (void)state;
     kit_init(&k, "overtaken", "1MiB");
     kit_open(&k);
     kit_meta(&k, "key", "old");
     kit_meta(&k, "other", "same");
-    struct jrn_seg *first = k.s->segs;
-    atomic_fetch_add(&first->pins, 1); /* keeps the real keeper away */
-    recycle_flow(&k, 1, 100);
-    assert_int_equal(atomic_load(&first->state), JRN_CLOSED);
-    struct jrn_chunk *c = jrn_restate(k.s, first, true, NULL, 0);
-    assert_non_null(c);
-    assert_true(kit_wait(&k, 0, kit_meta(&k, "key", "new")));
-    c->flags = MQG_SUBMIT_URGENT;
-    c->told = recycle_told;
-    c->told_arg = (void *)&told;
-    jrn_submit(k.s, c);
-    assert_true(kit_wait_for(recycle_is_told, &k, (uint64_t)(uintptr_t)&told));
-    assert_int_equal(atomic_load(&first->state), JRN_FREED);
-    atomic_fetch_sub(&first->pins, 1);
-    assert_int_equal(jrn_seg_renew(k.s, first), 0);
-    jrn_spare_give(k.s, first);
-    kit_crash(&k);
-    kit_open(&k);
+    recycle_first(&k, recycle_newer);
     assert_string_equal(kit_meta_value(&k, "key"), "new");
     assert_string_equal(kit_meta_value(&k, "other"), "same");
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+static void recycle_trim(struct kit *k, uint64_t start)
+{
+    struct mqg_store_op op = {.kind = MQG_OP_TRIM, .trim = {7, start}};
+    assert_true(kit_wait(k, 0, kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT)));
+}
+
+static void recycle_lower(struct kit *k)
+{
+    recycle_trim(k, 26);
+}
+
+/* Of trims the highest counts: a lower one that comes later must not make it void. */
+static void recycle_trim_overtaken(void **state)
+{
+    struct kit k;
+    struct mqg_store_op op = {.kind = MQG_OP_STREAM_NEW, .stream = {7, MQG_SLICE_LIT("topic"), 0}};
+    (void)state;
+    kit_init(&k, "trim2", "1MiB");
+    kit_open(&k);
+    assert_true(kit_wait(&k, 0, kit_submit(&k, 0, &op, 1, MQG_SUBMIT_URGENT)));
+    recycle_trim(&k, 57);
+    recycle_first(&k, recycle_lower);
+    assert_int_equal(k.nstream, 1);
+    assert_int_equal(k.streams[0].b.log_start, 57);
     kit_close(&k);
     kit_fini(&k);
 }
@@ -258,8 +297,9 @@ static void recycle_lanes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(recycle_bounds_disk),  cmocka_unit_test(recycle_out_of_order),
-        cmocka_unit_test(recycle_last_word),    cmocka_unit_test(recycle_overtaken),
-        cmocka_unit_test(recycle_stale_frames), cmocka_unit_test(recycle_lanes)};
+        cmocka_unit_test(recycle_bounds_disk),    cmocka_unit_test(recycle_out_of_order),
+        cmocka_unit_test(recycle_last_word),      cmocka_unit_test(recycle_overtaken),
+        cmocka_unit_test(recycle_trim_overtaken), cmocka_unit_test(recycle_stale_frames),
+        cmocka_unit_test(recycle_lanes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -98,7 +98,8 @@ static void restate_keyed(struct restate *rs, const struct jrn_rec *rec, uint32_
     struct jrn_keyed key = {0};
     if (!jrn_key_of(rec->type, rec->main, &key))
         return;
-    /* Trims of several lanes may come in any order, and the highest counts: it is said again as a new word. */
+    /* Trims of several lanes may come in any order, and the highest counts: it is said again as a new word, which a lower one
+     * that comes meanwhile does not make void. */
     bool last = jrn_keys_is(&rs->s->keys, &key, rs->seg->seq, off);
     if (!last && !(rec->type == JRN_REC_TRIM && jrn_stream_starts(rs->s, rec->main)))
         return;
@@ -111,13 +112,13 @@ static void restate_keyed(struct restate *rs, const struct jrn_rec *rec, uint32_
             jrn_keys_drop(&rs->s->keys, &key);
         return;
     }
-    key.restated = last;
+    key.restated = last && !key.trim;
     key.old_seq = rs->seg->seq;
     key.old_off = off;
     key.arena_off = (uint32_t)rs->c->len;
     key.off = jrn_chunk_raw(rs->c, rec->type, rec->flags, rec->main);
     jrn_chunk_note_key(rs->c, key);
-    rs->c->restates = rs->c->restates || last;
+    rs->c->restates = rs->c->restates || key.restated;
     rs->moved_bytes += rec->main.len;
 }
 
