@@ -1,6 +1,8 @@
 /* compact_test.c - compaction: what stays and what goes, what a compacted file looks like, and that damage to one is told. */
 #include "test_part.h"
 
+#include <mqgate/records.h>
+
 #include <dirent.h>
 
 enum { COMPACT_KEYS = 50 };
@@ -10,40 +12,57 @@ static void part_zigzag(struct mqg_dynbuf *out, int64_t v)
     mqg_dynbuf_varint(out, (uint64_t)v << 1 ^ (uint64_t)(v >> 63));
 }
 
-/* A batch of one record; value NULL: a tombstone. */
-static void part_put_key(struct kit *k, uint64_t offset, uint32_t key, const char *value, uint64_t time_ms,
-                         uint16_t attributes)
+/* One record, `delta` behind its batch's base; value NULL: a tombstone. */
+static void put_record(struct mqg_dynbuf *out, uint32_t delta, uint32_t key, const char *value)
 {
-    struct mqg_dynbuf rec, out;
+    struct mqg_dynbuf rec;
     mqg_dynbuf_init(&rec, 4096);
-    mqg_dynbuf_init(&out, 8192);
     mqg_dynbuf_u8(&rec, 0);
     part_zigzag(&rec, 0);
-    part_zigzag(&rec, 0);
+    part_zigzag(&rec, delta);
     part_zigzag(&rec, 4);
     mqg_dynbuf_be32(&rec, key);
     part_zigzag(&rec, value ? (int64_t)strlen(value) : -1);
     if (value)
         mqg_dynbuf_slice(&rec, mqg_slice_str(value));
     part_zigzag(&rec, 0);
-    uint8_t *head = mqg_dynbuf_reserve(&out, PART_BATCH_HEAD);
-    memset(head, 0, PART_BATCH_HEAD);
-    out.len += PART_BATCH_HEAD;
-    part_zigzag(&out, (int64_t)rec.len);
-    mqg_dynbuf_slice(&out, mqg_dynbuf_view(&rec));
-    struct part_batch b = {
-        .base = offset, .end = offset + 1, .len = (uint32_t)out.len, .count = 1, .max_time_ms = time_ms};
-    head = out.ptr;
-    mqg_put_be64(head, offset);
-    head[16] = 2;
-    mqg_put_be16(head + PART_BATCH_AT_ATTRIBUTES, attributes);
-    mqg_put_be64(head + 27, time_ms);
-    jrn_part_batch_rewrite(head, &b);
-    struct mqg_slice rope = mqg_dynbuf_view(&out);
-    struct mqg_store_op op = {.kind = MQG_OP_APPEND, .append = {PART, offset, 1, time_ms, &rope, 1}};
-    kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT);
+    part_zigzag(out, (int64_t)rec.len);
+    mqg_dynbuf_slice(out, mqg_dynbuf_view(&rec));
     mqg_dynbuf_fini(&rec);
-    mqg_dynbuf_fini(&out);
+}
+
+/* A batch of `count` offsets, whose records, compressed or not, are given. */
+static void put_batch(struct kit *k, uint64_t base, uint32_t count, struct mqg_slice records,
+                      uint64_t time_ms, uint16_t attributes)
+{
+    struct part_batch b = {.base = base,
+                           .end = base + count,
+                           .len = PART_BATCH_HEAD + (uint32_t)records.len,
+                           .count = count,
+                           .attributes = attributes,
+                           .max_time_ms = time_ms};
+    uint8_t *batch = mqg_xcalloc(1, b.len);
+    memcpy(batch + PART_BATCH_HEAD, records.ptr, records.len);
+    mqg_put_be64(batch, base);
+    mqg_put_be32(batch + 8, b.len - 12);
+    batch[16] = 2;
+    mqg_put_be64(batch + 27, time_ms);
+    jrn_part_batch_rewrite(batch, &b);
+    struct mqg_slice rope = mqg_slice_of(batch, b.len);
+    struct mqg_store_op op = {.kind = MQG_OP_APPEND, .append = {PART, base, count, time_ms, &rope, 1}};
+    kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT);
+    free(batch);
+}
+
+/* A batch of one record. */
+static void part_put_key(struct kit *k, uint64_t offset, uint32_t key, const char *value, uint64_t time_ms,
+                         uint16_t attributes)
+{
+    struct mqg_dynbuf records;
+    mqg_dynbuf_init(&records, 4096);
+    put_record(&records, 0, key, value);
+    put_batch(k, offset, 1, mqg_dynbuf_view(&records), time_ms, attributes);
+    mqg_dynbuf_fini(&records);
 }
 
 /* Everything from the start: how many records there are, and the offset of each key's first and last one. */
@@ -118,7 +137,7 @@ static void part_compacts(void **state)
     kit_fini(&k);
 }
 
-/* Tombstones go when their time is over; nothing of a transaction or of what is compressed does. */
+/* Tombstones go when their time is over; nothing of a transaction does. */
 static void part_compacts_tombstones(void **state)
 {
     struct kit k;
@@ -140,6 +159,133 @@ static void part_compacts_tombstones(void **state)
     assert_true(first[1] == UINT64_MAX);
     assert_true(first[2] == 3 && last[2] == 3);
     assert_true(first[3] == 4 && last[3] == 199);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* ---- compressed batches ------------------------------------------------------------------------------------- */
+
+enum { TEST_CODEC = 7, TEST_CODEC_UNKNOWN = 6 };
+
+/* Pairs of a count and a byte. */
+static void test_pack(struct mqg_slice in, struct mqg_dynbuf *out)
+{
+    for (size_t i = 0, n; i < in.len; i += n) {
+        for (n = 1; i + n < in.len && n < 255 && in.ptr[i + n] == in.ptr[i];)
+            n++;
+        mqg_dynbuf_u8(out, (uint8_t)n);
+        mqg_dynbuf_u8(out, in.ptr[i]);
+    }
+}
+
+static enum mqg_err test_unpack(struct mqg_slice in, struct mqg_dynbuf *out)
+{
+    if (in.len % 2)
+        return MQG_MALFORMED;
+    for (size_t i = 0; i < in.len; i += 2)
+        for (uint8_t n = 0; n < in.ptr[i]; n++)
+            if (!mqg_dynbuf_u8(out, in.ptr[i + 1]))
+                return MQG_TOO_LARGE;
+    return MQG_OK;
+}
+
+/* `count` records with the keys from..., compressed, in one batch. */
+static void put_packed(struct kit *k, uint64_t base, uint32_t count, uint32_t from, const char *value,
+                       uint64_t time_ms, uint16_t attributes)
+{
+    struct mqg_dynbuf plain, packed;
+    mqg_dynbuf_init(&plain, 1 << 20);
+    mqg_dynbuf_init(&packed, 1 << 20);
+    for (uint32_t i = 0; i < count; i++)
+        put_record(&plain, i, from + i, value);
+    test_pack(mqg_dynbuf_view(&plain), &packed);
+    put_batch(k, base, count, mqg_dynbuf_view(&packed), time_ms, attributes);
+    mqg_dynbuf_fini(&plain);
+    mqg_dynbuf_fini(&packed);
+}
+
+static uint32_t compact_is_at(struct kit *k, uint64_t offset, struct part_batch *b)
+{
+    struct mqg_stream_read r = part_read(k, offset, 1);
+    assert_int_equal(r.err, MQG_OK);
+    bool there = r.data && jrn_part_batch_head(mqg_slice_of(r.data->data, r.data->len), b) &&
+                 b->base <= offset;
+    mqg_buf_unref(&r.data);
+    return there ? b->count : 0;
+}
+
+static bool compact_is_over(struct kit *k, uint64_t offset)
+{
+    pthread_mutex_lock(&k->s->streams->lock);
+    bool is = jrn_stream_find(k->s->streams, PART)->compacted >= offset;
+    pthread_mutex_unlock(&k->s->streams->lock);
+    return is;
+}
+
+/* A bomb: as many zeros as the codec can make, far over what they are allowed to become. */
+static void put_bomb(struct kit *k, uint64_t base, uint64_t time_ms)
+{
+    enum { BOMB = 60000 };
+    uint8_t *packed = mqg_xcalloc(1, BOMB);
+    for (size_t i = 0; i < BOMB; i += 2)
+        packed[i] = 255;
+    put_batch(k, base, 1, mqg_slice_of(packed, BOMB), time_ms, TEST_CODEC);
+    free(packed);
+}
+
+/* Of compressed batches: all over goes, mostly over becomes a plain one, the rest stays as it is; so does what cannot be
+ * looked into, and then tombstones behind it. */
+static void compact_looks_into_compressed(void **state)
+{
+    struct kit k;
+    struct part_batch b;
+    uint64_t now_ms = mqg_clock_now().wall_us / 1000, old_ms = now_ms - 3600 * 1000;
+    const char *text = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    (void)state;
+    part_begin(&k, "packed", 64 << 20);
+    jrn_part_cleaner_tick(k.s, 3600 * 1000);
+    part_conf(&k, (struct mqg_stream_conf){
+                      .segment_bytes = 1 << 20, .cleanup = MQG_CLEANUP_COMPACT, .tombstone_ms = 1000});
+    put_packed(&k, 0, 20, 100, text, old_ms, TEST_CODEC);          /* all over */
+    put_packed(&k, 20, 20, 200, text, old_ms, TEST_CODEC);         /* but one */
+    part_put_key(&k, 40, 1, NULL, old_ms, 0);                      /* nothing that is kept stands before it */
+    put_packed(&k, 41, 20, 300, text, old_ms, TEST_CODEC);         /* all but one stay */
+    part_put_key(&k, 61, 2, NULL, old_ms, 0);                      /* may have been in the one before */
+    put_packed(&k, 62, 20, 100, text, old_ms, TEST_CODEC_UNKNOWN); /* over, and nobody can know */
+    put_packed(&k, 82, 20, 100, text, old_ms, TEST_CODEC | PART_BATCH_TXN);
+    put_bomb(&k, 102, old_ms);
+    for (uint32_t i = 0; i < 20; i++)
+        part_put_key(&k, 103 + i, 100 + i, "later", now_ms, 0);
+    for (uint32_t i = 0; i < 19; i++)
+        part_put_key(&k, 123 + i, 200 + i, "later", now_ms, 0);
+    part_put_key(&k, 142, 300, "later", now_ms, 0);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    kit_close(&k);
+    kit_open(&k);
+    jrn_part_cleaner_tick(k.s, 3600 * 1000);
+    part_conf(&k, (struct mqg_stream_conf){.segment_bytes = 4096,
+                                           .segment_ms = 1, /* a new file: what is there may be compacted */
+                                           .cleanup = MQG_CLEANUP_COMPACT,
+                                           .tombstone_ms = 1000});
+    part_put_key(&k, 143, 9, "the file written to", now_ms, 0);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    jrn_part_cleaner_tick(k.s, 20);
+    assert_true(kit_wait_for(compact_is_over, &k, 143));
+    for (int life = 0; life < 2; life++) {
+        assert_int_equal(compact_is_at(&k, 0, &b), 0);
+        assert_int_equal(compact_is_at(&k, 25, &b), 1);
+        assert_true(b.attributes == 0 && b.base == 20 && b.end == 41);
+        assert_int_equal(compact_is_at(&k, 41, &b), 20);
+        assert_true((b.attributes & PART_BATCH_CODEC) == TEST_CODEC && b.end == 61);
+        assert_int_equal(compact_is_at(&k, 61, &b), 1);
+        assert_true(b.base == 61);
+        assert_int_equal(compact_is_at(&k, 62, &b), 20);
+        assert_int_equal(compact_is_at(&k, 82, &b), 20);
+        assert_int_equal(compact_is_at(&k, 102, &b), 1);
+        assert_true(b.len > 60000);
+        kit_close(&k);
+        kit_open(&k);
+    }
     kit_close(&k);
     kit_fini(&k);
 }
@@ -408,10 +554,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(part_compacts),
         cmocka_unit_test(part_compacts_tombstones),
+        cmocka_unit_test(compact_looks_into_compressed),
         cmocka_unit_test(compact_leaves_no_gap),
         cmocka_unit_test(compact_damage_is_told),
         cmocka_unit_test(compact_leaves_damage_alone),
         cmocka_unit_test(compact_reads_the_version_before),
     };
+    mqg_record_codec(TEST_CODEC, test_unpack);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,6 +49,7 @@ bool jrn_part_batch_sum(const uint8_t *p, const struct part_batch *b)
 void jrn_part_batch_rewrite(uint8_t *p, const struct part_batch *b)
 {
     mqg_put_be32(p + AT_LENGTH, b->len - 12);
+    mqg_put_be16(p + PART_BATCH_AT_ATTRIBUTES, b->attributes);
     mqg_put_be32(p + AT_COUNT, b->count);
     mqg_put_be64(p + AT_MAX_TIME, b->max_time_ms);
     jrn_part_batch_stretch(p, b);

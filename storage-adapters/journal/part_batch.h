@@ -36,7 +36,7 @@ bool jrn_part_batch_sum(const uint8_t *p, const struct part_batch *b);
 /* Takes the first batch off *in, whole and checked. */
 bool jrn_part_batch_take(struct mqg_slice *in, struct part_batch *b);
 
-/* Writes length, last offset, count, latest time and sum of *b into a batch whose records were changed. */
+/* Writes length, attributes, last offset, count, latest time and sum of *b into a batch whose records were changed. */
 void jrn_part_batch_rewrite(uint8_t *p, const struct part_batch *b);
 
 /* Only its last offset and the sum. */

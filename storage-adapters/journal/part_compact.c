@@ -7,10 +7,16 @@
  * a crash leaves one of both, and recovery takes the higher N. How it is written is part_dense.c's.
  *
  * Offsets stay: a batch keeps its base offset, the records in it their deltas; an empty batch goes.
- * The file written to is never compacted. Not looked into, and so left as they are: compressed batches, those of transactions
- * and control batches; a record without a key stays, too. A tombstone goes when its time is over, unless something that was
- * not looked into stands before it: that might hold an older value of its key. */
+ * The file written to is never compacted. Not looked into, and so left as they are: batches of transactions, control batches,
+ * and what is compressed by a codec that nobody registered (mqg_record_codec), or becomes more than it may; a record without a
+ * key stays, too. A tombstone goes when its time is over, unless something that was left as it is stands before it: that
+ * might hold an older value of its key.
+ *
+ * What stays of a compressed batch is written plain, when it is no longer than the batch had been: this needs no encoders, and
+ * no file grows by being compacted. Otherwise the batch stays whole, until more of it may go. */
 #include "stream.h"
+
+#include <mqgate/records.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +26,8 @@ enum {
     COMPACT_KEYS_MAX = 1 << 20,
     COMPACT_WINDOW = 1 << 20,
     COMPACT_TOMBSTONE_MS = 24 * 3600 * 1000,
+    COMPACT_PLAIN_MAX = 64 << 20, /* what a compressed batch may become: */
+    COMPACT_RATIO_MAX = 128, /* times its own bytes, too, so that a file of bombs costs seconds, not hours */
 };
 
 #define COMPACT_BUF_MAX ((size_t)1 << 31) /* a batch */
@@ -40,8 +48,9 @@ struct compact {
     uint64_t now_ms;
     struct compact_key *keys;
     uint32_t nkey, cap;
-    bool unseen; /* a batch was passed that nobody looked into */
+    bool unseen; /* a batch was passed that nobody looked into, or that had to stay whole */
     uint64_t dropped;
+    struct mqg_dynbuf plain; /* records of a compressed batch */
 };
 
 /* ---- the table --------------------------------------------------------------------------------------------- */
@@ -170,14 +179,25 @@ static int compact_next(struct compact *c, struct compact_walk *w, struct part_b
     return 1;
 }
 
-static bool compact_looks(const struct part_batch *b)
+/* May its bounds be changed? */
+static bool compact_is_ours(const struct part_batch *b)
 {
-    return (b->attributes & (PART_BATCH_CODEC | PART_BATCH_TXN | PART_BATCH_CONTROL)) == 0;
+    return (b->attributes & (PART_BATCH_TXN | PART_BATCH_CONTROL)) == 0;
 }
 
-static struct mqg_slice compact_records(struct mqg_slice whole)
+/* The records of the batch; false: they are not to be looked into. Good until the next call. */
+static bool compact_records(struct compact *c, const struct part_batch *b, struct mqg_slice whole,
+                            struct mqg_slice *in)
 {
-    return mqg_slice_of(whole.ptr + PART_BATCH_HEAD, whole.len - PART_BATCH_HEAD);
+    struct mqg_batch head;
+    *in = mqg_slice_of(whole.ptr + PART_BATCH_HEAD, whole.len - PART_BATCH_HEAD);
+    if (!compact_is_ours(b))
+        return false;
+    if ((b->attributes & PART_BATCH_CODEC) == 0)
+        return true;
+    size_t most = COMPACT_WINDOW + in->len * COMPACT_RATIO_MAX;
+    c->plain.max = most < COMPACT_PLAIN_MAX ? most : COMPACT_PLAIN_MAX;
+    return mqg_batch_read(whole, &head) == MQG_OK && mqg_batch_plain(&head, &c->plain, in) == MQG_OK;
 }
 
 /* ---- first half: which offset is each key's last ---------------------------------------------------------------- */
@@ -186,9 +206,9 @@ static struct mqg_slice compact_records(struct mqg_slice whole)
 static bool compact_note_batch(struct compact *c, const struct part_batch *b, struct mqg_slice whole)
 {
     struct part_record r;
-    struct mqg_slice in = compact_records(whole);
+    struct mqg_slice in;
     bool bad = false;
-    if (!compact_looks(b) || b->end <= c->from)
+    if (b->end <= c->from || !compact_records(c, b, whole, &in))
         return true;
     while (jrn_part_record_take(&in, b, &r, &bad)) {
         if (r.has_key && !compact_note(c, &r)) {
@@ -224,21 +244,15 @@ static bool compact_drops(const struct compact *c, const struct part_record *r)
     return !r->has_value && !c->unseen && r->offset < c->upto && r->time_ms + keep_ms < c->now_ms;
 }
 
-/* Writes what stays of the batch behind out; the batch as it is then, or false when it is empty. *fewer: something went. */
-static bool compact_batch(struct compact *c, struct part_batch *b, struct mqg_slice whole,
-                          struct mqg_dynbuf *out, bool *fewer)
+/* The batch with the records that stay, not compressed, in out; *b as it is then. false: no record was to go, or records do not
+ * fit it and are nobody's to drop, or what stays is longer. */
+static bool compact_thin(struct compact *c, struct part_batch *b, struct mqg_slice whole, struct mqg_slice in,
+                         struct mqg_dynbuf *out)
 {
     struct part_record r;
-    struct mqg_slice in = compact_records(whole);
-    size_t at = out->len;
     uint32_t kept = 0, seen = 0;
     uint64_t latest = 0;
     bool bad = false;
-    *fewer = false;
-    if (!compact_looks(b) || b->base >= c->upto) {
-        c->unseen = c->unseen || !compact_looks(b);
-        return mqg_dynbuf_slice(out, whole);
-    }
     mqg_dynbuf_put(out, whole.ptr, PART_BATCH_HEAD);
     for (; jrn_part_record_take(&in, b, &r, &bad); seen++) {
         if (compact_drops(c, &r))
@@ -247,25 +261,33 @@ static bool compact_batch(struct compact *c, struct part_batch *b, struct mqg_sl
         latest = r.time_ms > latest ? r.time_ms : latest;
         kept++;
     }
-    if (bad || seen != b->count ||
-        kept == seen) { /* as it is; records that do not fit are nobody's to drop */
-        out->len = at;
-        c->unseen = c->unseen || bad || seen != b->count;
-        return mqg_dynbuf_slice(out, whole);
-    }
-    *fewer = true;
-    c->dropped += seen - kept;
-    if (kept == 0) {
-        out->len = at;
+    bool stays = bad || seen != b->count || (kept > 0 && out->len > whole.len);
+    c->unseen = c->unseen || stays;
+    if (stays || kept == seen)
         return false;
-    }
-    uint8_t *p = out->ptr + at;
-    b->len = (uint32_t)(out->len - at);
+    c->dropped += seen - kept;
+    b->len = (uint32_t)out->len;
     b->count = kept;
+    b->attributes &= (uint16_t)~PART_BATCH_CODEC;
     if (!(b->attributes & PART_BATCH_LOG_TIME))
         b->max_time_ms = latest;
-    jrn_part_batch_rewrite(p, b);
+    jrn_part_batch_rewrite(out->ptr, b);
     return true;
+}
+
+/* Writes what stays of the batch into out, which is empty; the batch as it is then, or false when nothing stays. *fewer:
+ * something went. */
+static bool compact_batch(struct compact *c, struct part_batch *b, struct mqg_slice whole,
+                          struct mqg_dynbuf *out, bool *fewer)
+{
+    struct mqg_slice in;
+    bool known = b->base < c->upto, looks = known && compact_records(c, b, whole, &in);
+    *fewer = looks && compact_thin(c, b, whole, in, out);
+    if (*fewer)
+        return b->count > 0;
+    c->unseen = c->unseen || (known && !looks);
+    mqg_dynbuf_reset(out);
+    return mqg_dynbuf_slice(out, whole);
 }
 
 /* Would anything go, or are there gaps to be closed? */
@@ -304,7 +326,7 @@ static int compact_copy(struct compact *c, uint32_t i, struct part_dense *d)
     while (r >= 0 && (r = compact_next(c, &w, &b, &whole)) > 0) {
         mqg_dynbuf_reset(&out);
         if (compact_batch(c, &b, whole, &out, &fewer))
-            r = jrn_dense_add(d, &b, mqg_dynbuf_view(&out), compact_looks(&b));
+            r = jrn_dense_add(d, &b, mqg_dynbuf_view(&out), compact_is_ours(&b));
     }
     compact_leave(c, &w);
     mqg_dynbuf_fini(&out);
@@ -405,7 +427,9 @@ void jrn_part_compact(struct mqg_store *s, struct stream_part *p, uint64_t now_m
         wanted = compact_begin(&c);
     }
     pthread_mutex_unlock(&s->streams->lock);
+    mqg_dynbuf_init(&c.plain, COMPACT_PLAIN_MAX);
     int r = wanted ? compact_pass(&c) : 0;
+    mqg_dynbuf_fini(&c.plain);
     if (wanted && r == 0) {
         pthread_mutex_lock(&s->streams->lock);
         p->compacted = c.upto;
