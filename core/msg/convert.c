@@ -13,6 +13,7 @@
  *
  * A producer may forge mqgate-origin; it then gets what it forged, if that fits together, as it could have published it. One
  * that does not fit is ignored and counted, and the record is read as any other: text is a string, other bytes are bytes. */
+#include <mqgate/map.h>
 #include <mqgate/obs.h>
 #include <mqgate/records.h>
 
@@ -20,7 +21,7 @@
 
 #include <inttypes.h>
 
-enum { ORIGIN_VERSION = 1 };
+enum { ORIGIN_VERSION = 1, ONCE_FEW = 32 };
 enum origin_flag {
     ORIGIN_PERSISTENT = 1,
     ORIGIN_DELIVERY_MODE = 2,
@@ -446,31 +447,54 @@ enum mqg_err mqg_record_view(const struct mqg_record *r, struct mqg_arena *a, st
 
 /* ---- record -> message ------------------------------------------------------------------------------------------------------ */
 
-bool mqg_headers_once(struct mqg_table *t, struct mqg_arena *a)
+/* The value becomes an array, if it is none yet, and gets one more item. */
+static bool once_append(struct mqg_value *first, const struct mqg_value *more, struct mqg_arena *a)
 {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < t->n; i++) {
-        struct mqg_table before = {t->fields, kept, kept};
-        struct mqg_value *first = (struct mqg_value *)(uintptr_t)mqg_table_get(&before, t->fields[i].name);
-        if (first == NULL) {
-            t->fields[kept++] = t->fields[i];
-            continue;
-        }
-        if (first->type != MQG_VALUE_ARRAY) { /* records bring no arrays of their own here */
-            struct mqg_value was = *first;
-            *first = (struct mqg_value){.type = MQG_VALUE_ARRAY};
-            struct mqg_value *item = mqg_array_add(a, &first->array);
-            if (item == NULL)
-                return false;
-            *item = was;
-        }
+    if (first->type != MQG_VALUE_ARRAY) { /* records bring no arrays of their own here */
+        struct mqg_value was = *first;
+        *first = (struct mqg_value){.type = MQG_VALUE_ARRAY};
         struct mqg_value *item = mqg_array_add(a, &first->array);
         if (item == NULL)
             return false;
-        *item = t->fields[i].value;
+        *item = was;
     }
-    t->n = kept;
+    struct mqg_value *item = mqg_array_add(a, &first->array);
+    if (item == NULL)
+        return false;
+    *item = *more;
     return true;
+}
+
+/* The value of that name among the first n fields. Few are looked through; many, whose number a peer chose, stand in a map. */
+static struct mqg_value *once_find(const struct mqg_table *t, uint32_t n, const struct mqg_map *many,
+                                   struct mqg_slice name)
+{
+    struct mqg_table before = {t->fields, n, n};
+    return t->n > ONCE_FEW ? mqg_map_get(many, name)
+                           : (struct mqg_value *)(uintptr_t)mqg_table_get(&before, name);
+}
+
+bool mqg_headers_once(struct mqg_table *t, struct mqg_arena *a)
+{
+    struct mqg_map many;
+    uint32_t kept = 0;
+    bool good = true;
+    mqg_map_init(&many, MQG_MAP_BORROW);
+    for (uint32_t i = 0; i < t->n && good; i++) {
+        struct mqg_value *first = once_find(t, kept, &many, t->fields[i].name);
+        if (first != NULL) {
+            good = once_append(first, &t->fields[i].value, a);
+            continue;
+        }
+        struct mqg_field *f = &t->fields[kept++];
+        *f = t->fields[i];
+        if (t->n > ONCE_FEW)
+            mqg_map_set(&many, f->name, &f->value);
+    }
+    mqg_map_fini(&many);
+    if (good)
+        t->n = kept;
+    return good;
 }
 
 static struct mqg_msg *record_msg(const struct mqg_record *r, const struct mqg_record_to *to,

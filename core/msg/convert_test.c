@@ -435,6 +435,56 @@ static void test_message_of_a_record(void **state)
     mqg_msg_unref(&m);
 }
 
+/* NAMES names, each TIMES times, as numbers from 0 on. */
+static struct mqg_table repeated(uint32_t names, uint32_t times, char (*texts)[8])
+{
+    struct mqg_table t = {.n = 0};
+    for (uint32_t i = 0; i < names * times; i++) {
+        uint32_t which = i % names;
+        int n = snprintf(texts[which], sizeof texts[which], "h%u", which);
+        struct mqg_field *f = mqg_table_add(&arena, &t, mqg_slice_of(texts[which], (size_t)n));
+        assert_non_null(f);
+        f->value = (struct mqg_value){.type = MQG_VALUE_INT64, .i = i};
+    }
+    return t;
+}
+
+/* However many there are, looked through or kept in a map: first places, items in order, single ones left alone. */
+static void test_headers_once(void **state)
+{
+    (void)state;
+    static char texts[8192][8];
+    static const uint32_t rows[][2] = {{0, 0},  {1, 1},    {4, 8},    {11, 3},
+                                       {33, 1}, {1, 8192}, {4096, 2}, {8192, 1}};
+    for (size_t row = 0; row < MQG_COUNTOF(rows); row++) {
+        uint32_t names = rows[row][0], times = rows[row][1];
+        mqg_arena_reset(&arena);
+        struct mqg_table t = repeated(names, times, texts);
+        assert_true(mqg_headers_once(&t, &arena));
+        assert_int_equal(t.n, names);
+        for (uint32_t i = 0; i < names; i++) {
+            const struct mqg_value *v = &t.fields[i].value;
+            assert_true(mqg_slice_eq(t.fields[i].name, mqg_slice_str(texts[i])));
+            assert_int_equal(v->type, times > 1 ? MQG_VALUE_ARRAY : MQG_VALUE_INT64);
+            assert_int_equal(times > 1 ? v->array.n : 1, times);
+            for (uint32_t k = 0; k < times; k++)
+                assert_int_equal(times > 1 ? v->array.items[k].i : v->i, i + k * names);
+        }
+    }
+}
+
+static void test_headers_once_without_room(void **state)
+{
+    (void)state;
+    static char texts[64][8];
+    struct mqg_arena small;
+    mqg_arena_reset(&arena);
+    struct mqg_table t = repeated(64, 64, texts);
+    mqg_arena_init(&small, 1024);
+    assert_false(mqg_headers_once(&t, &small));
+    mqg_arena_fini(&small);
+}
+
 /* ---- forged origins --------------------------------------------------------------------------------------------------------- */
 
 static void test_forged_origin(void **state)
@@ -508,6 +558,8 @@ int main(void)
         cmocka_unit_test(test_of_a_kafka_client),
         cmocka_unit_test(test_key_as_routing_key),
         cmocka_unit_test(test_message_of_a_record),
+        cmocka_unit_test(test_headers_once),
+        cmocka_unit_test(test_headers_once_without_room),
         cmocka_unit_test(test_forged_origin),
         cmocka_unit_test(test_times),
     };
