@@ -102,10 +102,9 @@ static void clean_part(struct mqg_store *s, struct stream_part *p, uint64_t now_
     struct jrn_streams *st = s->streams;
     pthread_mutex_lock(&st->lock);
     struct clean_todo todo = clean_todo(p, now_ms);
-    if (todo.rolls) {
-        p->roll = true;
+    p->roll = p->roll || todo.rolls;
+    if (todo.rolls || (p->gone && !p->removed))
         jrn_part_due(s, p);
-    }
     pthread_mutex_unlock(&st->lock);
     if (todo.timed)
         clean_times(s, p);

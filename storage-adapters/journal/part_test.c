@@ -4,6 +4,7 @@
 #include "../conformance/batch.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 static struct mqg_dynbuf part_batch(uint64_t base, uint32_t count, uint32_t bytes, uint64_t time_ms)
 {
@@ -207,6 +208,38 @@ static void part_trims_and_goes(void **state)
     kit_fini(&k);
 }
 
+static bool part_files_gone(struct kit *k, uint64_t base)
+{
+    char log[512], idx[512];
+    part_path(k, base, "log", log);
+    part_path(k, base, "idx", idx);
+    return access(log, F_OK) != 0 && access(idx, F_OK) != 0;
+}
+
+/* Something stands in the way when a deleted partition's folder is to go: it goes later. */
+static void part_goes_at_last(void **state)
+{
+    struct kit k;
+    char folder[512], stray[600];
+    (void)state;
+    part_begin(&k, "stuck", 100000);
+    jrn_part_cleaner_tick(k.s, 20);
+    for (uint64_t i = 0; i < 50; i += 10)
+        part_append(&k, i, 10, 5000, i);
+    assert_true(kit_wait_for(part_is_filed, &k, 50));
+    part_path(&k, 0, "log", folder);
+    *strrchr(folder, '/') = '\0';
+    snprintf(stray, sizeof stray, "%s/stray", folder);
+    assert_int_equal(mkdir(stray, 0700), 0); /* as a compaction's file would */
+    part_define(&k, false);
+    assert_true(kit_wait_for(part_files_gone, &k, 0));
+    assert_false(part_folder_gone(&k, 0));
+    assert_int_equal(rmdir(stray), 0);
+    assert_true(kit_wait_for(part_folder_gone, &k, 0));
+    kit_close(&k);
+    kit_fini(&k);
+}
+
 static void part_keeps_what_retention_says(void **state)
 {
     struct kit k;
@@ -399,6 +432,7 @@ int main(void)
         cmocka_unit_test(part_is_verbatim),
         cmocka_unit_test(part_finds_by_time),
         cmocka_unit_test(part_trims_and_goes),
+        cmocka_unit_test(part_goes_at_last),
         cmocka_unit_test(part_keeps_what_retention_says),
         cmocka_unit_test(part_torn_end_is_written_again),
         cmocka_unit_test(part_damage_is_refused),

@@ -282,6 +282,7 @@ static void write_prune(struct part_writer *w, struct stream_part *p)
 struct write_folder_walk {
     struct mqg_store *s;
     char folder[PART_NAME];
+    bool again; /* failures were said before */
 };
 
 static void write_unlink(void *arg, const char *entry)
@@ -292,15 +293,16 @@ static void write_unlink(void *arg, const char *entry)
         return;
     jrn_path(walk->s, name, path);
     int r = walk->s->fs->unlink(walk->s->fs->ctx, path);
-    if (r < 0)
+    if (r < 0 && !walk->again)
         write_log(walk->s, "unlink", name, r);
 }
 
-/* A deleted partition: nothing of it stays. */
+/* A deleted partition: nothing of it stays. Who compacts may be writing into the folder just now, and a disk may say no: the
+ * cleaner asks again until it is done. */
 static void write_remove(struct part_writer *w, struct stream_part *p)
 {
     struct mqg_store *s = w->s;
-    struct write_folder_walk walk = {.s = s};
+    struct write_folder_walk walk = {.s = s, .again = p->stuck};
     char path[4096];
     pthread_mutex_lock(&s->streams->lock);
     struct part_file **files = p->files;
@@ -320,10 +322,12 @@ static void write_remove(struct part_writer *w, struct stream_part *p)
         r = s->fs->rmdir(s->fs->ctx, path);
     if (r == 0 || r == -ENOENT) /* the folder may have been removed, and that not be durable */
         r = write_sync_dir(s, "streams");
-    if (r < 0 && r != -ENOENT)
+    bool removed = r == 0 || r == -ENOENT;
+    if (!removed && !p->stuck)
         write_log(s, "removing", walk.folder, r);
     pthread_mutex_lock(&s->streams->lock);
-    p->removed = r == 0 || r == -ENOENT;
+    p->removed = removed;
+    p->stuck = !removed;
     pthread_mutex_unlock(&s->streams->lock);
 }
 

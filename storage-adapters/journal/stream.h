@@ -35,6 +35,7 @@ struct stream_part {
     bool opaque;  /* something else than record batches was appended: it stays in the journal from there on */
     bool folder;  /* its name is durable */
     bool removed; /* gone, and its folder with it, durably */
+    bool stuck;   /* gone, and its folder could not be removed; that was said */
     bool roll;    /* the cleaner wants a new file */
     uint64_t compacted; /* offsets below went through compaction */
     bool damaged;       /* compaction met damage: it waits for the next start */
