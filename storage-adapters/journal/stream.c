@@ -16,6 +16,7 @@ struct jrn_streams *jrn_streams_new(struct mqg_store *s)
 {
     (void)s;
     struct jrn_streams *st = mqg_xcalloc(1, sizeof *st);
+    st->free_position = JRN_MAP_NONE;
     pthread_mutex_init(&st->lock, NULL);
     return st;
 }
@@ -134,17 +135,41 @@ static void stream_delete(struct mqg_store *s, struct stream_part *p)
 
 /* ---- positions ----------------------------------------------------------------------------------------- */
 
+/* Groups come and go for years: the row of a forgotten one is used again. */
+static uint32_t stream_position_row(struct jrn_streams *st)
+{
+    uint32_t row = st->free_position;
+    if (row != JRN_MAP_NONE) {
+        st->free_position = (uint32_t)st->positions[row].offset;
+        return row;
+    }
+    (void)STREAM_PUSH(st, positions, nposition, cap_position);
+    return st->nposition - 1;
+}
+
+static void stream_position_forget(struct jrn_streams *st, const struct jrn_keyed *key)
+{
+    uint32_t at = jrn_map_get(&st->position_of, key->hash);
+    if (at == JRN_MAP_NONE || st->positions[at].hash2 != key->hash2)
+        return;
+    jrn_map_remove(&st->position_of, key->hash);
+    st->positions[at] = (struct stream_position){0, st->free_position};
+    st->free_position = at;
+}
+
 void jrn_stream_position(struct jrn_streams *st, struct mqg_slice main, uint64_t offset)
 {
     struct jrn_keyed key = {0};
     bool fresh;
     if (!jrn_key_of(JRN_REC_POSITION, main, &key))
         return;
-    uint32_t *at = jrn_map_put(&st->position_of, key.hash, &fresh);
-    if (fresh) {
-        *at = st->nposition;
-        (void)STREAM_PUSH(st, positions, nposition, cap_position);
+    if (offset == MQG_OFFSET_NONE) {
+        stream_position_forget(st, &key);
+        return;
     }
+    uint32_t *at = jrn_map_put(&st->position_of, key.hash, &fresh);
+    if (fresh)
+        *at = stream_position_row(st);
     st->positions[*at] = (struct stream_position){key.hash2, offset};
 }
 

@@ -1,5 +1,6 @@
 /* stream_test.c - partitions: order by offset whatever the order of lanes, the high watermark, reading,
  * cutting. */
+#include "stream.h"
 #include "test_kit.h"
 
 enum { PART = 5 };
@@ -94,6 +95,49 @@ static void stream_appends_and_reads(void **state)
 static bool stream_small(struct kit *k, uint64_t segments)
 {
     return kit_stats(k).segments <= segments;
+}
+
+static void stream_commit(struct kit *k, uint32_t group, uint64_t offset)
+{
+    char name[32];
+    snprintf(name, sizeof name, "group-%u", group);
+    struct mqg_store_op op = {.kind = MQG_OP_POSITION,
+                              .position = {mqg_slice_str(name), PART, offset, MQG_SLICE_LIT("meta")}};
+    kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT);
+}
+
+/* Groups come and go: those that are there keep their positions, the others leave nothing in memory. */
+static void stream_groups_come_and_go(void **state)
+{
+    struct kit k;
+    uint64_t offset;
+    (void)state;
+    kit_init(&k, "groups", "1MiB");
+    kit_open(&k);
+    stream_new(&k, true);
+    for (uint32_t i = 0; i < 2000; i++) {
+        stream_commit(&k, i, i * 3 + 1);
+        if (i >= 10)
+            stream_commit(&k, i - 10, MQG_OFFSET_NONE);
+    }
+    stream_commit(&k, 5, MQG_OFFSET_NONE); /* it is not there any more */
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    for (int life = 0; life < 2; life++) {
+        pthread_mutex_lock(&k.s->streams->lock);
+        assert_true(k.s->streams->nposition <= 11);
+        pthread_mutex_unlock(&k.s->streams->lock);
+        for (uint32_t i = 1990; i < 2000; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "group-%u", i);
+            assert_int_equal(kit_position(&k, mqg_slice_str(name), PART, &offset), MQG_OK);
+            assert_int_equal(offset, i * 3 + 1);
+        }
+        assert_int_equal(kit_position(&k, MQG_SLICE_LIT("group-1989"), PART, &offset), MQG_NOT_FOUND);
+        kit_crash(&k);
+        kit_open(&k);
+    }
+    kit_close(&k);
+    kit_fini(&k);
 }
 
 /* Trimmed parts let their segments go; start, end and positions survive that and a crash. */
@@ -251,9 +295,9 @@ static void stream_checks_what_it_reads(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(stream_appends_and_reads),
-                                       cmocka_unit_test(stream_trims), cmocka_unit_test(stream_cuts_at_gap),
-                                       cmocka_unit_test(stream_tells_producers),
-                                       cmocka_unit_test(stream_checks_what_it_reads)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(stream_appends_and_reads),  cmocka_unit_test(stream_trims),
+        cmocka_unit_test(stream_cuts_at_gap),        cmocka_unit_test(stream_tells_producers),
+        cmocka_unit_test(stream_groups_come_and_go), cmocka_unit_test(stream_checks_what_it_reads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
