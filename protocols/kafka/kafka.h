@@ -1,7 +1,8 @@
 /* kafka.h - a Kafka connection and its requests: what the handler's files share.
  *
  *   module.c    descriptor, settings, the parts           conn.c      frames out of the input, answers in order, the end
- *   request.c   the table of APIs, ApiVersions, the gate   node.c      cluster id, addresses that are told to clients
+ *   request.c   the table of APIs, ApiVersions, the gate   node.c      cluster id
+ *   listener.c  address, vhost, login by listener
  *   topic.c     names and ids of topics                    metadata.c  Metadata, DescribeCluster, DescribeTopicPartitions
  *   produce.c   Produce                                    fetch*.c    Fetch, its sessions
  *   offsets.c   ListOffsets                               epochs.c    OffsetForLeaderEpoch
@@ -27,8 +28,7 @@
 #include "error.h"
 #include "kafka_messages.h"
 
-#define KAFKA_ARENA_BYTES   (64u << 20) /* what one request may make of its bytes */
-#define KAFKA_LISTENERS_MAX 8u
+#define KAFKA_ARENA_BYTES (64u << 20) /* what one request may make of its bytes */
 
 struct kafka_call;
 struct fetch_set;    /* fetch.h */
@@ -45,11 +45,8 @@ struct kafka_settings {
     uint32_t batch_max_bytes;   /* max.message.bytes of topics that say nothing else */
     int32_t broker_id;
     bool auto_create;
-    uint32_t partitions; /* of a topic that is made without saying how many */
-    enum kafka_anonymous anonymous;
-    const char *user;        /* who an anonymous client is */
-    const char *advertised;  /* "kafka=host:port,kafkas=host:port" */
-    const char *vhost;       /* "/" or "/,kafka_ext=name": by listener */
+    uint32_t partitions;     /* of a topic that is made without saying how many */
+    const char *advertised;  /* as it was said, for DescribeConfigs */
     uint32_t fetch_sessions; /* per worker */
     uint32_t fetch_max_bytes;
     uint64_t idle_ms;
@@ -197,7 +194,7 @@ void kafka_request(struct kafka_conn *kc, struct mqg_slice frame, uint8_t *owned
 
 /* 22 characters of base64 (a random uuid), made at the first start and kept. */
 struct mqg_slice kafka_cluster_id(void);
-/* Host and port that a client of this connection is told: advertised for its listener, else where it came in. */
+/* Host and port that a client of this connection is told: advertised for its listener, else where it came in (listener.c). */
 void kafka_endpoint(const struct kafka_conn *kc, struct mqg_slice *host, int32_t *port);
 void kafka_node_load(void);
 

@@ -39,9 +39,17 @@ extern const struct mqg_stream_txns kafka_txns;
 extern const struct kafka_api kafka_core_apis[]; /* ApiVersions */
 enum mqg_err kafka_apis_load(struct mqg_error *e);
 
-/* node.c: "kafka=/,kafka_ext=tenant" */
-enum mqg_err kafka_advertised_check(const char *list, struct mqg_error *e);
-bool kafka_by_listener(const char *list, const char *listener, struct mqg_slice *out);
+/* listener.c: what holds by the listener on which a client came. */
+struct kafka_listener {
+    const char *name;      /* "kafkas", "kafka.internal" */
+    struct mqg_slice host; /* that is told; port 0: where the client came in */
+    int32_t port;
+    struct mqg_slice vhost;
+    enum kafka_anonymous anonymous; /* from where clients may come that do not log in, */
+    const char *user;               /* and who they are */
+};
+enum mqg_err kafka_listeners_load(const struct mqg_conf *conf, struct mqg_error *e);
+const struct kafka_listener *kafka_listener(const struct kafka_conn *kc);
 
 extern const struct kafka_api kafka_metadata_apis[], kafka_produce_apis[], kafka_fetch_apis[],
     kafka_offsets_apis[];

@@ -15,10 +15,7 @@ struct kafka_settings kafka_settings = {
     .batch_max_bytes = 1048588,
     .broker_id = 1,
     .partitions = 1,
-    .anonymous = KAFKA_ANONYMOUS_LOOPBACK,
-    .user = "guest",
     .advertised = "",
-    .vhost = "/",
     .fetch_sessions = 1000,
     .fetch_max_bytes = 16 << 20,
     .idle_ms = 600000,
@@ -86,15 +83,18 @@ static const struct mqg_conf_row kafka_rows[] = {
      "a transactional id that was not used so long is forgotten"},
     {"kafka", "producer_id_expiry", MQG_CONF_DURATION, "1d", 60000, INT64_MAX, NULL,
      "the sequences of a producer that was silent so long are forgotten"},
+    /* Further listeners, one per section: [kafka.internal]. */
+    {"kafka.*", "listen", MQG_CONF_ADDR, NULL, 0, 0, NULL, "addresses of a further listener"},
+    {"kafka.*", "tls", MQG_CONF_BOOL, "off", 0, 0, NULL, "on: it is one over TLS; needs tls.cert"},
+    {"kafka.*", "advertised", MQG_CONF_STR, NULL, 0, 0, NULL,
+     "address that its clients are told, HOST:PORT; not set: what kafka.advertised says"},
+    {"kafka.*", "vhost", MQG_CONF_STR, NULL, 0, 0, NULL, "vhost of its clients; not set: kafka.vhost's"},
+    {"kafka.*", "anonymous", MQG_CONF_ENUM, NULL, 0, 0, "off|loopback|any",
+     "from where its clients may come that do not log in; not set: kafka.anonymous"},
+    {"kafka.*", "anonymous_user", MQG_CONF_STR, NULL, 0, 0, NULL,
+     "account of those; not set: kafka.anonymous_user"},
     {.section = NULL},
 };
-
-static enum kafka_anonymous settings_anonymous(const char *word)
-{
-    return strcmp(word, "off") == 0        ? KAFKA_ANONYMOUS_OFF
-           : strcmp(word, "loopback") == 0 ? KAFKA_ANONYMOUS_LOOPBACK
-                                           : KAFKA_ANONYMOUS_ANY;
-}
 
 static enum mqg_err settings_read(const struct mqg_conf *conf, struct mqg_error *e)
 {
@@ -105,15 +105,12 @@ static enum mqg_err settings_read(const struct mqg_conf *conf, struct mqg_error 
         .broker_id = (int32_t)mqg_conf_int(conf, "kafka", "broker_id"),
         .auto_create = mqg_conf_bool(conf, "kafka", "auto_create"),
         .partitions = (uint32_t)mqg_conf_int(conf, "kafka", "partitions"),
-        .anonymous = settings_anonymous(mqg_conf_str(conf, "kafka", "anonymous")),
-        .user = mqg_conf_str(conf, "kafka", "anonymous_user"),
         .advertised = mqg_conf_str(conf, "kafka", "advertised"),
-        .vhost = mqg_conf_str(conf, "kafka", "vhost"),
         .fetch_sessions = (uint32_t)mqg_conf_int(conf, "kafka", "fetch_sessions"),
         .fetch_max_bytes = (uint32_t)mqg_conf_int(conf, "kafka", "fetch_size"),
         .idle_ms = (uint64_t)mqg_conf_int(conf, "kafka", "idle_timeout"),
     };
-    return kafka_advertised_check(kafka_settings.advertised, e);
+    return kafka_listeners_load(conf, e);
 }
 
 static enum mqg_err kafka_load(const struct mqg_conf *conf, struct mqg_error *e)

@@ -31,10 +31,10 @@ const struct kafka_api *kafka_api_find(int16_t key)
 
 /* ---- who is it ----------------------------------------------------------------------------------------------------------- */
 
-static bool login_anonymous_ok(const struct mqg_conn_info *from)
+static bool login_anonymous_ok(const struct kafka_listener *l, const struct mqg_conn_info *from)
 {
-    return kafka_settings.anonymous == KAFKA_ANONYMOUS_ANY ||
-           (kafka_settings.anonymous == KAFKA_ANONYMOUS_LOOPBACK && from->flags & MQG_CONN_LOOPBACK);
+    return l->anonymous == KAFKA_ANONYMOUS_ANY ||
+           (l->anonymous == KAFKA_ANONYMOUS_LOOPBACK && from->flags & MQG_CONN_LOOPBACK);
 }
 
 /* A client that does not log in is whom its certificate names, else nobody in particular, where that is allowed. */
@@ -42,12 +42,13 @@ static bool login_silent(struct kafka_conn *kc)
 {
     struct mqg_error e = {.text = "a login is needed here"};
     const struct mqg_conn_info *from = mqg_conn_info(kc->conn);
+    const struct kafka_listener *l = kafka_listener(kc);
     struct mqg_session *session = NULL;
     enum mqg_err err = MQG_UNAUTHENTICATED;
     if (from->cert_subject_cn[0] != '\0')
         err = mqg_auth_external(from, mqg_slice_str(from->cert_subject_cn), &session, &e);
-    else if (login_anonymous_ok(from))
-        err = mqg_auth_external(from, mqg_slice_str(kafka_settings.user), &session, &e);
+    else if (login_anonymous_ok(l, from))
+        err = mqg_auth_external(from, mqg_slice_str(l->user), &session, &e);
     if (err == MQG_OK)
         err = kafka_conn_login(kc, &session, &e);
     if (err == MQG_OK)
@@ -73,9 +74,7 @@ static void login_vhost_of_user(void *arg, const struct mqg_perm_info *p)
 /* The listener's vhost; a user who may not enter it but one other enters that. */
 static enum mqg_err login_vhost(struct kafka_conn *kc, struct mqg_session *s, struct mqg_error *e)
 {
-    struct mqg_slice vhost = MQG_SLICE_LIT("/");
-    kafka_by_listener(kafka_settings.vhost, mqg_conn_info(kc->conn)->listener, &vhost);
-    enum mqg_err err = mqg_session_open(s, vhost, e);
+    enum mqg_err err = mqg_session_open(s, kafka_listener(kc)->vhost, e);
     if (err != MQG_DENIED)
         return err;
     struct {
