@@ -24,6 +24,8 @@ bool mqtt_send(struct mqtt_conn *c, enum mqtt_type type, struct mqg_slice head, 
     mqtt_packet_put(&out, type, c->version, head, props, tail);
     bool fits = !out.failed && conn_takes(c, out.len);
     if (fits)
+        mqtt_tally(c, MQTT_TALLY_PACKETS_OUT, 1);
+    if (fits)
         mqg_conn_write(c->conn, mqg_dynbuf_view(&out));
     mqg_dynbuf_fini(&out);
     return fits;
@@ -43,6 +45,7 @@ void mqtt_send_reason(struct mqtt_conn *c, enum mqtt_type type, struct mqg_slice
 void mqtt_send_ack(struct mqtt_conn *c, enum mqtt_type type, uint16_t packet_id, uint8_t reason)
 {
     uint8_t *p = mqg_conn_reserve(c->conn, MQTT_ACK_MAX_BYTES);
+    mqtt_tally(c, MQTT_TALLY_PACKETS_OUT, 1);
     mqg_conn_commit(c->conn, mqtt_ack_put(p, type, c->version, packet_id, reason));
 }
 
@@ -64,8 +67,10 @@ static void answers_leave(struct mqtt_conn *c)
         c->answers = a->next;
         if (!c->answers)
             c->answers_tail = &c->answers;
-        if (a->len > 0 && c->phase != MQTT_CLOSED && conn_takes(c, a->len))
+        if (a->len > 0 && c->phase != MQTT_CLOSED && conn_takes(c, a->len)) {
             mqg_conn_write(c->conn, mqg_slice_of(a->bytes, a->len));
+            mqtt_tally(c, MQTT_TALLY_PACKETS_OUT, 1);
+        }
         if (a->then && c->phase != MQTT_CLOSED)
             a->then(c, a->packet_id);
         free(a);
@@ -213,6 +218,7 @@ static enum mqg_err conn_packet(struct mqtt_conn *c, enum mqtt_type type, struct
         if (body.len > 0)
             return mqg_error_set(e, MQG_MALFORMED, MQTT_RC_MALFORMED_PACKET, "PINGREQ with a body");
         mqg_conn_write(c->conn, mqg_slice_of("\xd0\x00", 2));
+        mqtt_tally(c, MQTT_TALLY_PACKETS_OUT, 1);
         return MQG_OK;
     case MQTT_AUTH: return mqtt_auth_packet(c, body, e);
     default: return mqg_error_set(e, MQG_INVALID, MQTT_RC_PROTOCOL_ERROR, "unexpected packet");
@@ -259,10 +265,12 @@ static size_t conn_step(struct mqtt_conn *c, struct mqg_slice in, struct mqg_err
     struct mqg_slice rest = mqg_slice_of(in.ptr + h.head_bytes, in.len - h.head_bytes);
     if (h.type == MQTT_PUBLISH) {
         size_t n = mqtt_publish(c, &h, rest, e);
+        mqtt_tally(c, MQTT_TALLY_PACKETS_IN, n > 0);
         return n > 0 ? h.head_bytes + n : 0;
     }
     if (rest.len < h.body_bytes)
         return 0;
+    mqtt_tally(c, MQTT_TALLY_PACKETS_IN, 1);
     err = conn_packet(c, (enum mqtt_type)h.type, mqg_slice_of(rest.ptr, h.body_bytes), e);
     return err == MQG_OK ? h.head_bytes + h.body_bytes : 0;
 }

@@ -280,6 +280,7 @@ static void connect_up(struct mqtt_conn *c, uint16_t packet_id)
 {
     (void)packet_id;
     c->phase = MQTT_UP;
+    mqtt_tally(c, MQTT_TALLY_CONNECTS, 1);
     mqg_timer_init(&c->timer, mqtt_durable_look);
     mqg_conn_input_max(c->conn, MQTT_INPUT_MAX + 16);
     mqg_conn_idle(c->conn, c->keep_alive_s * 1500u); /* [MQTT-3.1.2-22] */

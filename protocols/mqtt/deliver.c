@@ -85,6 +85,9 @@ static void out_write(struct mqtt_conn *c, const struct out_publish *o, uint32_t
     struct mqg_slice body = mqg_msg_body(o->msg);
     size_t head = 1 + mqtt_varint_bytes(total) + total - body.len;
     bool small = head + body.len <= OUT_SMALL_BYTES;
+    mqtt_tally(c, MQTT_TALLY_PACKETS_OUT, 1);
+    mqtt_tally(c, MQTT_TALLY_PUBS_OUT, 1);
+    mqtt_tally(c, MQTT_TALLY_PUB_BYTES_OUT, body.len);
     if (head <= OUT_HEAD_BYTES) {
         uint8_t *at = mqg_conn_reserve(c->conn, small ? head + body.len : head);
         uint8_t *p = out_put_head(at, c, o, props, total);

@@ -301,7 +301,10 @@ struct mqtt_session *mqtt_session_recover(struct mqg_slice vhost, struct mqg_sli
 void mqtt_session_drop_recovered(struct mqtt_session *s);
 void mqtt_session_each(void (*visit)(struct mqtt_session *s, void *arg), void *arg); /* under the lock */
 void mqtt_session_arm(struct mqtt_session *s); /* (holder) timers after recovery */
-size_t mqtt_session_count(size_t *connected);
+struct mqtt_census {
+    uint64_t sessions, connected, most, expired; /* most: connected at a time since the start */
+};
+struct mqtt_census mqtt_session_census(void);
 void mqtt_session_fini(void);
 
 /* May it, on this topic or filter? */
@@ -367,6 +370,7 @@ struct mqtt_share *mqtt_share_ref(struct mqg_vhost *v, struct mqg_slice group, s
 void mqtt_share_unref(struct mqtt_share **s); /* with the last member its queue goes */
 enum mqg_err mqtt_share_queue(struct mqtt_share *s, struct mqg_queue **out, uint64_t *ticket,
                               struct mqg_error *e) MQG_MUST_CHECK;
+uint64_t mqtt_share_members(void);
 void mqtt_share_fini(void);
 
 /* retained.c */
@@ -423,6 +427,17 @@ struct mqtt_origin mqtt_origin_of(const struct mqg_msg *m);
 void mqtt_props_of_view(const struct mqg_msg *m, struct mqg_dynbuf *out);
 
 /* sys.c */
+enum mqtt_tally {
+    MQTT_TALLY_PACKETS_IN,
+    MQTT_TALLY_PACKETS_OUT,
+    MQTT_TALLY_PUBS_IN,
+    MQTT_TALLY_PUBS_OUT,
+    MQTT_TALLY_PUB_BYTES_IN,
+    MQTT_TALLY_PUB_BYTES_OUT,
+    MQTT_TALLY_CONNECTS,
+    MQTT_TALLY_COUNT
+};
+void mqtt_tally(const struct mqtt_conn *c, enum mqtt_tally what, uint64_t n);
 void mqtt_sys_start(struct mqg_worker *w);
 void mqtt_sys_stop(void);
 

@@ -248,6 +248,8 @@ static enum mqg_err publish_begin(struct mqtt_conn *c, const struct mqtt_publish
     c->now.retain = p->retain;
     c->now.packet_id = p->packet_id;
     c->skip_left = p->payload_bytes;
+    mqtt_tally(c, MQTT_TALLY_PUBS_IN, 1);
+    mqtt_tally(c, MQTT_TALLY_PUB_BYTES_IN, p->payload_bytes);
     if (publish_again(c, p))
         return MQG_OK;
     if (p->qos > 0)

@@ -26,7 +26,8 @@ struct mqtt_claim {
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct mqg_map registry = {.keys = MQG_MAP_BORROW};
-static size_t registry_connected; /* under the lock */
+static size_t registry_connected, registry_most; /* under the lock */
+static _Atomic uint64_t registry_expired;
 
 static void session_yield(struct mqtt_session *s);
 static void session_timer(struct mqg_timer *t);
@@ -167,6 +168,7 @@ static void session_timer(struct mqg_timer *t)
     if (s->will_ms != 0 && s->will_ms <= now)
         mqtt_will_end(s, true);
     if (s->expire_ms != 0 && s->expire_ms <= now) {
+        atomic_fetch_add(&registry_expired, s->known);
         session_over(s);
         return;
     }
@@ -185,6 +187,8 @@ static void claim_run(struct mqg_task *task)
     bool more = s->claims != NULL;
     if (c)
         registry_connected++;
+    if (registry_connected > registry_most)
+        registry_most = registry_connected;
     pthread_mutex_unlock(&registry_lock);
     free(claim);
     if (c) {
@@ -490,13 +494,13 @@ void mqtt_session_each(void (*visit)(struct mqtt_session *s, void *arg), void *a
     pthread_mutex_unlock(&registry_lock);
 }
 
-size_t mqtt_session_count(size_t *connected)
+struct mqtt_census mqtt_session_census(void)
 {
     pthread_mutex_lock(&registry_lock);
-    size_t n = registry.count;
-    *connected = registry_connected;
+    struct mqtt_census out = {registry.count, registry_connected, registry_most,
+                              atomic_load(&registry_expired)};
     pthread_mutex_unlock(&registry_lock);
-    return n;
+    return out;
 }
 
 void mqtt_session_fini(void)

@@ -18,6 +18,7 @@ struct mqtt_share {
 
 static pthread_mutex_t share_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct mqg_map shares = {.keys = MQG_MAP_BORROW};
+static uint64_t share_members; /* of all, under the lock */
 
 static struct mqtt_share *share_new(struct mqg_slice key, size_t filter_len)
 {
@@ -46,6 +47,7 @@ struct mqtt_share *mqtt_share_ref(struct mqg_vhost *v, struct mqg_slice group, s
         s = share_new(mqg_dynbuf_view(&key), filter.len);
     s->vhost = v;
     s->members++;
+    share_members++;
     pthread_mutex_unlock(&share_lock);
     mqg_dynbuf_fini(&key);
     return s;
@@ -69,6 +71,7 @@ void mqtt_share_unref(struct mqtt_share **share)
     struct mqtt_share *s = *share;
     *share = NULL;
     pthread_mutex_lock(&share_lock);
+    share_members--;
     bool last = --s->members == 0;
     if (last) {
         mqg_map_del(&shares, s->key);
@@ -112,6 +115,14 @@ enum mqg_err mqtt_share_queue(struct mqtt_share *s, struct mqg_queue **out, uint
     pthread_mutex_unlock(&share_lock);
     mqg_session_unref(&own);
     return err;
+}
+
+uint64_t mqtt_share_members(void)
+{
+    pthread_mutex_lock(&share_lock);
+    uint64_t n = share_members;
+    pthread_mutex_unlock(&share_lock);
+    return n;
 }
 
 void mqtt_share_fini(void)

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+static _Atomic uint64_t subs_total; /* of all tables */
+
 enum { SUBS_CAP_MIN = 2, SUBS_LINEAR_MAX = 8, SUBS_INDEX_MIN = 32 };
 
 static uint32_t subs_slot_of(const struct mqtt_subs *t, uint32_t hash, uint32_t place)
@@ -80,6 +82,7 @@ struct mqtt_sub *mqtt_subs_add(struct mqtt_subs *t, struct mqg_slice name)
         t->list = mqg_xrealloc(t->list, t->cap * sizeof(struct mqtt_sub *));
     }
     t->list[t->n++] = sub;
+    atomic_fetch_add_explicit(&subs_total, 1, memory_order_relaxed);
     if (t->n > SUBS_LINEAR_MAX && t->n > t->index_cap / 4 * 3)
         subs_index_build(t, t->index_cap ? t->index_cap * 2 : SUBS_INDEX_MIN);
     else if (t->index)
@@ -111,6 +114,7 @@ void mqtt_subs_del(struct mqtt_subs *t, struct mqtt_sub *sub)
     }
     t->list[place] = t->list[last];
     t->n = last;
+    atomic_fetch_sub_explicit(&subs_total, 1, memory_order_relaxed);
     free(sub);
     if (t->n == 0)
         mqtt_subs_fini(t);
@@ -118,9 +122,15 @@ void mqtt_subs_del(struct mqtt_subs *t, struct mqtt_sub *sub)
 
 void mqtt_subs_fini(struct mqtt_subs *t)
 {
+    atomic_fetch_sub_explicit(&subs_total, t->n, memory_order_relaxed);
     for (uint32_t i = 0; i < t->n; i++)
         free(t->list[i]);
     free(t->list);
     free(t->index);
     *t = (struct mqtt_subs){.list = NULL};
+}
+
+uint64_t mqtt_subs_total(void)
+{
+    return atomic_load_explicit(&subs_total, memory_order_relaxed);
 }

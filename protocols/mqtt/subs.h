@@ -44,4 +44,7 @@ void mqtt_subs_del(struct mqtt_subs *t, struct mqtt_sub *sub);
 /* Frees all. */
 void mqtt_subs_fini(struct mqtt_subs *t);
 
+/* Of all tables together. (any thread) */
+uint64_t mqtt_subs_total(void);
+
 #endif
