@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -10,6 +11,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pika
 import pytest
@@ -250,6 +252,21 @@ def test_sighup_changes_who_may_come_without_a_password(gateway):
     wait_until(lambda: "event=reload result=ok" in one.log_text(), what="reload")
     with urllib.request.urlopen(url, timeout=10) as answer:
         assert json.load(answer)["name"] == "guest"
+
+
+def test_connections_beyond_the_open_files(gateway):
+    """A limit that the system does not allow for is said; one that it allows is not."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    one = gateway(limits__connections="10000000")
+    one.start()
+    said = re.search(r"event=config limits.connections=10000000 open_files=(\d+) why=.*LimitNOFILE", one.log_text())
+    if said:
+        assert int(said[1]) == most
+    else:  # where the system lets it have that many, it has
+        assert re.search(r"Max open files +100\d{5}", Path(f"/proc/{one.proc.pid}/limits").read_text())
+    other = gateway(limits__connections=str(most // 2))
+    other.start()
+    assert "open_files=" not in other.log_text()
 
 
 def test_definitions_are_in_the_log_when_it_is_asked(gateway):
