@@ -1,12 +1,11 @@
-/* group_table.c - the table of groups, their locks, timers and records; group_table.h says why. */
+/* group_table.c - the table of groups, their locks and timers; group_table.h says why. */
 #include "group_table.h"
 
 #include "admin.h"
 
 #include <stdlib.h>
 
-#define GROUPS_MAX   200000u
-#define GROUP_PREFIX "kafka/group/"
+#define GROUPS_MAX 200000u
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct mqg_map table; /* vhost pointer and name -> struct kafka_group */
@@ -19,49 +18,6 @@ static void table_key(struct mqg_dynbuf *out, const struct mqg_vhost *v, struct 
     mqg_dynbuf_init(out, sizeof v + name.len);
     mqg_dynbuf_put(out, &v, sizeof v);
     mqg_dynbuf_slice(out, name);
-}
-
-static void key_part(struct mqg_dynbuf *out, struct mqg_slice part)
-{
-    for (size_t i = 0; i < part.len; i++) {
-        uint8_t b = part.ptr[i];
-        if (b <= ' ' || b >= 0x7f || b == '/' || b == '%')
-            mqg_dynbuf_printf(out, "%%%02X", b);
-        else
-            mqg_dynbuf_u8(out, b);
-    }
-}
-
-static int hex_digit(uint8_t c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-/* One part of a record's key, as it was; false: no such form. */
-static bool key_unpart(struct mqg_slice in, struct mqg_dynbuf *out)
-{
-    for (size_t i = 0; i < in.len; i++) {
-        if (in.ptr[i] != '%') {
-            mqg_dynbuf_u8(out, in.ptr[i]);
-            continue;
-        }
-        int high = i + 2 < in.len ? hex_digit(in.ptr[i + 1]) : -1;
-        int low = i + 2 < in.len ? hex_digit(in.ptr[i + 2]) : -1;
-        if (i + 2 >= in.len || high < 0 || low < 0)
-            return false;
-        mqg_dynbuf_u8(out, (uint8_t)(high * 16 + low));
-        i += 2;
-    }
-    return !out->failed;
-}
-
-static void record_key(struct mqg_dynbuf *out, const struct kafka_group *g)
-{
-    mqg_dynbuf_init(out, 4096 + 3 * (size_t)g->name->len);
-    mqg_dynbuf_put(out, GROUP_PREFIX, sizeof GROUP_PREFIX - 1);
-    key_part(out, mqg_vhost_name(g->vhost));
-    mqg_dynbuf_u8(out, '/');
-    key_part(out, group_view(g->name));
 }
 
 /* ---- references --------------------------------------------------------------------------------------------------------- */
@@ -170,43 +126,6 @@ static void timer_ask(struct kafka_group *g)
     mqg_worker_post(g->home, &kafka_group_ref(g)->task);
 }
 
-/* ---- records -------------------------------------------------------------------------------------------------------------- */
-
-static int32_t group_number(const struct kafka_group *g)
-{
-    return g->kind == KAFKA_GROUP_CLASSIC ? g->classic.generation : g->consumer.epoch;
-}
-
-static void record_write(struct kafka_group *g)
-{
-    struct mqg_dynbuf key, value;
-    struct mqg_slice type = group_view(g->classic.protocol_type);
-    record_key(&key, g);
-    mqg_dynbuf_init(&value, 64 + type.len);
-    mqg_dynbuf_u8(&value, 1);
-    mqg_dynbuf_u8(&value, (uint8_t)g->kind);
-    mqg_dynbuf_le32(&value, (uint32_t)group_number(g));
-    mqg_dynbuf_le64(&value, g->empty ? g->since_ms : 0);
-    mqg_dynbuf_slice(&value, type);
-    (void)mqg_meta_put(mqg_dynbuf_view(&key), mqg_dynbuf_view(&value));
-    g->written = group_number(g);
-    mqg_dynbuf_fini(&key);
-    mqg_dynbuf_fini(&value);
-}
-
-/* A generation that has begun, or a group that its members left. */
-static void record_look(struct kafka_group *g)
-{
-    bool empty = kafka_group_empty(g);
-    bool turned = empty != g->empty;
-    if (turned && empty)
-        g->since_ms = kafka_wall_ms();
-    g->empty = empty;
-    bool settled = empty ? turned : g->kind == KAFKA_GROUP_CONSUMER || g->classic.state == GROUP_STABLE;
-    if (!g->gone && settled && (turned || g->written != group_number(g)))
-        record_write(g);
-}
-
 /* ---- lock and give back --------------------------------------------------------------------------------------------------- */
 
 bool kafka_group_relock(struct kafka_group *g)
@@ -219,7 +138,7 @@ void kafka_group_unlock(struct kafka_group *g)
 {
     for (struct group_wait *w; (w = group_answered(&g->classic)) != NULL;)
         kafka_group_call_answered(w);
-    record_look(g);
+    kafka_group_record_look(g);
     timer_ask(g);
     pthread_mutex_unlock(&g->lock);
 }
@@ -230,8 +149,7 @@ void kafka_group_done(struct kafka_group *g)
     kafka_group_unref(g);
 }
 
-/* With a reference; NULL: none. */
-static struct kafka_group *table_find(struct mqg_vhost *v, struct mqg_slice name, bool create)
+struct kafka_group *kafka_group_find(struct mqg_vhost *v, struct mqg_slice name, bool create)
 {
     struct mqg_dynbuf key;
     table_key(&key, v, name);
@@ -251,7 +169,7 @@ static struct kafka_group *table_find(struct mqg_vhost *v, struct mqg_slice name
 struct kafka_group *kafka_group_lock(struct mqg_vhost *v, struct mqg_slice name, bool create)
 {
     for (;;) {
-        struct kafka_group *g = table_find(v, name, create && name.len <= KAFKA_GROUP_NAME_MAX);
+        struct kafka_group *g = kafka_group_find(v, name, create && name.len <= KAFKA_GROUP_NAME_MAX);
         if (g == NULL || kafka_group_relock(g))
             return g;
         pthread_mutex_unlock(&g->lock);
@@ -271,11 +189,8 @@ uint64_t kafka_group_remove(struct kafka_group *g)
     (void)mqg_map_del(&table, mqg_dynbuf_view(&key));
     pthread_mutex_unlock(&table_lock);
     mqg_dynbuf_fini(&key);
-    if (g->written >= 0) {
-        record_key(&key, g);
-        ticket = mqg_meta_remove(mqg_dynbuf_view(&key));
-        mqg_dynbuf_fini(&key);
-    }
+    if (g->written >= 0)
+        ticket = kafka_group_record_remove(g);
     kafka_group_unref(g); /* the table's; the caller has its own */
     return ticket;
 }
@@ -376,198 +291,15 @@ void kafka_group_position_drop(struct kafka_group *g, const struct kafka_offset_
     mqg_stream_unref(&stream);
 }
 
-/* ---- retention ------------------------------------------------------------------------------------------------------------------ */
+/* ---- begin and end ---------------------------------------------------------------------------------------------------------------- */
 
-struct sweep {
-    struct kafka_group *g;
-};
-
-static bool sweep_kept(void *arg, struct mqg_slice topic)
+void kafka_groups_init(void)
 {
-    struct kafka_group *g = ((struct sweep *)arg)->g;
-    if (g->kind == KAFKA_GROUP_CONSUMER)
-        return consumer_subscribes(&g->consumer, topic);
-    if (g->classic.members.n == 0)
-        return false;
-    return !mqg_slice_eq(group_view(g->classic.protocol_type), MQG_SLICE_LIT("consumer")) ||
-           g->classic.state != GROUP_STABLE || group_subscribes(&g->classic, topic);
-}
-
-static void sweep_gone(void *arg, const struct kafka_offset_row *row)
-{
-    kafka_group_position_drop(((struct sweep *)arg)->g, row, NULL);
-}
-
-static bool sweep_one(void *arg, struct kafka_group *g)
-{
-    (void)arg;
-    struct sweep s = {g};
-    bool empty = kafka_group_empty(g);
-    if (!mqg_vhost_alive(g->vhost)) {
-        group_kill(&g->classic);
-        (void)kafka_group_remove(g);
-        return true;
-    }
-    (void)group_offsets_expire(&g->offsets, kafka_wall_ms(), kafka_group_settings.offsets_retention_ms,
-                               empty && g->written >= 0 ? g->since_ms : 0, sweep_kept, sweep_gone, &s);
-    if (empty && group_offsets_count(&g->offsets) == 0 && g->offsets.pending.n == 0)
-        (void)kafka_group_remove(g);
-    return true;
-}
-
-static void groups_vhost_gone(struct mqg_vhost *v)
-{
-    kafka_groups_each(v, sweep_one, NULL);
-}
-
-static struct mqg_timer sweep_timer;
-
-static void sweep_fire(struct mqg_timer *t)
-{
-    kafka_groups_each(NULL, sweep_one, NULL);
-    mqg_timer_in(t, kafka_group_settings.sweep_ms);
-}
-
-static void sweep_start(struct mqg_worker *w)
-{
-    if (w->index != 0)
-        return;
-    mqg_timer_init(&sweep_timer, sweep_fire);
-    mqg_timer_in(&sweep_timer, kafka_group_settings.sweep_ms);
-}
-
-static void sweep_stop(struct mqg_worker *w)
-{
-    if (w->index == 0)
-        mqg_timer_cancel(&sweep_timer);
-}
-
-/* ---- recovery ------------------------------------------------------------------------------------------------------------------- */
-
-/* Records come before there are vhosts: they wait for the end. */
-struct recovered {
-    struct mqg_buf *key, *value;
-};
-static struct mqg_vec recovered;
-
-static void recover_record(struct mqg_slice key, struct mqg_slice value)
-{
-    struct recovered *r = mqg_xcalloc(1, sizeof *r);
-    r->key = group_text(key);
-    r->value = group_text(value.ptr != NULL ? value : MQG_SLICE_LIT(""));
-    mqg_vec_push(&recovered, r);
-}
-
-static void recover_position(const struct mqg_group_found *f)
-{
-    if (f->offset > INT64_MAX)
-        return;
-    struct kafka_group *g = table_find(f->vhost, f->group, true);
-    if (g == NULL)
-        return;
-    struct kafka_offset_row row = {.topic = mqg_stream_name(f->stream),
-                                   .index = (int32_t)f->index,
-                                   .partition_id = mqg_partition_id(f->partition),
-                                   .offset = (int64_t)f->offset};
-    group_position_decode(f->metadata, mqg_clock_now().wall_us / 1000, &row);
-    group_offsets_set(&g->offsets, &row, 0);
-    kafka_group_unref(g);
-}
-
-static bool record_names(struct mqg_slice key, struct mqg_dynbuf *vhost, struct mqg_dynbuf *name)
-{
-    size_t prefix = sizeof GROUP_PREFIX - 1;
-    if (key.len <= prefix)
-        return false;
-    struct mqg_slice rest = mqg_slice_of(key.ptr + prefix, key.len - prefix);
-    const uint8_t *slash = memchr(rest.ptr, '/', rest.len);
-    if (slash == NULL)
-        return false;
-    size_t at = (size_t)(slash - rest.ptr);
-    return key_unpart(mqg_slice_of(rest.ptr, at), vhost) &&
-           key_unpart(mqg_slice_of(slash + 1, rest.len - at - 1), name);
-}
-
-static void record_take(struct kafka_group *g, struct mqg_slice value)
-{
-    struct mqg_cursor c = mqg_cursor_of(value);
-    uint8_t version = mqg_cursor_u8(&c), kind = mqg_cursor_u8(&c);
-    int32_t number = (int32_t)mqg_cursor_le32(&c);
-    uint64_t since_ms = mqg_cursor_le64(&c);
-    if (c.failed || version != 1 || kind > KAFKA_GROUP_CONSUMER || number < 0)
-        return;
-    g->kind = (enum kafka_group_kind)kind;
-    g->classic.generation = g->consumer.epoch = number;
-    /* members that were there when the node stopped are gone since now */
-    g->since_ms = since_ms > 0 ? since_ms : mqg_clock_now().wall_us / 1000;
-    g->written = number;
-    group_replace_text(&g->classic.protocol_type, mqg_slice_of(c.pos, mqg_cursor_left(&c)));
-}
-
-static void recover_end(void)
-{
-    for (size_t i = 0; i < recovered.n; i++) {
-        struct recovered *r = recovered.items[i];
-        struct mqg_dynbuf vhost, name;
-        mqg_dynbuf_init(&vhost, 4096);
-        mqg_dynbuf_init(&name, 1u << 16);
-        bool named = record_names(group_view(r->key), &vhost, &name);
-        struct mqg_vhost *v = named ? mqg_vhost_find(mqg_dynbuf_view(&vhost)) : NULL;
-        struct kafka_group *g = v != NULL ? table_find(v, mqg_dynbuf_view(&name), true) : NULL;
-        if (g != NULL) {
-            record_take(g, group_view(r->value));
-            kafka_group_unref(g);
-        } else {
-            (void)mqg_meta_remove(group_view(r->key));
-        }
-        mqg_dynbuf_fini(&vhost);
-        mqg_dynbuf_fini(&name);
-        mqg_buf_unref(&r->key);
-        mqg_buf_unref(&r->value);
-        free(r);
-    }
-    mqg_vec_fini(&recovered);
-}
-
-/* ---- the part --------------------------------------------------------------------------------------------------------------------- */
-
-struct kafka_group_settings kafka_group_settings = {.limits = {UINT32_MAX, 3000, 300000},
-                                                    .session_min_ms = 6000,
-                                                    .session_max_ms = 1800000,
-                                                    .offsets_retention_ms = 7ull * 86400000,
-                                                    .sweep_ms = 600000,
-                                                    .consumer = {UINT32_MAX, 45000},
-                                                    .consumer_heartbeat_ms = 5000};
-
-static void group_settings_read(const struct mqg_conf *conf)
-{
-    struct kafka_group_settings *s = &kafka_group_settings;
-    s->limits.initial_delay_ms = (uint32_t)mqg_conf_int(conf, "kafka", "group_initial_rebalance_delay");
-    s->limits.max_members = (uint32_t)mqg_conf_int(conf, "kafka", "group_max_size");
-    s->consumer.max_members = s->limits.max_members;
-    s->session_min_ms = (uint32_t)mqg_conf_int(conf, "kafka", "group_min_session_timeout");
-    s->session_max_ms = (uint32_t)mqg_conf_int(conf, "kafka", "group_max_session_timeout");
-    s->offsets_retention_ms = (uint64_t)mqg_conf_int(conf, "kafka", "offsets_retention");
-    s->sweep_ms = (uint64_t)mqg_conf_int(conf, "kafka", "offsets_retention_check_interval");
-    s->consumer.session_ms = (uint32_t)mqg_conf_int(conf, "kafka", "consumer_group_session_timeout");
-    s->consumer_heartbeat_ms = (uint32_t)mqg_conf_int(conf, "kafka", "consumer_group_heartbeat_interval");
-}
-
-static enum mqg_err group_part_load(const struct mqg_conf *conf, struct mqg_error *e)
-{
-    (void)e;
-    group_settings_read(conf);
     mqg_map_init(&table, MQG_MAP_COPY);
     table_made = true;
-    mqg_group_on_recover(recover_position);
-    mqg_meta_on_recover(GROUP_PREFIX, recover_record, recover_end);
-    mqg_worker_on_start(sweep_start, sweep_stop);
-    mqg_vhost_on_delete(groups_vhost_gone);
-    return MQG_OK;
 }
 
-/* Workers have stopped, connections are gone. */
-static void group_part_unload(void)
+void kafka_groups_fini(void)
 {
     if (!table_made)
         return;
@@ -576,6 +308,3 @@ static void group_part_unload(void)
     mqg_map_fini(&table);
     table_made = false;
 }
-
-const struct kafka_part kafka_group_part = {
-    .name = "groups", .apis = kafka_group_apis, .load = group_part_load, .unload = group_part_unload};

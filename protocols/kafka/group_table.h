@@ -74,6 +74,16 @@ void kafka_group_unlock(struct kafka_group *g);
 struct kafka_group *kafka_group_ref(struct kafka_group *g);
 void kafka_group_unref(struct kafka_group *g);
 
+/* With a reference, not locked; NULL: none, or too many. */
+struct kafka_group *kafka_group_find(struct mqg_vhost *v, struct mqg_slice name, bool create);
+void kafka_groups_init(void);
+void kafka_groups_fini(void); /* workers have stopped, connections are gone */
+
+/* group_record.c, under the group's mutex: writes the record if there is news; removes it, for the ticket. */
+void kafka_group_record_look(struct kafka_group *g);
+uint64_t kafka_group_record_remove(const struct kafka_group *g);
+void kafka_group_records_load(void); /* before recovery */
+
 /* Visits each group of the vhost, locked. Return false to stop. */
 void kafka_groups_each(struct mqg_vhost *v, bool (*visit)(void *arg, struct kafka_group *g), void *arg);
 /* Nobody is in it. Under its mutex, as all below. */
