@@ -63,7 +63,7 @@ struct jrn_streams {
     struct stream_position *positions;
     uint32_t npart, cap_part, nposition, cap_position;
     uint32_t free_position; /* the first row of forgotten ones, which name each other by their offsets */
-    uint64_t *ready; /* committer: partitions to tell about, outside the lock */
+    uint64_t *ready;        /* committer: partitions to tell about, outside the lock */
     uint32_t nready, cap_ready;
     /* recovery */
     struct jrn_map word_of;
