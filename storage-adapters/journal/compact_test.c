@@ -1,9 +1,11 @@
 /* compact_test.c - compaction: what stays and what goes, what a compacted file looks like, and that damage to one is told. */
+#include "fs_test.h"
 #include "test_part.h"
 
 #include <mqgate/records.h>
 
 #include <dirent.h>
+#include <errno.h>
 
 enum { COMPACT_KEYS = 50 };
 
@@ -319,22 +321,33 @@ static bool compact_all_are(struct kit *k, uint64_t letter)
     return compact_names(k, (char)letter, names) + 1 == part_stats(k).segments;
 }
 
+static bool compact_is_own(uint32_t i)
+{
+    return i % 5 == 0 && (i < 40 || i > 90);
+}
+
 /* Every fifth record's key is its own, every 17th is of a transaction; of the others the last ones stay. The whole second
  * file goes. */
-static void compact_fill(struct kit *k, const char *name)
+static void compact_prepare(struct kit *k, const char *name)
 {
     uint64_t now_ms = mqg_clock_now().wall_us / 1000;
     part_begin(k, name, 4096);
     jrn_part_cleaner_tick(k->s, 3600 * 1000);
     part_conf(k, (struct mqg_stream_conf){.segment_bytes = 4096, .cleanup = MQG_CLEANUP_COMPACT});
     for (uint32_t i = 0; i < COMPACT_UPTO; i++) {
-        bool own = i % 5 == 0 && (i < 40 || i > 90);
+        bool own = compact_is_own(i);
         part_put_key(k, i, own ? 1000 + i : i % 10, "some value or other", now_ms,
                      own && i % 17 == 0 ? PART_BATCH_TXN : 0);
     }
     assert_true(kit_wait(k, 0, k->ticket[0]));
     kit_close(k);
     kit_open(k);
+    jrn_part_cleaner_tick(k->s, 3600 * 1000);
+}
+
+static void compact_fill(struct kit *k, const char *name)
+{
+    compact_prepare(k, name);
     jrn_part_cleaner_tick(k->s, 20);
     assert_true(kit_wait_for(compact_all_are, k, 'd'));
 }
@@ -494,6 +507,71 @@ static void compact_leaves_damage_alone(void **state)
     kit_fini(&k);
 }
 
+/* ---- calls that fail ---------------------------------------------------------------------------------------- */
+
+static const struct {
+    enum jrn_fs_op op;
+    int error;
+} compact_faults[] = {{JRN_FS_OPEN, -EMFILE},  {JRN_FS_READ, -EIO},  {JRN_FS_WRITE, -ENOSPC},
+                      {JRN_FS_WRITE, 0},       {JRN_FS_SYNC, -EIO},  {JRN_FS_RENAME, -EIO},
+                      {JRN_FS_SYNC_DIR, -EIO}, {JRN_FS_UNLINK, -EIO}};
+
+static struct jrn_fs_fault compact_fault;
+
+static bool compact_hit_or_over(struct kit *k, uint64_t unused)
+{
+    (void)unused;
+    return atomic_load(&compact_fault.fired) > 0 || compact_all_are(k, 'd');
+}
+
+/* The last record of each key that is not its record's own, and those that are. */
+static bool compact_has_last(struct kit *k)
+{
+    struct part_batch b;
+    for (uint32_t i = 0; i < COMPACT_UPTO; i++)
+        if ((i >= COMPACT_UPTO - 10 || compact_is_own(i)) && (compact_is_at(k, i, &b) == 0 || b.base != i))
+            return false;
+    return true;
+}
+
+/* The n-th call of a pass fails: what is read is the same, and the store goes on. */
+static bool compact_fails_once(size_t i, long n)
+{
+    struct kit k;
+    uint64_t sum;
+    jrn_fs_fault_init(&compact_fault, &jrn_fs_real);
+    compact_fault.only = "journal-cleaner";
+    mqg_journal_fs(&compact_fault.fs);
+    compact_prepare(&k, "fails");
+    compact_fault.op = (int)compact_faults[i].op;
+    compact_fault.error = compact_faults[i].error;
+    atomic_store(&compact_fault.nth, n);
+    jrn_part_cleaner_tick(k.s, 20);
+    assert_true(kit_wait_for(compact_hit_or_over, &k, 0));
+    for (int life = 0; life < 2; life++) {
+        assert_int_equal(atomic_load(&k.failed), 0);
+        assert_int_equal(compact_read(&k, &sum), MQG_OK);
+        assert_true(compact_has_last(&k));
+        kit_crash(&k);
+        kit_open(&k);
+    }
+    kit_close(&k);
+    kit_fini(&k);
+    mqg_journal_fs(&jrn_fs_real);
+    return atomic_load(&compact_fault.fired) > 0;
+}
+
+static void compact_survives_faults(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < MQG_COUNTOF(compact_faults); i++) {
+        long n = 1;
+        while (n < 30 && compact_fails_once(i, n))
+            n += n;
+        assert_true(n > 1);
+    }
+}
+
 /* ---- the version before ------------------------------------------------------------------------------------- */
 
 /* As the version before wrote it: without the batches that have no records, each of the others as long as it came. */
@@ -558,6 +636,7 @@ int main(void)
         cmocka_unit_test(compact_leaves_no_gap),
         cmocka_unit_test(compact_damage_is_told),
         cmocka_unit_test(compact_leaves_damage_alone),
+        cmocka_unit_test(compact_survives_faults),
         cmocka_unit_test(compact_reads_the_version_before),
     };
     mqg_record_codec(TEST_CODEC, test_unpack);

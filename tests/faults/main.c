@@ -76,7 +76,6 @@ struct faults {
     uint64_t hits[sizeof cases / sizeof cases[0]];
     const char *only;
     bool all, verbose;
-    bool removal_is_late; /* what this load deleted */
 };
 
 /* ---- the past -------------------------------------------------------------------------------------------------- */
@@ -156,19 +155,32 @@ struct faults_run {
     struct ledger ledger;
 };
 
-/* The deleted partitions' folders go, or the fault that is waited for comes. With some loads they stay until the next start (the
- * journal gives their batches back later than the load lasts): then later runs of that load do not wait as long. */
-static void faults_await_removal(const struct faults_run *run, struct told *t)
+static void faults_entry(void *arg, const char *name)
 {
-    for (int i = 0, turns = run->f->removal_is_late ? 20 : 4000; i < turns; i++) {
+    (void)arg;
+    (void)name;
+}
+
+/* Is the partition's folder on the disk? */
+static bool faults_has_folder(const struct faults_run *run, uint64_t partition)
+{
+    char path[128];
+    snprintf(path, sizeof path, CI_PATH "/streams/%016llx", (unsigned long long)partition);
+    return run->plain.list(run->plain.ctx, path, faults_entry, NULL) == 0;
+}
+
+/* The deleted partitions' folders go, unless the fault that is waited for comes. false: one stays. */
+static bool faults_await_removal(const struct faults_run *run, struct told *t)
+{
+    for (int i = 0; i < 60000; i++) {
         bool all = true;
         for (size_t k = 0; k < run->ledger.npart && all; k++)
-            all = !run->ledger.parts[k].gone.ticket || jrn_stream_removed(t->s, run->ledger.parts[k].id);
+            all = !run->ledger.parts[k].gone.ticket || !faults_has_folder(run, run->ledger.parts[k].id);
         if (all || atomic_load(&run->fault.fired) > 0 || atomic_load(&t->failed))
-            return;
+            return true;
         usleep(500); /* lint:allow banned_calls another thread removes them */
     }
-    run->f->removal_is_late = true;
+    return false;
 }
 
 /* The load under the fault; the cut says how far it came. */
@@ -193,7 +205,8 @@ static size_t faults_load(struct faults_run *run, struct told *t, struct led_cut
     struct work *w = work_new(&run->ledger, t, run->f->seed + (uint64_t)run->n);
     bool good = work_run(w, FAULTS_STEPS) && work_delete_parts(w);
     work_free(&w);
-    faults_await_removal(run, t);
+    if (good && !faults_await_removal(run, t))
+        return faults_broken(run->fc, run->thread, run->n, "a deleted partition's folder stays", "");
     *cut = faults_cut(&run->ledger, t);
     struct mqg_store_stats st;
     jrn_ops.stats(t->s, &st);
