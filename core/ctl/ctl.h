@@ -34,8 +34,10 @@ struct ctl {
     const char *vhost;        /* NULL: not given */
     unsigned timeout_s;       /* per request */
     unsigned flags;           /* CTL_FLAG_* */
+    const char *store;        /* list_segments: which */
     const char *queue, *type; /* store dump: filters; NULL: all */
     uint64_t limit;           /* store dump: 0: not given */
+    const char *fault;        /* an option's value that cannot be */
     const struct ctl_command *command;
     char **args;
     int nargs;
@@ -133,6 +135,7 @@ int ctl_error(const struct ctl *c, int code, const char *fmt, ...) MQG_PRINTF(3,
     X(list_users)                     \
     X(list_stores)                    \
     X(list_segments)                  \
+    X(list_disk)                      \
     X(list_vhosts)                    \
     X(list_permissions)               \
     X(list_user_permissions)          \
@@ -155,6 +158,12 @@ int ctl_error(const struct ctl *c, int code, const char *fmt, ...) MQG_PRINTF(3,
     X(change_trace)                   \
     X(store_look)                     \
     X(change_refused)
+/* columns.c: each ended by one without a word. */
+extern const struct column columns_queue[], columns_exchange[], columns_binding[], columns_connection[],
+    columns_channel[], columns_consumer[], columns_user[], columns_vhost[], columns_store[],
+    columns_segment[], columns_permission[];
+/* The columns of a listing, ended by one without a word; NULL: the command is none. */
+const struct column *list_columns(int (*run)(struct ctl *c));
 #define CTL_COMMAND_DECLARE(name) int name(struct ctl *c);
 CTL_COMMANDS(CTL_COMMAND_DECLARE)
 #undef CTL_COMMAND_DECLARE

@@ -10,9 +10,10 @@ static const char refused_cluster[] =
     "a node is started and stopped by its service manager, and is no cluster";
 
 static const struct ctl_command commands[] = {
-    {"status", "", "how the node is", 0, 0, CTL_BOTH, status_show},
+    {"status", "", "how the node is; while it starts, how far that is (exit 75)", 0, 0, CTL_BOTH,
+     status_show},
     {"ping", "", "does the node answer?", 0, 0, CTL_BOTH, status_ping},
-    {"await_startup", "", "wait until the node answers", 0, 0, CTL_BOTH, status_await},
+    {"await_startup", "", "wait until the node is up, -t seconds at most", 0, 0, CTL_BOTH, status_await},
     {"version", "", "of this program", 0, 0, CTL_BOTH, status_version},
     {"list_queues", "[COLUMN...]", "queues", 0, -1, CTL_BOTH, list_queues},
     {"list_exchanges", "[COLUMN...]", "exchanges", 0, -1, CTL_BOTH, list_exchanges},
@@ -22,7 +23,10 @@ static const struct ctl_command commands[] = {
     {"list_consumers", "[COLUMN...]", "consumers", 0, -1, CTL_BOTH, list_consumers},
     {"list_stores", "[COLUMN...]", "stores: what they have on the disk, and how much of it is live", 0, -1,
      CTL_NATIVE, list_stores},
-    {"list_segments", "STORE", "the files of a store", 1, 1, CTL_NATIVE, list_segments},
+    {"list_segments", "[STORE]", "the files of a store (the default one), and what is live in each", 0, 1,
+     CTL_NATIVE, list_segments},
+    {"list_disk", "[COLUMN...]", "queues by what they keep on the disk, the largest first", 0, -1, CTL_NATIVE,
+     list_disk},
     {"list_users", "[COLUMN...]", "users and their tags", 0, -1, CTL_BOTH, list_users},
     {"list_vhosts", "[COLUMN...]", "vhosts", 0, -1, CTL_BOTH, list_vhosts},
     {"list_permissions", "[COLUMN...]", "permissions", 0, -1, CTL_BOTH, list_permissions},
@@ -98,7 +102,8 @@ static void main_help(void)
         "  -t, --timeout S     seconds to wait for an answer (60)\n"
         "  -q, --quiet         no banners\n"
         "  -s, --silent        no banners, no column names\n"
-        "  --json              listings as JSON; store: JSON lines\n"
+        "  --format FORMAT     text, or json: status and listings as JSON, store as JSON lines; --json is "
+        "the same\n"
         "  --queue NAME, --type TYPE, --limit N, --bodies   what store dump shows: of one queue (VHOST/NAME "
         "or its\n"
         "                      number), of one type of record, so many (1000), with bodies\n"
@@ -113,33 +118,62 @@ static void main_help(void)
     }
     printf("\nexit codes: 0 done, 64 usage, 65 refused, 67 no such user, 69 not reachable or not there, 70 "
            "exists already, "
-           "75 the node is starting, 77 not allowed; store: 0 good, 1 damaged, 2 not looked at\n");
+           "75 the node is starting, 77 not allowed; store: 0 good, 1 damaged, 2 not looked at\n"
+           "mqgatectl help COMMAND tells of one, and of a listing's columns\n");
+}
+
+/* Of one command; false: there is none of that name. */
+static bool command_help(const struct ctl *c, const char *name)
+{
+    const struct ctl_command *command = command_find(c, name);
+    if (command == NULL)
+        return false;
+    const struct column *columns = list_columns(command->run);
+    printf("usage: mqgatectl [options] %s%s%s\n\n  %s\n", command->name, *command->usage != '\0' ? " " : "",
+           command->usage, command->help);
+    if (columns != NULL)
+        printf("\ncolumns:\n");
+    for (; columns != NULL && columns->word != NULL; columns++)
+        printf("  %s\n", columns->word);
+    return true;
+}
+
+static int main_unknown(const struct ctl *c, const char *name)
+{
+    fprintf(stderr,
+            c->rabbit ? "\nCommand '%s' not found. \n"
+                      : "mqgatectl: there is no command '%s'; see mqgatectl --help\n",
+            name);
+    return CTL_USAGE;
+}
+
+/* "help", "help COMMAND", "COMMAND --help". */
+static int main_help_of(const struct ctl *c)
+{
+    bool word = c->nargs > 0 && strcmp(c->args[0], "help") == 0;
+    const char *name = c->nargs > word ? c->args[word] : NULL;
+    if (name == NULL)
+        main_help();
+    return name == NULL || command_help(c, name) ? CTL_OK : main_unknown(c, name);
 }
 
 static int main_dispatch(struct ctl *c)
 {
     if (options_version(c))
         return status_version(c);
-    if (options_help(c) || (c->nargs > 0 && strcmp(c->args[0], "help") == 0)) {
-        main_help();
-        return CTL_OK;
-    }
+    if (options_help(c) || (c->nargs > 0 && strcmp(c->args[0], "help") == 0))
+        return main_help_of(c);
     if (c->nargs == 0) {
         fprintf(stderr, "mqgatectl: no command; see mqgatectl --help\n");
         return CTL_USAGE;
     }
     c->command = command_find(c, c->args[0]);
-    if (c->command == NULL) {
-        fprintf(stderr,
-                c->rabbit ? "\nCommand '%s' not found. \n"
-                          : "mqgatectl: there is no command '%s'; see mqgatectl --help\n",
-                c->args[0]);
-        return CTL_USAGE;
-    }
+    if (c->command == NULL)
+        return main_unknown(c, c->args[0]);
     int given = c->nargs - 1;
     if (given < c->command->min || (c->command->max >= 0 && given > c->command->max)) {
-        fprintf(stderr, "%s: usage: %s %s\n", c->rabbit ? "Error (argument validation)" : "mqgatectl",
-                c->command->name, c->command->usage);
+        fprintf(stderr, "%s: usage: %s%s%s\n", c->rabbit ? "Error (argument validation)" : "mqgatectl",
+                c->command->name, *c->command->usage != '\0' ? " " : "", c->command->usage);
         return CTL_USAGE;
     }
     return c->command->run(c);

@@ -52,14 +52,28 @@ static void take_json(struct ctl *c, const char *v)
     (void)v;
     c->json = true;
 }
-static void take_formatter(struct ctl *c, const char *v)
+/* rabbitmqctl has more formats; who asks for one of them gets text. */
+static void take_format(struct ctl *c, const char *v)
 {
     c->json = strcmp(v, "json") == 0;
+    if (!c->json && !c->rabbit && strcmp(v, "text") != 0)
+        c->fault = "--format is text or json";
 }
+/* A whole number and nothing else. */
+static bool option_number(const char *v, uint64_t *out)
+{
+    char *end = NULL;
+    *out = strtoull(v, &end, 10);
+    return *v >= '0' && *v <= '9' && *end == '\0';
+}
+/* rabbitmqctl is given "infinity", and fractions, too. */
 static void take_timeout(struct ctl *c, const char *v)
 {
-    unsigned long s = strtoul(v, NULL, 10);
-    c->timeout_s = s > 0 && s < 86400 ? (unsigned)s : c->timeout_s;
+    uint64_t s = 0;
+    bool good = option_number(v, &s) && s > 0 && s < 86400;
+    c->timeout_s = good ? (unsigned)s : c->timeout_s;
+    if (!good && !c->rabbit)
+        c->fault = "--timeout is a number of seconds, 1 to 86399";
 }
 static void take_global(struct ctl *c, const char *v)
 {
@@ -101,7 +115,8 @@ static void take_type(struct ctl *c, const char *v)
 }
 static void take_limit(struct ctl *c, const char *v)
 {
-    c->limit = strtoull(v, NULL, 10);
+    if (!option_number(v, &c->limit) || c->limit == 0)
+        c->fault = "--limit is a number, at least 1";
 }
 static void take_help(struct ctl *c, const char *v)
 {
@@ -129,7 +144,8 @@ static const struct option_row option_rows[] = {
     {"--silent", "-s", OPTION_FLAG, CTL_BOTH, take_silent},
     {"--no-table-headers", NULL, OPTION_FLAG, CTL_BOTH, take_headless},
     {"--json", NULL, OPTION_FLAG, CTL_BOTH, take_json},
-    {"--formatter", NULL, OPTION_VALUE, CTL_BOTH, take_formatter},
+    {"--formatter", NULL, OPTION_VALUE, CTL_BOTH, take_format},
+    {"--format", NULL, OPTION_VALUE, CTL_NATIVE, take_format},
     {"--global", NULL, OPTION_FLAG, CTL_BOTH, take_global},
     {"--if-empty", "-e", OPTION_FLAG, CTL_BOTH, take_if_empty},
     {"--if-unused", "-u", OPTION_FLAG, CTL_BOTH, take_if_unused},
@@ -217,6 +233,8 @@ int options_parse(struct ctl *c, int argc, char **argv)
         if (o->kind == OPTION_VALUE && value == NULL && ++i == argc)
             return ctl_error(c, CTL_USAGE, "%s needs a value", o->name);
         o->take(c, o->kind == OPTION_VALUE && value == NULL ? argv[i] : value);
+        if (c->fault != NULL)
+            return ctl_error(c, CTL_USAGE, "%s", c->fault);
     }
     return -1;
 }

@@ -18,9 +18,37 @@ def test_help_and_version(ctl):
 def test_usage(ctl):
     for args in ((), ("nonsense",), ("add_user",), ("set_permissions", "u", "a"), ("status", "--nonsense"),
                  ("close_connection", "1"), ("status", "-p"), ("list_queues", "nocolumn"),
-                 ("trace", "maybe", "amqp"), ("declare_queue", "q", "novalue")):
+                 ("trace", "maybe", "amqp"), ("declare_queue", "q", "novalue"), ("status", "-t", "soon"), ("status", "-t", "0"),
+                 ("--format", "yaml", "status"), ("store", "dump", "/nowhere", "--limit", "0"), ("help", "nonsense"),
+                 ("status", "too", "many")):
         code, out, err = ctl.run(*args)
         assert code == 64 and out == "" and err.startswith("mqgatectl: "), args
+
+
+def test_help_of_one(ctl):
+    assert "disk_bytes" in ctl.good("help", "list_queues") and "disk_bytes" in ctl.good("list_disk", "--help")
+    assert ctl.good("status", "-h").startswith("usage: mqgatectl [options] status\n")
+    assert "disk_segments" in ctl.run("list_queues", "nocolumn")[2]  # says what there is
+
+
+def test_disk(ctl, api, vhost):
+    """Who uses the disk: by queue, the largest first, and by file."""
+    for name, size in (("small", 100), ("large", 9000)):
+        ctl.good("declare_queue", "-p", vhost, name)
+        api.publish(vhost, "amq.default", name, "x" * size, delivery_mode=2)
+    columns = ("list_disk", "-p", vhost, "name", "disk_messages", "disk_segments")
+    wait_until(lambda: ctl.rows(*columns) == [["large", "1", "1"], ["small", "1", "1"]], 10, "each message is counted")
+    small, large = (int(row[0]) for row in reversed(ctl.rows("list_disk", "-p", vhost, "disk_bytes")))
+    assert 100 < small < 9000 < large
+    assert [row[0] for row in ctl.rows("list_disk", "name")].index("large") >= 0
+    segments = json.loads(ctl.good("list_segments", "--format", "json"))
+    assert segments and {"kind", "sequence", "live_bytes", "live_messages", "queues"} <= set(segments[0])
+    assert len(json.loads(ctl.good("list_segments", "journal", "--json"))) == len(segments)
+    for args, says in ((("list_segments", "nostore"), "there is no store 'nostore'"),
+                       (("list_queues", "-p", "novhost"), "there is no vhost 'novhost'"),
+                       (("list_disk", "-p", "novhost"), "there is no vhost 'novhost'")):
+        code, out, err = ctl.run(*args)
+        assert (code, out) == (69, "") and says in err, args
 
 
 def test_not_reachable(ctl):
@@ -113,7 +141,7 @@ def test_queues(ctl, api, vhost):
     ctl.good("delete_queue", "-p", vhost, "--if-empty", "--if-unused", "q 1")
     assert ctl.run("purge_queue", "-p", vhost, "q 1")[0] == 69
     assert ctl.run("delete_queue", "-p", vhost, "q 1")[0] == 64
-    assert ctl.run("list_queues", "-p", "nowhere")[0] == 65
+    assert ctl.run("list_queues", "-p", "nowhere")[0] == 69
 
 
 def test_exchanges_and_bindings(ctl, api, vhost):
