@@ -309,6 +309,9 @@ void mqtt_connected(struct mqtt_conn *c, struct mqtt_session *s)
     c->session = s;
     c->phase = MQTT_STARTING;
     s->gone_us = 0;
+    s->will_stored = s->durable && c->will;
+    if (s->will_stored)
+        mqtt_persist_will(s, c->will, MQTT_WILL_OPEN);
     if (s->durable)
         mqtt_persist_session(s);
     uint8_t head[2] = {c->session_present, 0};

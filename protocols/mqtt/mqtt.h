@@ -406,8 +406,9 @@ void mqtt_persist_init(void);
 void mqtt_persist_session(struct mqtt_session *s);
 void mqtt_persist_session_gone(struct mqtt_session *s);
 void mqtt_persist_sub(struct mqtt_session *s, const struct mqtt_sub *sub, bool remove);
-/* The session's delayed will, to be sent at that time (wall). */
-void mqtt_persist_will(struct mqtt_session *s, uint64_t due_us);
+/* The session's will, to be sent at that time (wall), or with MQTT_WILL_OPEN when its client's connection is found to be gone. */
+#define MQTT_WILL_OPEN (UINT64_C(1) << 63)
+void mqtt_persist_will(struct mqtt_session *s, const struct mqtt_will *will, uint64_t due_us);
 void mqtt_persist_will_gone(struct mqtt_session *s);
 /* Adds the identifiers to what this turn submits: one batch with what was added before. */
 void mqtt_persist_ids(struct mqtt_session *s);

@@ -2,7 +2,8 @@
  *
  *   mqtt/s/SESSION          version, vhost, client, expiry, when it went, highest number sent
  *   mqtt/f/SESSION/FILTER   version, vhost, client, the subscription as its client said it, its options
- *   mqtt/w/SESSION          version, vhost, client, when it is due, retain, the will's message in its stored form
+ *   mqtt/w/SESSION          version, vhost, client, when it is due, or MQTT_WILL_OPEN and the delay while its client is there; retain,
+ *                           the will's message in its stored form
  *   mqtt/q/SESSION          version, vhost, client, identifiers received and not released; received by the client, with numbers;
  *                           sent to it and not acknowledged, with numbers and QoS: those whose QoS or time must not count anew
  *
@@ -79,14 +80,14 @@ void mqtt_persist_session_gone(struct mqtt_session *s)
     s->ticket = mqg_meta_remove(persist_key(key, sizeof(key), 's', s, NULL));
 }
 
-void mqtt_persist_will(struct mqtt_session *s, uint64_t due_us)
+void mqtt_persist_will(struct mqtt_session *s, const struct mqtt_will *will, uint64_t due_us)
 {
     char key[96];
     struct mqg_dynbuf b;
     persist_head(&b, s);
-    mqg_dynbuf_le64(&b, due_us);
-    mqg_dynbuf_u8(&b, s->will->retain);
-    mqg_dynbuf_slice(&b, mqg_msg_stored(s->will->msg));
+    mqg_dynbuf_le64(&b, due_us == MQTT_WILL_OPEN ? MQTT_WILL_OPEN | will->delay_s : due_us);
+    mqg_dynbuf_u8(&b, will->retain);
+    mqg_dynbuf_slice(&b, mqg_msg_stored(will->msg));
     persist_put(s, persist_key(key, sizeof(key), 'w', s, NULL), &b);
 }
 
@@ -210,6 +211,9 @@ static void recover_will(struct mqtt_session *s, struct mqg_cursor *c)
     uint64_t due_us = mqg_cursor_le64(c), now_us = mqg_clock_now().wall_us;
     bool retain = mqg_cursor_u8(c) != 0;
     struct mqg_slice stored = mqg_cursor_slice(c, mqg_cursor_left(c));
+    if (due_us &
+        MQTT_WILL_OPEN) /* the client was there when the node ended: its connection is closed since now */
+        due_us = now_us + UINT64_C(1000000) * (due_us & UINT32_MAX);
     mqtt_will_free(&s->will);
     s->will = c->failed ? NULL : mqtt_will_recover(s->vhost, stored, retain);
     c->failed = s->will == NULL;

@@ -368,13 +368,15 @@ static void session_will(struct mqtt_session *s, struct mqtt_conn *c, bool norma
     c->will = NULL;
     if (s->will && (s->will->delay_s == 0 || s->expiry_s == 0))
         mqtt_will_publish(&s->will);
-    if (!s->will)
+    if (!s->will) {
+        mqtt_will_end(s, false);
         return;
+    }
     struct mqg_time now = mqg_worker_self()->now;
     s->will_ms = now.mono_ms + UINT64_C(1000) * s->will->delay_s;
     s->will_stored = s->durable;
     if (s->durable)
-        mqtt_persist_will(s, now.wall_us + UINT64_C(1000000) * s->will->delay_s);
+        mqtt_persist_will(s, s->will, now.wall_us + UINT64_C(1000000) * s->will->delay_s);
 }
 
 void mqtt_session_detach(struct mqtt_session *s, bool normal)

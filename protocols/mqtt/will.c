@@ -1,9 +1,9 @@
 /* will.c - will messages (3.1.2.5): made at CONNECT, published when the connection ends without a normal DISCONNECT, after the
  * will delay of 5.0, or when the session ends before that.
  *
- * A delayed one whose client is gone is written down (persist.c), so that a node that stops meanwhile sends it when it is there
- * again, in its user's name and with the rights that the user has then. The record goes after the publish: a crash in between
- * sends it twice rather than never. */
+ * The will of a session that outlives its connection is written down (persist.c), so that a node that stops or crashes meanwhile sends
+ * it when it is there again, in its user's name and with the rights that the user has then. The record goes after the publish: a
+ * crash in between sends it twice rather than never. */
 #include "mqtt.h"
 
 #include <stdlib.h>

@@ -3,6 +3,7 @@ import struct
 import threading
 import time
 
+import pytest
 import raw as r
 from conftest import gateway
 from mqtest.broker import wait_until
@@ -24,7 +25,6 @@ def restart(node, hard):
 
 
 def both_ways(test):
-    import pytest
     return pytest.mark.parametrize("hard", [False, True], ids=["term", "kill9"])(test)
 
 
@@ -231,8 +231,8 @@ def test_exactly_once_over_kills():
         assert kills == 6
 
 
-def delayed(unique, delay_s, **kw):
-    return {"client": unique, "will": (unique, b"late", 1, False), "will_props": {"will_delay": delay_s}, **KEEP, **kw}
+def delayed(name, delay_s, **kw):
+    return {"client": name, "will": (name, b"late", 1, False), "will_props": {"will_delay": delay_s}, **KEEP, **kw}
 
 
 @both_ways
@@ -291,3 +291,37 @@ def test_delayed_will_of_a_user_who_is_gone(own_node, client, unique):
     wait_until(lambda: "will=dropped" in own_node.log_text(), 20, "the will was dropped")
     sub = client(5, to=own_node, client="watch", **KEEP)
     sub.expect_nothing(0.5)
+
+
+@pytest.mark.parametrize("delay_s", [0, 1])
+def test_will_of_a_client_that_a_crash_cuts_off(own_node, client, unique, delay_s):
+    """Its session is durable, so its will is: sent once when the node is there again."""
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    sub.subscribe(unique, qos=1)
+    client(5, to=own_node, **delayed(unique, delay_s))
+    own_node.kill9()
+    own_node.start()
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    assert sub.message(timeout_s=20).payload == b"late"
+    restart(own_node, False)  # what was acknowledged, and that the will was sent, is written down
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    sub.expect_nothing(1.5)
+
+
+def test_will_that_is_not_owed_any_more(own_node, client, unique):
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    sub.subscribe(unique, qos=1)
+    for kind in ("goodbye", "published", "without"):
+        c = client(5, to=own_node, **delayed(unique + kind, 0, will=(unique, kind.encode(), 1, False)))
+        if kind == "goodbye":
+            c.disconnect()
+        elif kind == "published":
+            c.close()
+            assert sub.message().payload == b"published"
+        else:
+            client(5, to=own_node, client=unique + kind, **KEEP)  # takes over, and says no will: that of the first is sent
+            assert sub.message().payload == b"without"
+    for hard in (False, True):
+        restart(own_node, hard)
+    sub = client(5, to=own_node, client="watch", **KEEP)
+    sub.expect_nothing(0.7)
