@@ -17,7 +17,7 @@ enum {
     READ_THREADS = 2,
     READ_MAX = 8 << 20, /* bytes of one answer, but for a batch that is larger */
     READ_SHARED = 64,   /* answers kept */
-    READ_SHARED_BYTES = 16 << 20,
+    READ_SHARED_BYTES = 8 << 20,
     READ_AHEAD = 1 << 20,
 };
 
