@@ -542,10 +542,10 @@ static bool compact_fails_once(size_t i, long n)
     jrn_fs_fault_init(&compact_fault, &jrn_fs_real);
     compact_fault.only = "journal-cleaner";
     mqg_journal_fs(&compact_fault.fs);
-    compact_prepare(&k, "fails");
     compact_fault.op = (int)compact_faults[i].op;
     compact_fault.error = compact_faults[i].error;
-    atomic_store(&compact_fault.nth, n);
+    atomic_store(&compact_fault.nth, n); /* a pass may begin as soon as there are files */
+    compact_prepare(&k, "fails");
     jrn_part_cleaner_tick(k.s, 20);
     assert_true(kit_wait_for(compact_hit_or_over, &k, 0));
     for (int life = 0; life < 2; life++) {
@@ -570,6 +570,42 @@ static void compact_survives_faults(void **state)
             n += n;
         assert_true(n > 1);
     }
+}
+
+static bool compact_is_put_off(struct kit *k, uint64_t unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&k->s->streams->lock);
+    struct stream_part *p = jrn_stream_find(k->s->streams, PART);
+    bool is = p->again_us > mqg_clock_mono_us();
+    pthread_mutex_unlock(&k->s->streams->lock);
+    return is;
+}
+
+/* While the disk is full a pass is not tried again at once; later it is. */
+static void compact_waits_for_room(void **state)
+{
+    struct kit k;
+    (void)state;
+    jrn_fs_fault_init(&compact_fault, &jrn_fs_real);
+    compact_fault.only = "journal-cleaner";
+    mqg_journal_fs(&compact_fault.fs);
+    compact_fault.op = JRN_FS_WRITE;
+    compact_fault.error = -ENOSPC;
+    atomic_store(&compact_fault.all_after, true);
+    atomic_store(&compact_fault.nth, 1);
+    compact_prepare(&k, "room");
+    jrn_part_cleaner_tick(k.s, 20);
+    assert_true(kit_wait_for(compact_is_put_off, &k, 0));
+    compact_fault.op = JRN_FS_MARK;
+    pthread_mutex_lock(&k.s->streams->lock);
+    jrn_stream_find(k.s->streams, PART)->again_us = 0;
+    pthread_mutex_unlock(&k.s->streams->lock);
+    assert_true(kit_wait_for(compact_all_are, &k, 'd'));
+    assert_true(compact_has_last(&k));
+    kit_close(&k);
+    kit_fini(&k);
+    mqg_journal_fs(&jrn_fs_real);
 }
 
 /* ---- the version before ------------------------------------------------------------------------------------- */
@@ -609,16 +645,17 @@ static void compact_reads_the_version_before(void **state)
     (void)state;
     compact_fill(&k, "before");
     assert_int_equal(compact_read(&k, &want), MQG_OK);
+    part_conf(&k, (struct mqg_stream_conf){.segment_bytes = 4096}); /* nothing is to change while we look */
     kit_close(&k);
     size_t n = compact_names(&k, 'd', names);
     for (size_t i = 0; i < n; i++)
         compact_make_gaps(names[i]);
     kit_open(&k);
-    jrn_part_cleaner_tick(k.s, 3600 * 1000);
     assert_int_equal(compact_names(&k, 'c', names), n);
     assert_int_equal(compact_read(&k, &sum), MQG_OK);
     assert_int_equal(sum, want);
     assert_int_equal(kit_time(&k, PART, 1, &offset), MQG_OK);
+    part_conf(&k, (struct mqg_stream_conf){.segment_bytes = 4096, .cleanup = MQG_CLEANUP_COMPACT});
     jrn_part_cleaner_tick(k.s, 20);
     assert_true(kit_wait_for(compact_all_are, &k, 'd')); /* the next pass closes the gaps */
     assert_int_equal(compact_read(&k, &sum), MQG_OK);
@@ -637,6 +674,7 @@ int main(void)
         cmocka_unit_test(compact_damage_is_told),
         cmocka_unit_test(compact_leaves_damage_alone),
         cmocka_unit_test(compact_survives_faults),
+        cmocka_unit_test(compact_waits_for_room),
         cmocka_unit_test(compact_reads_the_version_before),
     };
     mqg_record_codec(TEST_CODEC, test_unpack);

@@ -26,7 +26,8 @@ enum {
     COMPACT_KEYS_MAX = 1 << 20,
     COMPACT_WINDOW = 1 << 20,
     COMPACT_TOMBSTONE_MS = 24 * 3600 * 1000,
-    COMPACT_PLAIN_MAX = 64 << 20, /* what a compressed batch may become: */
+    COMPACT_AGAIN_US = 60 * 1000 * 1000, /* after a pass that failed: a full disk is not to be read all day */
+    COMPACT_PLAIN_MAX = 64 << 20,        /* what a compressed batch may become: */
     COMPACT_RATIO_MAX = 128, /* times its own bytes, too, so that a file of bombs costs seconds, not hours */
 };
 
@@ -414,12 +415,30 @@ static int compact_pass(struct compact *c)
     return r;
 }
 
+static void compact_end(struct compact *c, int r)
+{
+    struct stream_part *p = c->p;
+    bool failed = r < 0 && r != -EBADMSG && r != -ENOENT; /* ENOENT: it was trimmed or deleted meanwhile */
+    pthread_mutex_lock(&c->s->streams->lock);
+    if (r == 0)
+        p->compacted = c->upto;
+    p->damaged = r == -EBADMSG;
+    p->again_us = failed ? mqg_clock_mono_us() + COMPACT_AGAIN_US : 0;
+    pthread_mutex_unlock(&c->s->streams->lock);
+    if (failed)
+        mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=compaction partition=%llu error=%s",
+                c->s->section, (unsigned long long)p->id, mqg_logqs(jrn_errno(r)));
+    else if (r == 0 && c->dropped)
+        mqg_log(MQG_LOG_INFO, MQG_EVENT_STORE, "store=%s what=compaction partition=%llu dropped=%llu keys=%u",
+                c->s->section, (unsigned long long)p->id, (unsigned long long)c->dropped, c->nkey);
+}
+
 void jrn_part_compact(struct mqg_store *s, struct stream_part *p, uint64_t now_ms)
 {
     struct compact c = {.s = s, .p = p, .now_ms = now_ms};
     pthread_mutex_lock(&s->streams->lock);
     c.conf = p->conf;
-    bool wanted = !p->gone && !p->damaged && p->nfile > 1;
+    bool wanted = !p->gone && !p->damaged && p->nfile > 1 && mqg_clock_mono_us() >= p->again_us;
     if (wanted) {
         c.files = mqg_xcalloc(p->nfile, sizeof(struct part_file *));
         c.bytes = mqg_xcalloc(p->nfile, sizeof *c.bytes);
@@ -430,20 +449,8 @@ void jrn_part_compact(struct mqg_store *s, struct stream_part *p, uint64_t now_m
     mqg_dynbuf_init(&c.plain, COMPACT_PLAIN_MAX);
     int r = wanted ? compact_pass(&c) : 0;
     mqg_dynbuf_fini(&c.plain);
-    if (wanted && r == 0) {
-        pthread_mutex_lock(&s->streams->lock);
-        p->compacted = c.upto;
-        pthread_mutex_unlock(&s->streams->lock);
-        if (c.dropped)
-            mqg_log(MQG_LOG_INFO, MQG_EVENT_STORE,
-                    "store=%s what=compaction partition=%llu dropped=%llu keys=%u", s->section,
-                    (unsigned long long)p->id, (unsigned long long)c.dropped, c.nkey);
-    } else if (r == -EBADMSG) {
-        p->damaged = true;
-    } else if (r < 0 && r != -ENOENT) {
-        mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=compaction partition=%llu error=%s", s->section,
-                (unsigned long long)p->id, mqg_logqs(jrn_errno(r)));
-    }
+    if (wanted)
+        compact_end(&c, r);
     for (uint32_t i = 0; i < c.n; i++)
         jrn_part_file_unref(s, &c.files[i]);
     free(c.files);

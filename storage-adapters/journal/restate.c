@@ -98,11 +98,14 @@ static void restate_keyed(struct restate *rs, const struct jrn_rec *rec, uint32_
     struct jrn_keyed key = {0};
     if (!jrn_key_of(rec->type, rec->main, &key))
         return;
-    /* Trims of several lanes may come in any order, and the highest counts: it is said again as a new word, which a lower one
-     * that comes meanwhile does not make void. */
+    /* Trims of several lanes may come in any order, and the highest counts: it alone is said again, as a new word, which a lower
+     * one that comes meanwhile does not make void. */
     bool last = jrn_keys_is(&rs->s->keys, &key, rs->seg->seq, off);
-    if (!last && !(rec->type == JRN_REC_TRIM && jrn_stream_starts(rs->s, rec->main)))
+    if (!(key.trim ? jrn_stream_starts(rs->s, rec->main) : last)) {
+        if (last)
+            jrn_keys_drop(&rs->s->keys, &key);
         return;
+    }
     /* Of a deleted partition only the tombstone matters, and a tombstone only while something older stands.
      * */
     bool of_gone = rec->type != JRN_REC_META && rec->type != JRN_REC_STREAM && rec->main.len >= 8 &&

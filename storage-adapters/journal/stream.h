@@ -39,6 +39,7 @@ struct stream_part {
     bool roll;    /* the cleaner wants a new file */
     uint64_t compacted; /* offsets below went through compaction */
     bool damaged;       /* compaction met damage: it waits for the next start */
+    uint64_t again_us;  /* compaction failed otherwise: not before then */
     struct mqg_stream_conf conf;
     struct part_tail tail; /* recovery only: how far the last file is whole */
     bool beyond;           /* recovery only: batches behind a gap were left out */
