@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 from conftest import kafka_gateway
-from mqtest.cache import cached, run_installer
+from mqtest.cache import INSTALL_S, cached, run_installer
 
-pytestmark = pytest.mark.long
+RUN_S = 240
+pytestmark = [pytest.mark.long, pytest.mark.timeout(INSTALL_S + RUN_S)]  # virtual machines start slowly
 
 VERSION = "3.9.1"
 ARTIFACTS = [f"org.apache.kafka:kafka_2.13:{VERSION}", f"org.apache.kafka:kafka-tools:{VERSION}",
