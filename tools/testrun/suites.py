@@ -17,6 +17,7 @@ STATIC = Build("build-static", {"static_modules": "true", "tests": "false", "ben
 TOTAL_LIMIT_S = 20 * 60
 
 PYTHON = "/usr/bin/python3"
+AMQP_AND_STOMP_PEERS = "pika py-amqp kombu rabbitmq-c bunny stomp.py"
 
 SUITES = [
     #     name         limit_s  what runs                                           in the short run, too?
@@ -54,5 +55,6 @@ SUITES = [
     Suite("mqtt-tsan",     900, pytest_folder("tests/mqtt", on=TSAN, never_long=True), short=False),
     Suite("hostile-tsan",  900, pytest_folder("tests/hostile", on=TSAN, never_long=True), short=False),
     Suite("fuzz",         1200, command("tools/fuzz 30"), short=False),
-    Suite("peers",        2400, command(f"{PYTHON} tests/peers", on=RELEASE), short=False),
+    Suite("peers",        2400, command(f"{PYTHON} tests/peers {AMQP_AND_STOMP_PEERS}", on=RELEASE), short=False),
+    Suite("peers-kafka",  3600, command(f"{PYTHON} tests/peers librdkafka", on=RELEASE), short=False),
 ]
