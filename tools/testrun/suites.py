@@ -33,7 +33,7 @@ SUITES = [
     Suite("hostile-asan",  300, pytest_folder("tests/hostile", on=ASAN)),
     Suite("http",          120, pytest_folder("tests/http", on=RELEASE)),
     Suite("stomp",         180, pytest_folder("tests/stomp", on=RELEASE)),
-    Suite("kafka",         240, pytest_folder("tests/kafka", on=RELEASE)),
+    Suite("kafka",         480, pytest_folder("tests/kafka", on=RELEASE)),
     Suite("mqtt",          240, pytest_folder("tests/mqtt", on=RELEASE)),
     Suite("scenarios",     240, pytest_folder("tests/scenarios", on=RELEASE)),
     Suite("kill9",         180, command(f"{PYTHON} tests/kill9 --rounds 10", on=RELEASE), long=False),
