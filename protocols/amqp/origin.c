@@ -130,6 +130,20 @@ const struct mqg_origin_ops amqp_origin_ops = {.proto = MQG_PROTO_AMQP091,
                                                .names_once = true,
                                                .no_null = true};
 
+/* A routing key of another protocol that AMQP has no room for is cut there (consume.c), and whole here. */
+static void render_long_key(const struct mqg_msg *m, struct mqg_arena *a, struct mqg_table *headers)
+{
+    struct mqg_slice key = mqg_msg_key(m);
+    if (key.len <= AMQP_SHORTSTR_MAX_BYTES)
+        return;
+    uint8_t *whole = mqg_arena_alloc(a, key.len);
+    mqg_count(MQG_COUNT_CONVERSION_DROPPED, 1);
+    if (!whole)
+        return;
+    mqg_key_swap(whole, key, (char)m->st.key_sep, '.');
+    mqg_table_set_str(a, headers, "mqgate-routing-key", mqg_slice_of(whole, key.len));
+}
+
 static struct mqg_slice render(const struct mqg_msg *m, uint32_t delivery_count, struct mqg_arena *a,
                                struct mqg_dynbuf *out)
 {
@@ -141,6 +155,7 @@ static struct mqg_slice render(const struct mqg_msg *m, uint32_t delivery_count,
         mqg_count(MQG_COUNT_CONVERSION_DROPPED, 1);
     if (m->st.flags & MQG_MSG_NULL_BODY)
         mqg_table_set_bool(a, &v.headers, "mqgate-null-body", true);
+    render_long_key(m, a, &v.headers);
     if (delivery_count)
         mqg_table_set_int(a, &v.headers, "x-delivery-count", delivery_count);
     return origin_encode(&v, a, out) == MQG_OK ? mqg_dynbuf_view(out) : mqg_slice_of(AMQP_PROPS_EMPTY, 2);

@@ -1,4 +1,5 @@
 """Unmodified clients: mosquitto_pub and mosquitto_sub, paho; and MQTT across to AMQP and back, with properties."""
+import datetime
 import subprocess
 
 import paho.mqtt.client as paho
@@ -104,6 +105,49 @@ def test_amqp_to_mqtt(client, channel, unique):
                  ("mqgate-app-id", "app"), ("mqgate-priority", "3"), ("mqgate-timestamp", "1700000000"), ("n", "7"),
                  ("yes", "true"), ("text", "zwei"), ("many", "x"), ("many", "y"), ("deep", '{"k":[1]}'), ("nothing", "")]:
         assert pair in user, (pair, user)
+
+
+def test_rows_of_the_mapping_to_amqp(client, channel, unique):
+    """What test_mqtt_to_amqp leaves out: QoS 0, repeated properties, the payload's format, all that is called mqgate-."""
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_bind(queue, "amq.topic", f"{unique}.#")
+    c = client(5)
+    c.publish(f"{unique}/0", b"", qos=0, p={"payload_format": 1, "user": [
+        ("k", "1"), ("k", "2"), ("mqgate-content-encoding", "gzip"), ("mqgate-type", "t"), ("mqgate-app-id", "a"),
+        ("mqgate-timestamp", "1700000000"), ("mqgate-priority", "300"), ("bad;base64", "?")]})
+    _, p, body = amqp_get(channel, queue)
+    assert body == b"" and p.delivery_mode == 1
+    assert (p.content_encoding, p.type, p.app_id, p.timestamp) == ("gzip", "t", "a", 1700000000)
+    assert p.headers["k"] == ["1", "2"] and p.headers["mqgate-payload-format"] == 1
+    assert p.priority is None and p.headers["mqgate-priority"] == "300"  # what does not fit stays as it was said
+    assert p.headers["bad;base64"] == "?"
+    client(4).publish(f"{unique}/3/" + "x" * 300, b"3", qos=2)
+    method, p, body = amqp_get(channel, queue)
+    assert body == b"3" and p.delivery_mode == 2 and len(method.routing_key) == 255
+    assert p.headers["mqgate-routing-key"] == f"{unique}.3." + "x" * 300
+
+
+def test_rows_of_the_mapping_to_mqtt(client, channel, unique):
+    """What test_amqp_to_mqtt leaves out: delivery mode 1, bytes, times, numbers, an expiration that is rounded up, what is dropped."""
+    c = client(5)
+    c.subscribe(f"{unique}/#", qos=2)
+    when = datetime.datetime(2026, 1, 2, 3, 4, 5)
+    channel.basic_publish("amq.topic", f"{unique}.1", b"", pika.BasicProperties(
+        delivery_mode=1, expiration="1500", reply_to="no/#/topic", headers={
+            "raw": b"\x00\xff", "when": when, "low": -(1 << 40), "no": False, "mqgate-payload-format": 1,
+            "mixed": [1, {"k": "v"}]}))
+    m = c.message()
+    assert m.qos == 0 and m.props["message_expiry"] == 2 and m.props["payload_format"] == 1
+    assert "response_topic" not in m.props
+    user = m.props["user"]
+    for pair in [("raw;base64", "AP8="), ("when", "2026-01-02T03:04:05Z"), ("low", str(-(1 << 40))),
+                 ("no", "false"), ("mixed", "1"), ("mixed", '{"k":"v"}')]:
+        assert pair in user, (pair, user)
+    old = client(4)
+    old.subscribe(f"{unique}/#", qos=1)
+    channel.basic_publish("amq.topic", f"{unique}.2", b"bare", pika.BasicProperties(headers={"k": "v"}, delivery_mode=2))
+    m = old.message()
+    assert (m.topic, m.payload, m.qos) == (f"{unique}/2", b"bare", 1)
 
 
 def test_amqp_keys_that_mqtt_cannot_carry(client, channel, unique):
