@@ -26,6 +26,8 @@ AT_ONCE = 4
 BUILD_S, TEST_S = 1200, 420
 REPLICAS = (r"(void test_admin_create_topic\(.*?rd_kafka_NewTopic_new\(topicname, partition_cnt, )replication_factor", r"\g<1>1")
 ALONE = {"0055"}  # measures times
+TWO_OF_A_NUMBER = {"0045_subscribe_update_non_exist_and_partchange": "do_test_non_exist",
+                   "0045_subscribe_update_topic_remove": "do_test_topic"}
 IN_PARTS = {"0081": "0081-admin.c"}
 LISTED = re.compile(r"^\s*_TEST\((\d{4})_(\w+),(.*?)(?=^\s*_TEST\(|^#|^\s*/\*|^};)", re.M | re.S)
 
@@ -53,14 +55,17 @@ def listed(source: Path):
             continue
         scenario = re.search(r'scenario = "([^"]*)"', words)
         scenario = scenario.group(1).split(",")[0] if scenario else "default"
-        for part in sorted(parts(source, number)) or [""]:
-            yield Test(number, part, f"{number}_{name}" + (f" {part}" if part else ""), scenario)
+        name = f"{number}_{name}"
+        for part in sorted(parts(source, number)):
+            yield Test(number, part, f"{name} {part}", scenario)
+        if number not in IN_PARTS:
+            yield Test(number, TWO_OF_A_NUMBER.get(name, ""), name, scenario)
 
 
 def parts(source, number):
     """The parts of a test that is many tests, so that one that fails does not hide the others."""
     if number not in IN_PARTS:
-        return set()
+        return []
     text = (source / "tests" / IN_PARTS[number]).read_text()
     return {part for part, body in re.findall(r"^static void (do_test_\w+)\((.*?)^}", text, re.M | re.S) if "SUB_TEST" in body}
 
@@ -97,7 +102,8 @@ class Rdkafka(Suite):
     def broker(self, which, source, scenario="default"):
         if which == "kafka":
             return ApacheKafka({"num.partitions": PARTITIONS, "auto.create.topics.enable": str(scenario == "default").lower(),
-                                "message.max.bytes": 1048588, "group.initial.rebalance.delay.ms": 3000, "allow.everyone.if.no.acl.found": "true",
+                                "message.max.bytes": 1048588, "group.initial.rebalance.delay.ms": 3000,
+                                "allow.everyone.if.no.acl.found": "true",
                                 "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"})
         return brokers.Gateway({"listeners.kafka": "127.0.0.1:0", "kafka.partitions": str(PARTITIONS),
                                 "kafka.auto_create": "on" if scenario == "default" else "off",
