@@ -102,6 +102,27 @@ def test_shipped_configuration_names_every_key():
     assert not missing
 
 
+def values(text, pattern):
+    """section.key -> value of the lines that the pattern fits; stores are one section."""
+    section, found = "", {}
+    for line in text.splitlines():
+        if match := re.fullmatch(r"(?:# ?)?\[([a-z_.]+)\]", line):
+            section = "store.*" if match.group(1).startswith("store.") else match.group(1)
+        elif match := re.fullmatch(pattern, line):
+            found[f"{section}.{match.group(1)}"] = match.group(2).strip()
+    return found
+
+
+def test_shipped_configuration_shows_the_defaults():
+    """A key that is commented out there has the value that holds without it."""
+    printed = mqgate("--set", "store.memory.type=memory", "--set", "store.other.type=kafka", "--print-config").stdout
+    defaults = values(printed, r"([a-z_0-9]+) = (.*?) *; default")
+    shipped = values((ROOT / "conf/mqgate.conf").read_text(), r"#([a-z_0-9]+) = ?(.*)")
+    both = {key for key in defaults.keys() & shipped.keys() if defaults[key]} - {"store.*.type"}  # says which store it is
+    assert len(both) > 60
+    assert {key: shipped[key] for key in both} == {key: defaults[key] for key in both}
+
+
 def test_printed_configuration_can_be_read_again(tmp_path):
     first = mqgate("--set", "node.workers=3", "--print-config").stdout
     assert "workers = 3  ; --set\n" in first
