@@ -135,6 +135,20 @@ enum mqg_err mqg_batch_plain(const struct mqg_batch *b, struct mqg_dynbuf *out, 
     return err == MQG_OK && b->count > plain->len / RECORD_BYTES_MIN ? MQG_MALFORMED : err;
 }
 
+static enum mqg_err (*batch_packers[MQG_BATCH_CODEC + 1])(struct mqg_slice in, struct mqg_dynbuf *out);
+
+void mqg_record_packer(unsigned codec, enum mqg_err (*pack)(struct mqg_slice in, struct mqg_dynbuf *out))
+{
+    MQG_ASSERT(codec > 0 && codec <= MQG_BATCH_CODEC);
+    batch_packers[codec] = pack;
+}
+
+enum mqg_err mqg_records_pack(unsigned codec, struct mqg_slice plain, struct mqg_dynbuf *out)
+{
+    MQG_ASSERT(codec <= MQG_BATCH_CODEC);
+    return batch_packers[codec] == NULL ? MQG_UNSUPPORTED : batch_packers[codec](plain, out);
+}
+
 /* ---- records ---------------------------------------------------------------------------------------------------------- */
 
 void mqg_record_iter_init(struct mqg_record_iter *it, const struct mqg_batch *b, struct mqg_slice plain)

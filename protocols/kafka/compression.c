@@ -193,11 +193,3 @@ enum mqg_err kafka_unzstd(struct mqg_slice in, struct mqg_dynbuf *out)
     ZSTD_freeDStream(z);
     return err;
 }
-
-void kafka_compression_register(void)
-{
-    mqg_record_codec(1, kafka_gunzip);
-    mqg_record_codec(2, kafka_unsnappy);
-    mqg_record_codec(3, kafka_unlz4);
-    mqg_record_codec(4, kafka_unzstd);
-}

@@ -24,7 +24,13 @@ enum mqg_err kafka_unlz4(struct mqg_slice in, struct mqg_dynbuf *out) MQG_MUST_C
 enum mqg_err kafka_unlz4_magic0(struct mqg_slice in, struct mqg_dynbuf *out) MQG_MUST_CHECK;
 enum mqg_err kafka_unzstd(struct mqg_slice in, struct mqg_dynbuf *out) MQG_MUST_CHECK;
 
-/* Makes them known to everybody who reads records (mqg_record_codec). Once, at load. */
+/* compression_pack.c, the other way: one member, block or frame. TOO_LARGE: more than out's maximum, or than the format takes. */
+enum mqg_err kafka_gzip(struct mqg_slice in, struct mqg_dynbuf *out) MQG_MUST_CHECK;
+enum mqg_err kafka_snappy(struct mqg_slice in, struct mqg_dynbuf *out) MQG_MUST_CHECK;
+enum mqg_err kafka_lz4(struct mqg_slice in, struct mqg_dynbuf *out) MQG_MUST_CHECK;
+enum mqg_err kafka_zstd(struct mqg_slice in, struct mqg_dynbuf *out) MQG_MUST_CHECK;
+
+/* Makes them known to everybody who reads or rewrites records (mqg_record_codec, mqg_record_packer). Once, at load. */
 void kafka_compression_register(void);
 
 #endif

@@ -214,11 +214,47 @@ static void codec_members(void **state)
     }
 }
 
+/* What is packed here is plain again by the way that reads everybody's; the maximum holds. */
+static void codec_packs(void **state)
+{
+    static const struct {
+        enum mqg_err (*pack)(struct mqg_slice in, struct mqg_dynbuf *out),
+            (*plain)(struct mqg_slice in, struct mqg_dynbuf *out);
+    } ways[] = {{kafka_gzip, kafka_gunzip},
+                {kafka_snappy, kafka_unsnappy},
+                {kafka_lz4, kafka_unlz4},
+                {kafka_zstd, kafka_unzstd}};
+    static const size_t sizes[] = {1, 100, 65536, TEXT};
+    (void)state;
+    for (size_t i = 0; i < MQG_COUNTOF(ways) * MQG_COUNTOF(sizes); i++) {
+        struct mqg_dynbuf packed, plain, small;
+        uint8_t *text = codec_text(true);
+        struct mqg_slice in = mqg_slice_of(text, sizes[i % MQG_COUNTOF(sizes)]);
+        mqg_dynbuf_init(&packed, 2 * (size_t)ROOM);
+        mqg_dynbuf_init(&plain, TEXT);
+        mqg_dynbuf_init(&small, in.len / 8 + 1);
+        assert_true(mqg_dynbuf_put(&packed, "head", 4)); /* is appended to */
+        assert_int_equal(ways[i / MQG_COUNTOF(sizes)].pack(in, &packed), MQG_OK);
+        assert_memory_equal(packed.ptr, "head", 4);
+        assert_true(packed.len - 4 < in.len * 3 / 4 + 64);
+        assert_int_equal(
+            ways[i / MQG_COUNTOF(sizes)].plain(mqg_slice_of(packed.ptr + 4, packed.len - 4), &plain), MQG_OK);
+        assert_true(mqg_slice_eq(mqg_dynbuf_view(&plain), in));
+        assert_int_equal(ways[i / MQG_COUNTOF(sizes)].pack(in, &small), MQG_TOO_LARGE);
+        assert_int_equal(small.len, 0);
+        mqg_dynbuf_fini(&packed);
+        mqg_dynbuf_fini(&plain);
+        mqg_dynbuf_fini(&small);
+        free(text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(codec_round_trip), cmocka_unit_test(codec_cut),    cmocka_unit_test(codec_flipped),
         cmocka_unit_test(codec_bomb),       cmocka_unit_test(codec_claims), cmocka_unit_test(codec_members),
+        cmocka_unit_test(codec_packs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

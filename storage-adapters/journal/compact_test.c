@@ -167,10 +167,10 @@ static void part_compacts_tombstones(void **state)
 
 /* ---- compressed batches ------------------------------------------------------------------------------------- */
 
-enum { TEST_CODEC = 7, TEST_CODEC_UNKNOWN = 6 };
+enum { TEST_CODEC = 7, TEST_CODEC_UNKNOWN = 6, TEST_CODEC_BOTH_WAYS = 5 };
 
 /* Pairs of a count and a byte. */
-static void test_pack(struct mqg_slice in, struct mqg_dynbuf *out)
+static enum mqg_err test_pack(struct mqg_slice in, struct mqg_dynbuf *out)
 {
     for (size_t i = 0, n; i < in.len; i += n) {
         for (n = 1; i + n < in.len && n < 255 && in.ptr[i + n] == in.ptr[i];)
@@ -178,6 +178,7 @@ static void test_pack(struct mqg_slice in, struct mqg_dynbuf *out)
         mqg_dynbuf_u8(out, (uint8_t)n);
         mqg_dynbuf_u8(out, in.ptr[i]);
     }
+    return out->failed ? MQG_TOO_LARGE : MQG_OK;
 }
 
 static enum mqg_err test_unpack(struct mqg_slice in, struct mqg_dynbuf *out)
@@ -200,7 +201,7 @@ static void put_packed(struct kit *k, uint64_t base, uint32_t count, uint32_t fr
     mqg_dynbuf_init(&packed, 1 << 20);
     for (uint32_t i = 0; i < count; i++)
         put_record(&plain, i, from + i, value);
-    test_pack(mqg_dynbuf_view(&plain), &packed);
+    assert_int_equal(test_pack(mqg_dynbuf_view(&plain), &packed), MQG_OK);
     put_batch(k, base, count, mqg_dynbuf_view(&packed), time_ms, attributes);
     mqg_dynbuf_fini(&plain);
     mqg_dynbuf_fini(&packed);
@@ -285,6 +286,51 @@ static void compact_looks_into_compressed(void **state)
         assert_int_equal(compact_is_at(&k, 82, &b), 20);
         assert_int_equal(compact_is_at(&k, 102, &b), 1);
         assert_true(b.len > 60000);
+        kit_close(&k);
+        kit_open(&k);
+    }
+    kit_close(&k);
+    kit_fini(&k);
+}
+
+/* By a codec that works both ways, what stays is compressed again, though it is longer plain than the batch was. */
+static void compact_packs_again(void **state)
+{
+    struct kit k;
+    struct part_batch b;
+    uint64_t now_ms = mqg_clock_now().wall_us / 1000;
+    const char *text = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    (void)state;
+    part_begin(&k, "again", 1 << 20);
+    put_packed(&k, 0, 20, 100, text, now_ms, TEST_CODEC_BOTH_WAYS);
+    for (uint32_t i = 0; i < 3; i++)
+        part_put_key(&k, 20 + i, 105 + i, "later", now_ms, 0);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    part_conf(
+        &k, (struct mqg_stream_conf){.segment_bytes = 4096, .segment_ms = 1, .cleanup = MQG_CLEANUP_COMPACT});
+    part_put_key(&k, 23, 9, "the file written to", now_ms, 0);
+    assert_true(kit_wait(&k, 0, k.ticket[0]));
+    jrn_part_cleaner_tick(k.s, 20);
+    assert_true(kit_wait_for(compact_is_over, &k, 23));
+    for (int life = 0; life < 2; life++) {
+        assert_int_equal(compact_is_at(&k, 0, &b), 17);
+        assert_true((b.attributes & PART_BATCH_CODEC) == TEST_CODEC_BOTH_WAYS && b.base == 0 && b.end == 20);
+        struct mqg_stream_read r = part_read(&k, 0, 1);
+        struct mqg_batch head;
+        struct mqg_dynbuf plain;
+        struct mqg_slice in;
+        mqg_dynbuf_init(&plain, 1 << 20);
+        assert_int_equal(mqg_batch_read(mqg_slice_of(r.data->data, r.data->len), &head), MQG_OK);
+        assert_int_equal(mqg_batch_plain(&head, &plain, &in), MQG_OK);
+        assert_true(in.len > b.len);
+        struct part_record record;
+        bool bad = false;
+        uint64_t sum = 0;
+        while (jrn_part_record_take(&in, &b, &record, &bad))
+            sum += record.offset;
+        assert_true(!bad && sum == 190 - 5 - 6 - 7);
+        mqg_dynbuf_fini(&plain);
+        mqg_buf_unref(&r.data);
         kit_close(&k);
         kit_open(&k);
     }
@@ -670,6 +716,7 @@ int main(void)
         cmocka_unit_test(part_compacts),
         cmocka_unit_test(part_compacts_tombstones),
         cmocka_unit_test(compact_looks_into_compressed),
+        cmocka_unit_test(compact_packs_again),
         cmocka_unit_test(compact_leaves_no_gap),
         cmocka_unit_test(compact_damage_is_told),
         cmocka_unit_test(compact_leaves_damage_alone),
@@ -678,5 +725,7 @@ int main(void)
         cmocka_unit_test(compact_reads_the_version_before),
     };
     mqg_record_codec(TEST_CODEC, test_unpack);
+    mqg_record_codec(TEST_CODEC_BOTH_WAYS, test_unpack);
+    mqg_record_packer(TEST_CODEC_BOTH_WAYS, test_pack);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

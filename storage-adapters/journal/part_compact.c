@@ -12,8 +12,8 @@
  * key stays, too. A tombstone goes when its time is over, unless something that was left as it is stands before it: that
  * might hold an older value of its key.
  *
- * What stays of a compressed batch is written plain, when it is no longer than the batch had been: this needs no encoders, and
- * no file grows by being compacted. Otherwise the batch stays whole, until more of it may go. */
+ * What stays of a compressed batch is compressed again, by its own codec (mqg_record_packer). Where nobody can, it is written
+ * plain, when it is no longer than the batch had been; else the batch stays whole, until more of it may go. */
 #include "stream.h"
 
 #include <mqgate/records.h>
@@ -51,7 +51,8 @@ struct compact {
     uint32_t nkey, cap;
     bool unseen; /* a batch was passed that nobody looked into, or that had to stay whole */
     uint64_t dropped;
-    struct mqg_dynbuf plain; /* records of a compressed batch */
+    struct mqg_dynbuf plain;  /* records of a compressed batch */
+    struct mqg_dynbuf packed; /* what stays of them */
 };
 
 /* ---- the table --------------------------------------------------------------------------------------------- */
@@ -245,8 +246,23 @@ static bool compact_drops(const struct compact *c, const struct part_record *r)
     return !r->has_value && !c->unseen && r->offset < c->upto && r->time_ms + keep_ms < c->now_ms;
 }
 
-/* The batch with the records that stay, not compressed, in out; *b as it is then. false: no record was to go, or records do not
- * fit it and are nobody's to drop, or what stays is longer. */
+/* The records behind the head in out, by the codec that the batch had, or plain with *codec 0. false: plain they are longer than
+ * `was`, and nobody can compress them. */
+static bool compact_pack(struct compact *c, struct mqg_dynbuf *out, size_t was, uint16_t *codec)
+{
+    struct mqg_slice plain = mqg_slice_of(out->ptr + PART_BATCH_HEAD, out->len - PART_BATCH_HEAD);
+    mqg_dynbuf_reset(&c->packed);
+    if (*codec != 0 && plain.len > 0 && mqg_records_pack(*codec, plain, &c->packed) == MQG_OK &&
+        c->packed.len < plain.len) {
+        out->len = PART_BATCH_HEAD;
+        return mqg_dynbuf_slice(out, mqg_dynbuf_view(&c->packed));
+    }
+    *codec = 0;
+    return out->len <= was;
+}
+
+/* The batch with the records that stay in out; *b as it is then. false: no record was to go, or records do not fit it and are
+ * nobody's to drop, or what stays would be longer. */
 static bool compact_thin(struct compact *c, struct part_batch *b, struct mqg_slice whole, struct mqg_slice in,
                          struct mqg_dynbuf *out)
 {
@@ -262,14 +278,15 @@ static bool compact_thin(struct compact *c, struct part_batch *b, struct mqg_sli
         latest = r.time_ms > latest ? r.time_ms : latest;
         kept++;
     }
-    bool stays = bad || seen != b->count || (kept > 0 && out->len > whole.len);
+    uint16_t codec = b->attributes & PART_BATCH_CODEC;
+    bool stays = bad || seen != b->count || (kept < seen && !compact_pack(c, out, whole.len, &codec));
     c->unseen = c->unseen || stays;
     if (stays || kept == seen)
         return false;
     c->dropped += seen - kept;
     b->len = (uint32_t)out->len;
     b->count = kept;
-    b->attributes &= (uint16_t)~PART_BATCH_CODEC;
+    b->attributes = (uint16_t)((b->attributes & ~PART_BATCH_CODEC) | codec);
     if (!(b->attributes & PART_BATCH_LOG_TIME))
         b->max_time_ms = latest;
     jrn_part_batch_rewrite(out->ptr, b);
@@ -447,8 +464,10 @@ void jrn_part_compact(struct mqg_store *s, struct stream_part *p, uint64_t now_m
     }
     pthread_mutex_unlock(&s->streams->lock);
     mqg_dynbuf_init(&c.plain, COMPACT_PLAIN_MAX);
+    mqg_dynbuf_init(&c.packed, COMPACT_BUF_MAX);
     int r = wanted ? compact_pass(&c) : 0;
     mqg_dynbuf_fini(&c.plain);
+    mqg_dynbuf_fini(&c.packed);
     if (wanted)
         compact_end(&c, r);
     for (uint32_t i = 0; i < c.n; i++)

@@ -4,8 +4,10 @@ import json
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
+import test_kafka_compacted as compacted
 from conftest import address, end, kafka_gateway
 from confluent_kafka import Producer
 from mqtest import cache
@@ -63,6 +65,20 @@ def test_console(tool, topic, compression):
     rows = [row.split("\t") for row in got.splitlines()]
     assert sorted(row[1:] for row in rows) == sorted([f"a:{i},b:x", f"key{i}", f"value {i}"] for i in range(50))
     assert {row[0] for row in rows} == {"Partition:0", "Partition:1"}
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_console_reads_compacted(tool, where, unique, compression):
+    """What the store compressed again is read by Java's own codecs."""
+    topic = compacted.make_topic(where, unique("compacted"))
+    compacted.fill(where, topic, compression)
+    deadline = time.monotonic() + RUN_S
+    while len(want := compacted.read_confluent(where, topic)) > compacted.RECORDS * 3 // 4:
+        assert time.monotonic() < deadline
+    got = tool("consumer.ConsoleConsumer", "--topic", topic, "--from-beginning", "--max-messages", len(want), "--timeout-ms", 60000,
+               "--property", "print.offset=true", "--property", "print.key=true")
+    rows = [row.split("\t") for row in got.splitlines()]
+    assert rows == [[f"Offset:{offset}", key.decode(), value.decode()] for offset, key, value in want]
 
 
 @pytest.mark.parametrize("protocol", ["CLASSIC", "CONSUMER"])

@@ -35,7 +35,6 @@ APART = {
     r"0101_fetch_from_follower": "needs three brokers in two racks",
     r"0126_oauthbearer_oidc": "needs a server of OpenID tokens",
     r"0097_ssl_verify": "needs a certificate of the client in a store of PKCS#12, made by its cluster's scripts",
-    r"0077_compaction": "passes without compression; here a compressed batch is compacted only where what stays, plain, is not longer",
     r"0028_long_topicnames|0047_partial_buf_tmout": "a known fault of librdkafka, by its own list",
 }
 

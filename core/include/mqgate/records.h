@@ -64,6 +64,13 @@ MQG_API void mqg_record_codec(unsigned codec,
 MQG_API enum mqg_err mqg_batch_plain(const struct mqg_batch *b, struct mqg_dynbuf *out,
                                      struct mqg_slice *plain) MQG_MUST_CHECK;
 
+/* The way back: appends the codec's form of `in` to `out`. Registered once, at load, beside the codec. */
+MQG_API void mqg_record_packer(unsigned codec,
+                               enum mqg_err (*pack)(struct mqg_slice in, struct mqg_dynbuf *out));
+/* Compresses plain records into `out`, which is appended to; UNSUPPORTED: nobody here can. */
+MQG_API enum mqg_err mqg_records_pack(unsigned codec, struct mqg_slice plain,
+                                      struct mqg_dynbuf *out) MQG_MUST_CHECK;
+
 /* ---- records --------------------------------------------------------------------------------------------------------- */
 
 struct mqg_record {
