@@ -372,6 +372,14 @@ static bool compact_is_own(uint32_t i)
     return i % 5 == 0 && (i < 40 || i > 90);
 }
 
+static bool compact_is_filed(struct kit *k, uint64_t upto)
+{
+    pthread_mutex_lock(&k->s->streams->lock);
+    bool is = jrn_stream_find(k->s->streams, PART)->filed >= upto;
+    pthread_mutex_unlock(&k->s->streams->lock);
+    return is;
+}
+
 /* Every fifth record's key is its own, every 17th is of a transaction; of the others the last ones stay. The whole second
  * file goes. */
 static void compact_prepare(struct kit *k, const char *name)
@@ -389,6 +397,7 @@ static void compact_prepare(struct kit *k, const char *name)
     kit_close(k);
     kit_open(k);
     jrn_part_cleaner_tick(k->s, 3600 * 1000);
+    assert_true(kit_wait_for(compact_is_filed, k, COMPACT_UPTO)); /* else a pass would see a few files only */
 }
 
 static void compact_fill(struct kit *k, const char *name)
