@@ -326,6 +326,7 @@ void mqtt_conn_fini(struct mqg_conn *conn)
         mqtt_session_detach(c->session, c->normal_end);
     mqtt_will_free(&c->will);
     mqg_map_fini(&c->alias_out);
+    free(c->matched);
     mqg_topic_guard_free(&c->topics);
     mqtt_auth_free(&c->auth);
     mqg_session_unref(&c->principal);

@@ -10,15 +10,24 @@ static bool match_is_own(const struct mqtt_session *s, const struct mqg_msg *m)
     return m->st.proto == MQG_PROTO_MQTT && mqg_slice_eq(client, s->client);
 }
 
-static bool match_cached(const struct mqtt_session *s, struct mqg_slice topic)
+static bool match_cached(const struct mqtt_session *s, const struct mqtt_matched *last,
+                         struct mqg_slice topic)
 {
-    return s->cached && s->cached_len == topic.len && memcmp(s->cached_key, topic.ptr, topic.len) == 0;
+    return s->cached && last->len == topic.len && memcmp(last->topic, topic.ptr, topic.len) == 0;
+}
+
+static struct mqtt_matched *match_last(struct mqtt_conn *c)
+{
+    if (MQG_UNLIKELY(!c->matched))
+        c->matched = mqg_xcalloc(1, sizeof(*c->matched));
+    return c->matched;
 }
 
 const struct mqtt_match *mqtt_match(struct mqtt_session *s, const struct mqg_msg *m, struct mqg_slice topic)
 {
-    struct mqtt_match *out = &s->cached_match;
-    if (match_cached(s, topic))
+    struct mqtt_matched *last = match_last(s->conn);
+    struct mqtt_match *out = &last->match;
+    if (match_cached(s, last, topic))
         return out;
     bool own = match_is_own(s, m), skipped = false;
     *out = (struct mqtt_match){.any = false};
@@ -36,10 +45,10 @@ const struct mqtt_match *mqtt_match(struct mqtt_session *s, const struct mqg_msg
         if (sub->id != 0 && out->nids < MQTT_SUBIDS_MAX)
             out->ids[out->nids++] = sub->id;
     }
-    s->cached = !skipped && topic.len <= sizeof(s->cached_key);
+    s->cached = !skipped && topic.len <= sizeof(last->topic);
     if (s->cached) {
-        s->cached_len = (uint16_t)topic.len;
-        memcpy(s->cached_key, topic.ptr, topic.len);
+        last->len = (uint16_t)topic.len;
+        memcpy(last->topic, topic.ptr, topic.len);
     }
     return out;
 }

@@ -104,6 +104,13 @@ struct mqtt_match {
     uint32_t ids[MQTT_SUBIDS_MAX];
 };
 
+/* The last answer of match.c, and its topic. The connection's: a session whose client is away needs none. */
+struct mqtt_matched {
+    struct mqtt_match match;
+    uint16_t len;
+    uint8_t topic[256];
+};
+
 enum mqtt_feed_kind { MQTT_FEED_QOS0, MQTT_FEED_SESSION, MQTT_FEED_SHARE };
 
 /* A queue that a connection consumes for its session. */
@@ -160,11 +167,7 @@ struct mqtt_session {
     uint64_t ticket;           /* of its last record on this lane */
     struct mqg_waiter handing; /* waits for it before the session goes to another worker */
     struct mqtt_claim *next_claim;
-    /* the last answer of match.c */
-    bool cached;
-    uint16_t cached_len;
-    uint8_t cached_key[256];
-    struct mqtt_match cached_match;
+    bool cached; /* conn->matched is right */
 };
 
 /* ---- connections ---------------------------------------------------------------------------------------------------- */
@@ -232,9 +235,10 @@ struct mqtt_conn {
 
     /* out */
     struct mqtt_feed *feeds;
-    uint32_t out_quota; /* of send_max, used */
-    uint32_t adopted;   /* QoS 2 messages of shared subscriptions that wait in the session's queue */
-    bool out_noted;     /* identifiers are to be written down at the end of this delivery */
+    struct mqtt_matched *matched; /* NULL before the first message */
+    uint32_t out_quota;           /* of send_max, used */
+    uint32_t adopted; /* QoS 2 messages of shared subscriptions that wait in the session's queue */
+    bool out_noted;   /* identifiers are to be written down at the end of this delivery */
     uint16_t next_share_id;
     uint16_t alias_max, naliases;
     struct mqg_map alias_out; /* topic -> number */
@@ -326,6 +330,7 @@ struct mqg_slice mqtt_topic_in(struct mqg_slice topic, struct mqg_dynbuf *room);
 void mqtt_topic_out(struct mqg_dynbuf *out, struct mqg_slice key, char sep, bool *escaped);
 
 /* match.c */
+/* s has a connection; valid until the next call, at most as long as that connection. */
 const struct mqtt_match *mqtt_match(struct mqtt_session *s, const struct mqg_msg *m, struct mqg_slice topic);
 
 /* publish.c */

@@ -384,6 +384,7 @@ void mqtt_session_detach(struct mqtt_session *s, bool normal)
     struct mqtt_conn *c = s->conn;
     struct mqg_time now = mqg_worker_self()->now;
     session_leave_feeds(s, c);
+    s->cached = false;
     s->conn = NULL;
     c->session = NULL;
     session_will(s, c, normal);
