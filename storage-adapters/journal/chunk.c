@@ -14,11 +14,24 @@ struct jrn_chunk *jrn_chunk_new(void)
     return mqg_xcalloc(1, sizeof(struct jrn_chunk));
 }
 
+/* A message for 100,000 queues makes 4 MB of spans: as the arena, such a list is not kept. */
+static void chunk_spans_reset(struct jrn_span_list *list)
+{
+    list->n = 0;
+    if (list->cap <= JRN_CHUNK_KEEP / sizeof(*list->at))
+        return;
+    free(list->at);
+    *list = (struct jrn_span_list){NULL, 0, 0};
+}
+
 void jrn_chunk_reset(struct jrn_chunk *c)
 {
     for (uint32_t i = 0; i < c->npiece; i++)
         mqg_msg_unref(&c->pieces[i].msg);
-    c->npiece = c->nkeyed = c->nnote = c->msgs.n = c->facts.n = c->gone.n = 0;
+    c->npiece = c->nkeyed = c->nnote = 0;
+    chunk_spans_reset(&c->msgs);
+    chunk_spans_reset(&c->facts);
+    chunk_spans_reset(&c->gone);
     c->nparts = 0;
     c->len = c->total = 0;
     c->records = 0;
