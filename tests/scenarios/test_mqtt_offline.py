@@ -152,9 +152,11 @@ def test_sessions_that_are_gone():
         timed(f"{SAMPLE} sessions came back", come_back, gateway.ports["mqtt"], sample(0))
         gateway.kill9()
         timed("start after the kill", gateway.start)
-        print(f"{(gateway.rss_bytes() - base) / SESSIONS:.0f} bytes of memory per session with all that waits", flush=True)
+        started = (gateway.rss_bytes() - base) / SESSIONS
+        print(f"{started:.0f} bytes of memory per session with all that waits", flush=True)
         timed(f"{SAMPLE} others came back", come_back, gateway.ports["mqtt"], sample(1))
         gateway.check_log()
         assert written >= MESSAGES * SIZE
         assert store_reference < 64
         assert per_session < 4096 and per_reference < 96
+        assert started < 4096 + 96 * MESSAGES
