@@ -169,21 +169,28 @@ static bool restate_read_one(struct restate *rs, uint32_t off, uint8_t **buf, si
     return mqg_le32(head) == jrn_crc32c(crc, *buf, len) && jrn_rec_check(rec) == MQG_OK;
 }
 
-/* Last words are found by their places; false: one does not check, or there are too many to read one by one. */
-static bool restate_words(struct restate *rs)
+/* Words at their places; false: one does not check. */
+static bool restate_at(struct restate *rs, const uint32_t *offs, uint32_t n)
 {
-    enum { WORDS_MAX = 4096 };
     struct jrn_rec rec;
     uint8_t *buf = NULL;
     size_t cap = 0;
-    uint32_t n, *offs = jrn_keys_in(&rs->s->keys, rs->seg->seq, &n);
-    bool good = n <= WORDS_MAX;
+    bool good = true;
     for (uint32_t i = 0; i < n && good; i++) {
         good = restate_read_one(rs, offs[i], &buf, &cap, &rec);
         if (good)
             restate_keyed(rs, &rec, offs[i]);
     }
     free(buf);
+    return good;
+}
+
+/* Last words are found by their places; false: one does not check, or there are too many to read one by one. */
+static bool restate_words(struct restate *rs)
+{
+    enum { WORDS_MAX = 4096 };
+    uint32_t n, *offs = jrn_keys_in(&rs->s->keys, rs->seg->seq, &n);
+    bool good = n <= WORDS_MAX && restate_at(rs, offs, n);
     free(offs);
     return good;
 }
@@ -318,4 +325,21 @@ struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool old
     }
     jrn_chunk_free(&rs.c);
     return NULL;
+}
+
+bool jrn_restate_ahead(struct mqg_store *s, struct jrn_seg *seg, bool oldest, const uint32_t *offs,
+                       uint32_t n, uint64_t *bytes, struct jrn_chunk **out)
+{
+    struct restate rs = {.s = s, .seg = seg, .oldest = oldest};
+    restate_begin(&rs);
+    bool good = restate_at(&rs, offs, n);
+    *bytes += rs.moved_bytes;
+    *out = NULL;
+    if (good && rs.c->nkeyed > 0) {
+        jrn_chunk_end(rs.c);
+        *out = rs.c;
+    } else {
+        jrn_chunk_free(&rs.c);
+    }
+    return good;
 }

@@ -11,4 +11,9 @@
 struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool oldest,
                               const struct jrn_part *parts, uint32_t nparts);
 
+/* The chunk that says the last words at these places of the segment again, and frees nothing: what is done before jrn_restate, so that
+ * no commit has to carry them all. *bytes: those of the words are added. *out NULL: none counts any more. False: one cannot be read. */
+bool jrn_restate_ahead(struct mqg_store *s, struct jrn_seg *seg, bool oldest, const uint32_t *offs,
+                       uint32_t n, uint64_t *bytes, struct jrn_chunk **out);
+
 #endif
