@@ -13,7 +13,7 @@ static uint32_t queue_now(const struct mqg_queue *q, uint64_t now_ms)
     return since > UINT32_MAX ? UINT32_MAX : (uint32_t)since;
 }
 
-/* Due times are kept one higher so that 0 can mean never. */
+/* May it expire at all? Due times are kept one higher, so that 0 can mean never; what mqg_queue_keep named does not. */
 static bool entry_mortal(const struct mqg_queue *q, uint32_t prio, uint64_t pos, const struct entry *e)
 {
     return e->due != 0 && (q->kept_upto == 0 || fifo_qseq(&q->fifos[prio], pos) > q->kept_upto);

@@ -1,4 +1,4 @@
-/* compression.h - compressed records made plain: gzip, snappy, LZ4 and Zstandard, as producers use them in batches.
+/* compression.h - compressed records made plain, and the way back: gzip, snappy, LZ4 and Zstandard, as producers use them.
  *
  * A batch is stored and served as it came; these run only when somebody has to look at a record. What a small input may
  * become is bounded by the output's maximum, and no size that an input claims is believed before it is held against what

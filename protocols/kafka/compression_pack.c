@@ -12,12 +12,6 @@
 #include <zlib.h>
 #include <zstd.h>
 
-/* Room for the most that the input can become; NULL: out failed. */
-static uint8_t *pack_room(struct mqg_dynbuf *out, size_t most)
-{
-    return mqg_dynbuf_reserve(out, most);
-}
-
 enum mqg_err kafka_gzip(struct mqg_slice in, struct mqg_dynbuf *out)
 {
     enum { GZIP_ONLY = 16, GZIP_MEMORY = 8 };
@@ -28,7 +22,7 @@ enum mqg_err kafka_gzip(struct mqg_slice in, struct mqg_dynbuf *out)
                      Z_DEFAULT_STRATEGY) != Z_OK)
         return MQG_NO_MEMORY;
     size_t most = deflateBound(&z, in.len);
-    z.next_out = pack_room(out, most);
+    z.next_out = mqg_dynbuf_reserve(out, most);
     z.avail_out = (uInt)most;
     int r = z.next_out ? deflate(&z, Z_FINISH) : Z_BUF_ERROR;
     if (r == Z_STREAM_END)
@@ -40,7 +34,7 @@ enum mqg_err kafka_gzip(struct mqg_slice in, struct mqg_dynbuf *out)
 enum mqg_err kafka_snappy(struct mqg_slice in, struct mqg_dynbuf *out)
 {
     size_t made = snappy_max_compressed_length(in.len);
-    uint8_t *to = pack_room(out, made);
+    uint8_t *to = mqg_dynbuf_reserve(out, made);
     if (!to || snappy_compress((const char *)in.ptr, in.len, (char *)to, &made) != SNAPPY_OK)
         return MQG_TOO_LARGE;
     out->len += made;
@@ -51,7 +45,7 @@ enum mqg_err kafka_lz4(struct mqg_slice in, struct mqg_dynbuf *out)
 {
     LZ4F_preferences_t p = {.frameInfo = {.blockSizeID = LZ4F_max64KB, .blockMode = LZ4F_blockIndependent}};
     size_t most = LZ4F_compressFrameBound(in.len, &p);
-    uint8_t *to = pack_room(out, most);
+    uint8_t *to = mqg_dynbuf_reserve(out, most);
     size_t made = to ? LZ4F_compressFrame(to, most, in.ptr, in.len, &p) : 0;
     if (!to || LZ4F_isError(made))
         return MQG_TOO_LARGE;
@@ -62,7 +56,7 @@ enum mqg_err kafka_lz4(struct mqg_slice in, struct mqg_dynbuf *out)
 enum mqg_err kafka_zstd(struct mqg_slice in, struct mqg_dynbuf *out)
 {
     size_t most = ZSTD_compressBound(in.len);
-    uint8_t *to = pack_room(out, most);
+    uint8_t *to = mqg_dynbuf_reserve(out, most);
     size_t made = to ? ZSTD_compress(to, most, in.ptr, in.len, ZSTD_CLEVEL_DEFAULT) : 0;
     if (!to || ZSTD_isError(made))
         return MQG_TOO_LARGE;

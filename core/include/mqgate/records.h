@@ -67,7 +67,8 @@ MQG_API enum mqg_err mqg_batch_plain(const struct mqg_batch *b, struct mqg_dynbu
 /* The way back: appends the codec's form of `in` to `out`. Registered once, at load, beside the codec. */
 MQG_API void mqg_record_packer(unsigned codec,
                                enum mqg_err (*pack)(struct mqg_slice in, struct mqg_dynbuf *out));
-/* Compresses plain records into `out`, which is appended to; UNSUPPORTED: nobody here can. */
+/* Appends the compressed form of plain records to `out`. UNSUPPORTED: nobody here can; TOO_LARGE: more than out's maximum. Any
+ * thread. */
 MQG_API enum mqg_err mqg_records_pack(unsigned codec, struct mqg_slice plain,
                                       struct mqg_dynbuf *out) MQG_MUST_CHECK;
 
