@@ -115,6 +115,7 @@ static void load_read_error(void **state)
     (void)state;
     load_setup(&f, "eio");
     f.fault.cold = true;
+    f.fault.only = "journal-reader";
     f.fault.op = JRN_FS_READ;
     f.fault.error = -EIO;
     atomic_store(&f.fault.nth, 2);

@@ -46,6 +46,11 @@ static bool is_done(struct kit *k, uint64_t n)
     return atomic_load(&MQG_CONTAINER_OF(k, struct scratch_fix, k)->done) == (int)n;
 }
 
+static bool is_blocked(struct kit *k, uint64_t yes)
+{
+    return atomic_load(&k->s->blocked) == (yes != 0);
+}
+
 static bool has_bytes(struct kit *k, uint64_t n)
 {
     return jrn_scratch_bytes(k->s->scratch) == n;
@@ -134,20 +139,24 @@ static void scratch_refused(void **state)
     static struct scratch_fix f;
     (void)state;
     scratch_setup(&f, "scratch-full");
+    f.fault.only = "journal-scratch"; /* not the keeper, which makes spare segments when it likes */
     f.fault.op = JRN_FS_OPEN;
     f.fault.error = -ENOSPC;
     atomic_store(&f.fault.nth, 1);
     assert_int_equal(put(&f, 0), 0);
+    assert_int_equal(atomic_load(&f.fault.fired), 1);
     f.fault.op = JRN_FS_WRITE;
     atomic_store(&f.fault.nth, 1);
     assert_int_equal(put(&f, 0), 0);
-    atomic_store(&f.fault.nth, 0);
+    assert_int_equal(atomic_load(&f.fault.fired), 2);
     assert_int_equal(put(&f, 5), ITEMS); /* it goes on when there is room */
     load_back(&f, 5);
     give(&f);
-    atomic_store(&f.k.s->blocked, true); /* the disk is short: publishers need what is left */
+    atomic_store(&f.fault.free_bytes, 0); /* the disk is short: publishers need what is left */
+    assert_true(kit_wait_for(is_blocked, &f.k, true));
     assert_int_equal(put(&f, 0), 0);
-    atomic_store(&f.k.s->blocked, false);
+    atomic_store(&f.fault.free_bytes, UINT64_MAX);
+    assert_true(kit_wait_for(is_blocked, &f.k, false));
     assert_true(kit_wait_for(has_bytes, &f.k, 0));
     scratch_teardown(&f);
 }
