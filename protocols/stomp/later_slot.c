@@ -261,14 +261,14 @@ static bool slot_put_on(struct slot *s, const struct mqg_msg *m, const struct st
     return true;
 }
 
-/* One more time, after its period; who was late does not hurry. */
-static void slot_again(struct slot *s, const struct mqg_msg *m, struct stomp_later *l, uint64_t now_us)
+/* One more time, after its period; who was late does not hurry. False: nothing was done. */
+static bool slot_again(struct slot *s, const struct mqg_msg *m, struct stomp_later *l, uint64_t now_us)
 {
     l->left--;
     l->due_us += l->period_ms * 1000;
     if (l->due_us < now_us)
         l->due_us = now_us + l->period_ms * 1000;
-    (void)slot_put_on(s, m, l, STOMP_DAY);
+    return slot_put_on(s, m, l, STOMP_DAY);
 }
 
 static void slot_fire_one(struct slot *s, struct slot_held *one, uint64_t now_us)
@@ -280,12 +280,11 @@ static void slot_fire_one(struct slot *s, struct slot_held *one, uint64_t now_us
     MQG_ASSERT(good); /* it was looked at when it came */
     uint8_t flags = one->msg->st.flags | (l.has_ttl ? MQG_MSG_HAS_TTL : 0);
     struct mqg_msg *m = slot_copy(one->msg, MQG_SLICE_NONE, flags, l.ttl_ms);
-    if (m == NULL) {
+    if (m == NULL || (l.left > 0 && !slot_again(s, one->msg, &l, now_us))) {
         how = MQG_SETTLE_RETURN;
+        mqg_msg_unref(&m);
     } else {
         slot_publish(s, m, l.make);
-        if (l.left > 0)
-            slot_again(s, one->msg, &l, now_us);
     }
     mqg_settle(s->queue, s->sub, &one->handle, 1, how);
     mqg_msg_unref(&one->msg);
