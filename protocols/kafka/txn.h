@@ -67,7 +67,7 @@ struct kafka_txn {
     enum kafka_txn_state state;
     uint32_t busy;      /* changes that are on their way to the disk */
     const void *writer; /* the table's: the worker that brings them */
-    int64_t rotated_id; /* which it had before the present one, until a restart; -1 */
+    int64_t rotated_id; /* which it had before the present one; -1 */
     void *parked;       /* the table's: requests that wait until it is not busy */
     uint32_t timeout_ms;
     uint64_t start_ms, update_ms; /* wall clock */

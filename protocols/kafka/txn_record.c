@@ -1,7 +1,8 @@
 /* txn_record.c - a transactional id in the metadata: one record, written whole at each change.
  *
  *   key     kafka/txn/VHOST/ID, percent-encoded; only to be unlike others, the value says everything
- *   value   version 1 | state 1 | producer id 8 | epoch 2 | last epoch 2 | timeout 4 | start 8 | update 8 | vhost | id |
+ *   value   version 2 | state 1 | producer id 8 | epoch 2 | last epoch 2 | timeout 4 | start 8 | update 8 |
+ *           the id before the present one 8 (not in version 1) | vhost | id |
  *           how many, { partition 8 | first 8 | marker 8 } ... |
  *           how many, { group | how many, { partition 8 | offset 8 | leader epoch 4 | commit 8 | expires 8 | index 4 |
  *                                           topic | null 1 | metadata } ... } ...
@@ -9,7 +10,7 @@
  * Little-endian; counts and lengths of strings are varints. */
 #include "txn.h"
 
-enum { RECORD_VERSION = 1, RECORD_ITEMS_MAX = 1 << 20 };
+enum { RECORD_VERSION = 2, ROTATED_FROM = 2, RECORD_ITEMS_MAX = 1 << 20 };
 
 void kafka_txn_record_key(const struct kafka_txn *t, struct mqg_dynbuf *out)
 {
@@ -67,6 +68,7 @@ void kafka_txn_record(const struct kafka_txn *t, struct mqg_dynbuf *out)
     mqg_dynbuf_le32(out, t->timeout_ms);
     mqg_dynbuf_le64(out, t->start_ms);
     mqg_dynbuf_le64(out, t->update_ms);
+    mqg_dynbuf_le64(out, (uint64_t)t->rotated_id);
     put_string(out, t->vhost);
     put_string(out, t->id);
     mqg_dynbuf_varint(out, t->nparts);
@@ -147,8 +149,9 @@ static void take_parts(struct mqg_cursor *c, struct kafka_txn *t)
 struct kafka_txn *kafka_txn_read(struct mqg_slice value)
 {
     struct mqg_cursor c = mqg_cursor_of(value);
-    struct kafka_txn head = {.producer_id = 0};
-    if (mqg_cursor_u8(&c) != RECORD_VERSION)
+    struct kafka_txn head = {.rotated_id = -1};
+    uint8_t version = mqg_cursor_u8(&c);
+    if (version < 1 || version > RECORD_VERSION)
         return NULL;
     uint8_t state = mqg_cursor_u8(&c);
     head.producer_id = (int64_t)mqg_cursor_le64(&c);
@@ -157,6 +160,8 @@ struct kafka_txn *kafka_txn_read(struct mqg_slice value)
     head.timeout_ms = mqg_cursor_le32(&c);
     head.start_ms = mqg_cursor_le64(&c);
     head.update_ms = mqg_cursor_le64(&c);
+    if (version >= ROTATED_FROM)
+        head.rotated_id = (int64_t)mqg_cursor_le64(&c);
     struct mqg_slice vhost = take_string(&c), id = take_string(&c);
     if (c.failed || state >= KAFKA_TXN_STATES)
         return NULL;
@@ -167,6 +172,7 @@ struct kafka_txn *kafka_txn_read(struct mqg_slice value)
     t->timeout_ms = head.timeout_ms;
     t->start_ms = head.start_ms;
     t->update_ms = head.update_ms;
+    t->rotated_id = head.rotated_id;
     take_parts(&c, t);
     take_groups(&c, t);
     t->state = (enum kafka_txn_state)state;

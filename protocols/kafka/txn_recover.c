@@ -34,6 +34,7 @@ static struct kafka_txn *recover_take(struct kafka_txn *t)
     mine->producer_id = t->producer_id;
     mine->epoch = t->epoch;
     mine->last_epoch = t->last_epoch;
+    mine->rotated_id = t->rotated_id;
     mine->timeout_ms = t->timeout_ms;
     for (size_t i = 0; i < t->nparts; i++)
         kafka_txn_add_part(mine, t->parts[i].partition, t->parts[i].first, t->start_ms);

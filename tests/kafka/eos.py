@@ -10,21 +10,25 @@ times, at random moments. At the end the ledger must say:
 
 With --java the copier is Apache Kafka's own client (programs/Copier.java), which ends transactions as KIP-890 has it.
 
-Whoever loses his gateway goes on as the client library says: tries again, rolls back, or begins anew with the same id.
+Whoever loses his gateway goes on as the client library says: tries again, rolls back, or begins anew with the same id. Each such
+beginning is told with its reason. One reason is no fault of the gateway: librdkafka ends a transaction by EndTxn(abort) although its
+AddPartitionsToTxn may never have come (the gateway died with it), and is told INVALID_TXN_STATE where the transaction before
+was committed, as by Apache Kafka (kafka.md). So that answer is a fault to a commit, or once a partition was registered.
 """
 import argparse
+import logging
 import random
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition  # noqa: E402
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition  # noqa: E402
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
 from test_transactions import Node  # noqa: E402
@@ -32,6 +36,29 @@ from test_transactions import Node  # noqa: E402
 PARTITIONS = 2
 CALL_S = 20
 DRAIN_S = 120
+NOTES_KEPT = 400
+
+
+class Notes(logging.Handler):
+    """What the client library says of its transactions, the last of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = deque(maxlen=NOTES_KEPT)
+        self.registered = False  # a partition, since forget()
+
+    def emit(self, record):
+        text = record.getMessage()
+        self.registered = self.registered or "registered with transaction" in text
+        self.lines.append(f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {text}")
+
+    def forget(self):
+        self.registered = False
+
+    def logger(self):
+        made = logging.Logger("eos")
+        made.addHandler(self)
+        return made
 
 
 class Writer(threading.Thread):
@@ -72,6 +99,8 @@ class Copier(threading.Thread):
         self.goal = None  # how many records `in` has, once nothing more comes
         self.commits = self.rollbacks = self.lives = 0
         self.trouble = None
+        self.ends, self.faults = [], []  # why lives ended; those of which the gateway is to blame
+        self.notes, self.ending = Notes(), ""
         self.done = threading.Event()
         self.stopping = threading.Event()
 
@@ -79,11 +108,18 @@ class Copier(threading.Thread):
         while not self.stopping.is_set() and not self.done.is_set():
             try:
                 self.live()
-            except KafkaException:
-                continue  # with a new producer of the same id, from the committed positions
+            except KafkaException as failed:
+                self.note_end(failed)  # and on with a new producer of the same id, from the committed positions
             except Exception as error:  # a bug of this program
                 self.trouble = error
                 return
+
+    def note_end(self, failed):
+        """The producer was asked for what it still had to say (live())."""
+        why = f"{time.strftime('%H:%M:%S')} {self.ending or 'working'}: {failed.args[0]} registered={self.notes.registered}"
+        self.ends.append(why)
+        if failed.args[0].code() == KafkaError.INVALID_TXN_STATE and (self.ending != "abort" or self.notes.registered):
+            self.faults.append("\n    ".join([why, *self.notes.lines]))
 
     def finish(self, goal):
         self.goal = goal
@@ -94,7 +130,9 @@ class Copier(threading.Thread):
 
     def live(self):
         self.lives += 1
-        producer = Producer({**self.node.settings(), "transactional.id": "copier"})
+        self.ending = ""
+        producer = Producer({**self.node.settings(), "transactional.id": "copier", "debug": "eos", "log_level": 7},
+                            logger=self.notes.logger())
         consumer = Consumer({**self.node.settings(isolation_level="read_committed"), "group.id": "copier",
                              "auto.offset.reset": "earliest", "enable.auto.commit": False})
         try:
@@ -110,26 +148,41 @@ class Copier(threading.Thread):
                 self.turn(producer, consumer, at)
         finally:
             consumer.close()
+            self.listen(producer)
+
+    @staticmethod
+    def listen(producer):
+        """Its notes come by poll(), which tells of its end, too."""
+        try:
+            producer.poll(0)
+        except KafkaException:
+            pass
 
     def turn(self, producer, consumer, at):
         messages = [m for m in consumer.consume(self.rng.randrange(1, 200), 0.1) if m.error() is None]
         if not messages:
             self.look_done(consumer, at)
             return
+        self.listen(producer)
+        self.notes.forget()
         producer.begin_transaction()
         after = dict(at)
         for message in messages:
             producer.produce("out", message.value(), partition=self.rng.randrange(PARTITIONS))
             after[message.partition()] = message.offset() + 1
         if self.rng.random() < 0.15:
+            self.ending = "abort"
             producer.abort_transaction(CALL_S)
+            self.ending = ""
             self.rollbacks += 1
             for p, offset in at.items():
                 consumer.seek(TopicPartition("in", p, offset))
             return
         producer.send_offsets_to_transaction([TopicPartition("in", p, o) for p, o in after.items()],
                                              consumer.consumer_group_metadata(), CALL_S)
+        self.ending = "commit"
         self.commit(producer)
+        self.ending = ""
         at.update(after)
 
     def commit(self, producer):
@@ -162,6 +215,7 @@ class JavaCopier:
                         node.settings()["bootstrap.servers"], str(rng.randrange(1 << 30))]
         self.process = self.trouble = None
         self.commits = self.rollbacks = self.lives = 0
+        self.ends, self.faults = [], []
 
     def start(self):
         self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -215,6 +269,8 @@ def run(rounds, seed, kind=Copier):
         writer.start()
         copier.start()
         for _ in range(rounds):
+            if copier.faults:
+                break
             time.sleep(rng.uniform(0.3, 1.5))  # the load runs meanwhile: the moment of the kill is what is random
             node.gateway.kill9()
             node.gateway.start()
@@ -226,13 +282,16 @@ def run(rounds, seed, kind=Copier):
         faults += [f"refused: {text}" for text in writer.refused[:5]]
         faults += [] if finished else ["the copier did not come to the end"]
         faults += [f"copier: {copier.trouble!r}"] if copier.trouble else []
+        faults += [f"copier: {text}" for text in copier.faults]
         print(f"eos: seed={seed} kills={rounds} sent={writer.sent} delivered={len(writer.delivered)} in={len(came)} "
               f"out={len(copied)} commits={copier.commits} rollbacks={copier.rollbacks} lives={copier.lives} "
               f"faults={len(faults)}")
+        for why in copier.ends:
+            print("  a life ended: " + why)
         for fault in faults:
             print("  " + fault)
-        if faults:
-            print(node.gateway.log_text())
+        if faults or copier.ends:
+            print(node.gateway.log_text(60000))
         node.gateway.check_log()
         return not faults
     finally:

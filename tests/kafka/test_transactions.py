@@ -1,12 +1,15 @@
 """Idempotent producers and transactions with librdkafka: what read_committed shows, positions, fencing, timeouts, restarts."""
+import os
 import random
+import signal
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -213,6 +216,48 @@ def test_an_idempotent_producer_goes_on_after_kills(own):
             own.gateway.start()
     assert producer.flush(WAIT_S) == 0
     assert own.read("t") == [f"{i}" for i in range(900)]
+
+
+@pytest.mark.parametrize("before", ["abort_transaction", "commit_transaction"])
+def test_a_rollback_of_what_never_came(own, before):
+    """The gateway dies with AddPartitionsToTxn unread, then librdkafka rolls back: EndTxn(abort) of a transaction that is not known. Where
+    the one before was committed that is INVALID_TXN_STATE, as by Apache Kafka: it could be a rollback of the committed one. The
+    library's producer is at its end then; the next one of the same id goes on."""
+    from eos import Notes  # it uses this file's Node
+    notes = Notes()
+    producer = Producer({**own.settings(), "transactional.id": "tx", "debug": "eos", "log_level": 7}, logger=notes.logger())
+    producer.init_transactions(WAIT_S)
+    producer.begin_transaction()
+    write(producer, "t", "first")
+    getattr(producer, before)(WAIT_S)
+
+    def said(text):
+        try:
+            producer.poll(0.05)  # which brings the notes
+        except KafkaException:
+            pass
+        return any(text in line for line in notes.lines)
+    wait_until(lambda: said("NotAcked -> Ready"), WAIT_S, "all notes of the first")
+    notes.lines.clear()
+    os.kill(own.gateway.proc.pid, signal.SIGSTOP)  # so it reads nothing any more
+    producer.begin_transaction()
+    producer.produce("t", b"second")
+    wait_until(lambda: said("Registering partitions with transaction"), WAIT_S, "AddPartitionsToTxn")
+    own.gateway.kill9()
+    with ThreadPoolExecutor() as pool:
+        end = pool.submit(producer.abort_transaction, WAIT_S)
+        wait_until(lambda: said("BeginAbort -> AbortingTransaction"), WAIT_S, "EndTxn")  # it does not ask for partitions now
+        own.gateway.start()
+        error = end.exception(WAIT_S)
+    if before == "abort_transaction":
+        assert error is None
+    else:
+        assert error.args[0].fatal() and error.args[0].code() == KafkaError.INVALID_TXN_STATE
+        producer = own.producer("tx")
+    producer.begin_transaction()
+    write(producer, "t", "third")
+    producer.commit_transaction(WAIT_S)
+    assert own.read("t") == ["first"] * (before == "commit_transaction") + ["third"]
 
 
 def test_the_ledger_tells_what_is_lost_and_what_is_twice():
