@@ -1,16 +1,12 @@
-/* client.c - one request, one connection: a small blocking HTTP/1.1 client.
+/* client.c - one request, one connection: a small blocking HTTP/1.1 client, over link.c.
  *
  * Each command makes one to three requests to a server on the same machine; a library would bring more than it saves. The
  * server closes after each answer (we ask it to), so a response is read to its end, within a bound, and taken apart at once. */
 #include "ctl.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
 
 enum {
     CLIENT_ANSWER_MAX_BYTES = 512 << 20,
@@ -22,10 +18,11 @@ enum {
 
 bool client_url_parse(const char *url, struct client_url *out)
 {
-    static const char scheme[] = "http://";
-    if (strncmp(url, scheme, sizeof scheme - 1) != 0)
+    static const char plain[] = "http://", tls[] = "https://";
+    out->tls = strncmp(url, tls, sizeof tls - 1) == 0;
+    if (!out->tls && strncmp(url, plain, sizeof plain - 1) != 0)
         return false;
-    url += sizeof scheme - 1;
+    url += out->tls ? sizeof tls - 1 : sizeof plain - 1;
     bool bracket = *url == '[';
     const char *host = url + bracket;
     size_t len = strcspn(host, bracket ? "]" : ":/");
@@ -34,7 +31,7 @@ bool client_url_parse(const char *url, struct client_url *out)
         return false;
     memcpy(out->host, host, len);
     out->host[len] = '\0';
-    snprintf(out->port, sizeof out->port, "15672");
+    snprintf(out->port, sizeof out->port, out->tls ? "15671" : "15672"); /* as RabbitMQ's */
     if (*rest == ':') {
         size_t digits = strspn(++rest, "0123456789");
         if (digits == 0 || digits > 5)
@@ -198,58 +195,6 @@ int client_response_parse(struct mqg_dynbuf *in, struct mqg_slice *body)
 
 /* ---- the whole ------------------------------------------------------------------------------------------------------------------------ */
 
-/* -1 and errno, or a connected socket. */
-static int client_connect(const struct client_url *url, unsigned timeout_s, const char **why)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
-    struct timeval limit = {.tv_sec = (time_t)timeout_s};
-    int rc = getaddrinfo(url->host, url->port, &hints, &list), fd = -1;
-    *why = rc != 0 ? gai_strerror(rc) : NULL;
-    for (struct addrinfo *ai = list; ai != NULL && fd < 0; ai = ai->ai_next) {
-        fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-            continue;
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-        if (connect(fd, ai->ai_addr, ai->ai_addrlen) != 0) {
-            *why = strerror(errno);
-            close(fd);
-            fd = -1;
-        }
-    }
-    if (list != NULL)
-        freeaddrinfo(list);
-    return fd;
-}
-
-static bool client_exchange(int fd, const struct mqg_dynbuf *request, struct mqg_dynbuf *response,
-                            const char **why)
-{
-    for (size_t sent = 0; sent < request->len;) {
-        ssize_t n = send(fd, request->ptr + sent, request->len - sent, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            break; /* an early refusal may be waiting to be read */
-        sent += (size_t)n;
-    }
-    for (;;) {
-        uint8_t *room = mqg_dynbuf_reserve(response, 64 << 10);
-        ssize_t n = room != NULL ? recv(fd, room, 64 << 10, 0) : -1;
-        if (n < 0 && room != NULL && errno == EINTR)
-            continue;
-        if (n < 0 && response->len == 0) {
-            *why = room == NULL      ? "the answer is too large"
-                   : errno == EAGAIN ? "no answer in time"
-                                     : strerror(errno);
-            return false;
-        }
-        if (n <= 0)
-            return true;
-        response->len += (size_t)n;
-    }
-}
-
 static void answer_read(struct answer *a, struct mqg_dynbuf *response)
 {
     struct mqg_slice body;
@@ -276,7 +221,7 @@ static void client_unreachable(const struct ctl *c, const char *why)
     else
         fprintf(stderr, "mqgatectl: %s: %s%s\n", c->url, why,
                 strcmp(why, strerror(ECONNREFUSED)) == 0
-                    ? ": no node is running there (or it has listeners.http elsewhere: see --url)"
+                    ? ": no node is running there (or it listens elsewhere: see --url)"
                     : "");
 }
 
@@ -285,20 +230,20 @@ void client_call(const struct ctl *c, const char *method, char *path, json_t *bo
 {
     struct mqg_dynbuf request, response;
     struct client_url url;
-    const char *fault = "not an address of the form http://host:port";
+    char fault[LINK_WHY] = "not an address of the form http://host:port or https://host:port";
     *out = (struct answer){0};
     mqg_dynbuf_init(&request, CLIENT_REQUEST_MAX_BYTES);
     mqg_dynbuf_init(&response, CLIENT_ANSWER_MAX_BYTES);
-    int fd = client_url_parse(c->url, &url) ? client_connect(&url, c->timeout_s, &fault) : -1;
-    if (fd >= 0) {
+    struct ctl_link *link = client_url_parse(c->url, &url) ? link_open(c, &url, fault) : NULL;
+    if (link != NULL) {
         request_make(&request, c, &url, method, path, body, why);
         if (request.failed)
-            fault = "the request is too large";
-        else if (client_exchange(fd, &request, &response, &fault)) {
+            snprintf(fault, sizeof fault, "the request is too large");
+        else if (link_exchange(link, &request, &response, fault)) {
             answer_read(out, &response);
-            fault = "the answer is not HTTP";
+            snprintf(fault, sizeof fault, "the answer is not HTTP");
         }
-        close(fd);
+        link_close(&link);
     }
     if (out->status == 0)
         client_unreachable(c, fault);

@@ -25,6 +25,7 @@ struct ctl_command;
 
 struct ctl {
     const char *url, *user, *password;
+    const char *ca;           /* https: a file of certificates that may sign the node's; NULL: the system's */
     bool rabbit;              /* rabbitmqctl's voice */
     bool quiet;               /* no banners */
     bool headless;            /* no line of column names */
@@ -96,12 +97,26 @@ bool client_good(const struct answer *a);
 const json_t *client_progress(const struct answer *a);
 
 struct client_url {
+    bool tls; /* https */
     char host[256], port[8], base[256];
 };
 bool client_url_parse(const char *url, struct client_url *out);
 /* Status and body of a whole HTTP/1.1 response (Content-Length, chunked, or to the end); -1 when malformed. The body is
  * decoded in place. */
 int client_response_parse(struct mqg_dynbuf *in, struct mqg_slice *body);
+
+/* ---- link.c ------------------------------------------------------------------------------------------------------------ */
+
+enum { LINK_WHY = 400 };
+
+struct ctl_link;
+
+/* Connects, over TLS for https; NULL, and why not. One at a time: SIGPIPE is ignored until it is closed. */
+struct ctl_link *link_open(const struct ctl *c, const struct client_url *url, char why[LINK_WHY]);
+void link_close(struct ctl_link **link);
+/* Sends the request, appends what comes to response until the node closes. False, and why, when nothing came. */
+bool link_exchange(struct ctl_link *l, const struct mqg_dynbuf *request, struct mqg_dynbuf *response,
+                   char why[LINK_WHY]);
 
 /* ---- print.c --------------------------------------------------------------------------------------------------------- */
 

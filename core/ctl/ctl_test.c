@@ -14,21 +14,25 @@ static void urls(void **state)
     (void)state;
     static const struct {
         const char *url, *host, *port, *base;
+        bool tls;
     } good[] = {
-        {"http://127.0.0.1:15672", "127.0.0.1", "15672", ""},
-        {"http://h", "h", "15672", ""},
-        {"http://[::1]:1", "::1", "1", ""},
-        {"http://h:80/mq/", "h", "80", "/mq"},
-        {"http://[::1]/", "::1", "15672", ""},
+        {"http://127.0.0.1:15672", "127.0.0.1", "15672", "", false},
+        {"http://h", "h", "15672", "", false},
+        {"http://[::1]:1", "::1", "1", "", false},
+        {"http://h:80/mq/", "h", "80", "/mq", false},
+        {"http://[::1]/", "::1", "15672", "", false},
+        {"https://h", "h", "15671", "", true},
+        {"https://[::1]:443/mq", "::1", "443", "/mq", true},
     };
-    const char *bad[] = {"",          "h:1",        "https://h",   "http://",        "http://:1",
-                         "http://h:", "http://h:x", "http://[::1", "http://h:123456"};
+    const char *bad[] = {"",          "h:1",       "ftp://h",    "https://",    "https//h",       "http://",
+                         "http://:1", "http://h:", "http://h:x", "http://[::1", "http://h:123456"};
     struct client_url u;
     for (size_t i = 0; i < MQG_COUNTOF(good); i++) {
         assert_true(client_url_parse(good[i].url, &u));
         assert_string_equal(u.host, good[i].host);
         assert_string_equal(u.port, good[i].port);
         assert_string_equal(u.base, good[i].base);
+        assert_int_equal(u.tls, good[i].tls);
     }
     for (size_t i = 0; i < MQG_COUNTOF(bad); i++)
         assert_false(client_url_parse(bad[i], &u));

@@ -28,6 +28,10 @@ static void take_password(struct ctl *c, const char *v)
 {
     c->password = v;
 }
+static void take_ca(struct ctl *c, const char *v)
+{
+    c->ca = v;
+}
 static void take_vhost(struct ctl *c, const char *v)
 {
     c->vhost = v;
@@ -138,6 +142,7 @@ static const struct option_row option_rows[] = {
     {"--url", NULL, OPTION_VALUE, CTL_BOTH, take_url},
     {"--user", NULL, OPTION_VALUE, CTL_BOTH, take_user},
     {"--password", NULL, OPTION_VALUE, CTL_BOTH, take_password},
+    {"--ca", NULL, OPTION_VALUE, CTL_BOTH, take_ca},
     {"--vhost", "-p", OPTION_VALUE, CTL_BOTH, take_vhost},
     {"--timeout", "-t", OPTION_VALUE, CTL_BOTH, take_timeout},
     {"--quiet", "-q", OPTION_FLAG, CTL_BOTH, take_quiet},
@@ -205,6 +210,7 @@ static void options_default(struct ctl *c)
     c->url = option_environment("MQGATE_URL", "http://127.0.0.1:15672");
     c->user = option_environment("MQGATE_USER", "guest");
     c->password = option_environment("MQGATE_PASSWORD", "guest");
+    c->ca = option_environment("MQGATE_CA", NULL);
     c->timeout_s = 60;
 }
 
