@@ -88,8 +88,7 @@ static void evac_check(struct evac_host *h, const struct evac_live *live, size_t
     struct mqg_load item = {.extent = live->extent, .off = live->off, .len = live->len};
     struct mqg_load_req req = {.items = &item, .n = 1, .done = evac_loaded, .arg = &done};
     jrn_ops.load(h->k->s, &req);
-    for (int i = 0; i < 200000 && !atomic_load(&done); i++)
-        usleep(50);
+    kit_answered(&done);
     assert_int_equal(item.err, MQG_OK);
     struct mqg_msg *want = kit_msg_new(MQG_SLICE_LIT("some.key"), body, live->qseq);
     assert_true(mqg_slice_eq(mqg_msg_body(item.msg), mqg_msg_body(want)));

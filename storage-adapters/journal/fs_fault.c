@@ -69,7 +69,7 @@ static ssize_t fault_preadv(void *ctx, int fd, const struct iovec *iov, int n, u
         struct iovec one = {iov[0].iov_base, iov[0].iov_len ? 1 : 0};
         return f->under->preadv(f->under->ctx, fd, &one, 1, off, nowait);
     }
-    return f->under->preadv(f->under->ctx, fd, iov, n, off, nowait);
+    return f->under->preadv(f->under->ctx, fd, iov, n, off, nowait && !f->warm);
 }
 
 static int fault_fdatasync(void *ctx, int fd)

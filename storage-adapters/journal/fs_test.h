@@ -62,6 +62,7 @@ struct jrn_fs_fault {
     _Atomic bool all_after;    /* and all that follow */
     _Atomic int error;         /* -EIO...; 0 with WRITE or READ: a short transfer of one byte */
     _Atomic bool cold;         /* nothing is in memory: reads with nowait answer -EAGAIN */
+    _Atomic bool warm;         /* everything is in memory: reads with nowait wait all the same */
     _Atomic bool drop_sync;    /* fdatasync answers 0 and does nothing */
     _Atomic unsigned delay_us; /* before each fdatasync */
     _Atomic long fired;

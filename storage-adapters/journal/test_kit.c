@@ -291,26 +291,35 @@ uint64_t kit_meta(struct kit *k, const char *key, const char *value)
     return kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT);
 }
 
+static bool kit_is_late(uint64_t begin_us)
+{
+    return mqg_clock_mono_us() - begin_us > KIT_PATIENCE_S * 1000000ull;
+}
+
 bool kit_wait_for(bool (*is)(struct kit *k, uint64_t arg), struct kit *k, uint64_t arg)
 {
-    for (int i = 0; i < 20000; i++) {
+    for (uint64_t begin_us = mqg_clock_mono_us(); !kit_is_late(begin_us); usleep(1000))
         if (is(k, arg))
             return true;
-        usleep(1000);
-    }
-    return false;
+    return is(k, arg);
 }
 
 bool kit_wait(struct kit *k, uint32_t lane, uint64_t ticket)
 {
-    for (int i = 0; i < 400000; i++) {
+    for (uint64_t begin_us = mqg_clock_mono_us(); !kit_is_late(begin_us); usleep(50)) {
         if (atomic_load(&k->done[lane]) >= ticket)
             return true;
         if (atomic_load(&k->failed))
             return false;
-        usleep(50);
     }
     return false;
+}
+
+void kit_answered(_Atomic int *answered)
+{
+    for (uint64_t begin_us = mqg_clock_mono_us(); !atomic_load(answered) && !kit_is_late(begin_us);)
+        usleep(100);
+    assert_true(atomic_load(answered));
 }
 
 const struct kit_msg *kit_find(const struct kit *k, uint64_t queue_id, uint64_t qseq)
@@ -348,8 +357,7 @@ void kit_check_body(struct kit *k, const struct kit_msg *m)
     struct mqg_load item = {.extent = m->extent, .off = m->off, .len = m->len};
     struct mqg_load_req req = {.items = &item, .n = 1, .done = kit_loaded, .arg = &done};
     jrn_ops.load(k->s, &req);
-    for (int i = 0; i < 100000 && !atomic_load(&done); i++)
-        usleep(100);
+    kit_answered(&done);
     assert_int_equal(item.err, MQG_OK);
     struct mqg_slice body = mqg_msg_body(item.msg);
     struct mqg_msg *want = kit_msg_new(MQG_SLICE_LIT("some.key"), body.len, m->qseq);
@@ -375,9 +383,7 @@ uint32_t kit_index_read(struct kit *k, uint64_t queue_id, uint64_t first, uint64
                                 .done = kit_index_did,
                                 .arg = &answered};
     jrn_ops.index_read(k->s, &req);
-    for (int i = 0; i < 200000 && !atomic_load(&answered); i++)
-        usleep(50);
-    assert_true(atomic_load(&answered));
+    kit_answered(&answered);
     for (uint32_t i = 0; i < req.n; i++)
         assert_true(entries[i].qseq >= first && entries[i].qseq <= last &&
                     (i == 0 || entries[i].qseq > entries[i - 1].qseq));
@@ -502,6 +508,15 @@ size_t kit_frame(const uint8_t *seg, size_t len, size_t index, struct jrn_frame 
     return 0;
 }
 
+size_t kit_frame_of(const uint8_t *seg, size_t len, const char *text, struct jrn_frame *f)
+{
+    size_t off;
+    for (size_t i = 0; (off = kit_frame(seg, len, i, f)) != 0; i++)
+        if (memmem(seg + off, f->length, text, strlen(text)))
+            return off;
+    return 0;
+}
+
 static void kit_time_did(struct mqg_time_req *req)
 {
     atomic_store((_Atomic int *)req->arg, 1);
@@ -510,13 +525,6 @@ static void kit_time_did(struct mqg_time_req *req)
 static void kit_position_did(struct mqg_position_req *req)
 {
     atomic_store((_Atomic int *)req->arg, 1);
-}
-
-static void kit_answered(_Atomic int *answered)
-{
-    for (int i = 0; i < 200000 && !atomic_load(answered); i++)
-        usleep(100);
-    assert_true(atomic_load(answered));
 }
 
 enum mqg_err kit_time(struct kit *k, uint64_t partition, uint64_t time_ms, uint64_t *offset)

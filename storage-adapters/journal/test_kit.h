@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-enum { KIT_LANES = 3 };
+enum { KIT_LANES = 3, KIT_PATIENCE_S = 60 };
 
 /* A message that recovery told. */
 struct kit_msg {
@@ -75,8 +75,9 @@ uint64_t kit_put(struct kit *k, uint32_t lane, uint64_t queue_id, uint64_t qseq,
 uint64_t kit_settle(struct kit *k, uint32_t lane, uint64_t queue_id, uint64_t first, uint64_t last);
 uint64_t kit_meta(struct kit *k, const char *key, const char *value); /* value NULL = remove */
 uint64_t kit_submit(struct kit *k, uint32_t lane, const struct mqg_store_op *ops, size_t n, unsigned flags);
-bool kit_wait(struct kit *k, uint32_t lane, uint64_t ticket); /* false when the store failed, or after 20 s */
+bool kit_wait(struct kit *k, uint32_t lane, uint64_t ticket); /* false when the store failed, or too late */
 bool kit_wait_for(bool (*is)(struct kit *k, uint64_t arg), struct kit *k, uint64_t arg);
+void kit_answered(_Atomic int *answered); /* waits until it is set, and asserts that it is */
 
 const struct kit_msg *kit_find(const struct kit *k, uint64_t queue_id, uint64_t qseq);
 size_t kit_count(const struct kit *k, uint64_t queue_id);
@@ -101,5 +102,7 @@ uint8_t *kit_read(const char *path, size_t *len);
 void kit_write(const char *path, const void *data, size_t len);
 /* The frames of a segment's bytes, by walking heads: offset of frame i, or 0. */
 size_t kit_frame(const uint8_t *seg, size_t len, size_t index, struct jrn_frame *f);
+/* The first frame with this text in it: offset, or 0. An idle journal seals, so who counts frames counts on luck. */
+size_t kit_frame_of(const uint8_t *seg, size_t len, const char *text, struct jrn_frame *f);
 
 #endif

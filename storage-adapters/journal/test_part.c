@@ -27,9 +27,7 @@ struct mqg_stream_read part_read(struct kit *k, uint64_t offset, uint32_t max_by
     struct mqg_stream_read r = {
         .partition = PART, .offset = offset, .max_bytes = max_bytes, .done = part_did, .arg = &done};
     jrn_ops.stream_read(k->s, &r);
-    for (int i = 0; i < 200000 && !atomic_load(&done); i++)
-        usleep(100);
-    assert_true(atomic_load(&done));
+    kit_answered(&done);
     return r;
 }
 
