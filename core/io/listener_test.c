@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@
 
 #include <cmocka.h>
 
+enum { PATIENCE_MS = 50000 };
+
 static const struct conn_source source = {.name = "echo", .ops = &echo_ops};
 static struct event_base *base;
 
@@ -24,7 +27,7 @@ static int workers_setup(void **state)
 {
     (void)state;
     struct mqg_error e;
-    conn_configure(&(struct conn_settings){.login_timeout_ms = 10000});
+    conn_configure(&(struct conn_settings){.login_timeout_ms = 600000});
     mqg_log_level_set(MQG_LOG_ERROR);
     base = event_base_new();
     assert_int_equal(mqg_workers_init(2, &e), MQG_OK);
@@ -70,7 +73,7 @@ static bool peer_gets(int fd, const char *text)
 {
     char got[256] = "";
     size_t len = 0, want = strlen(text);
-    uint64_t deadline_ms = mqg_clock_now().mono_ms + 10000;
+    uint64_t deadline_ms = mqg_clock_now().mono_ms + PATIENCE_MS;
     while (len < want && mqg_clock_now().mono_ms < deadline_ms) {
         event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
         ssize_t n = recv(fd, got + len, want - len, MSG_DONTWAIT);
@@ -140,10 +143,13 @@ static void test_addresses_that_cannot_be_had(void **state)
     (void)state;
     struct mqg_error e;
     struct io_listener *l = NULL;
-    struct conf_addr elsewhere = {.host = "192.0.2.1", .port = 1}, nobody = {.host = "no.such.host.invalid"};
+    struct conf_addr elsewhere = {.host = "192.0.2.1", .port = 1}, nobody = {.port = 1};
+    memset(nobody.host, 'x',
+           70); /* longer than a label may be: no name server is asked, there may be none that answers */
     assert_int_equal(io_listener_open(&l, base, &source, &elsewhere, &e), MQG_NOT_FOUND);
     assert_int_equal(io_listener_open(&l, base, &source, &nobody, &e), MQG_INVALID);
-    assert_non_null(strstr(e.text, "listeners.echo: no.such.host.invalid is no address"));
+    assert_non_null(strstr(e.text, "listeners.echo: xxx"));
+    assert_non_null(strstr(e.text, "xxx is no address"));
 }
 
 static void test_spent_descriptors_are_waited_for(void **state)
@@ -184,9 +190,11 @@ static void test_draining_says_goodbye_everywhere(void **state)
         assert_true(peer_gets(fds[i], "draining\n"));
         close(fds[i]);
     }
-    uint64_t deadline_ms = mqg_clock_now().mono_ms + 5000;
-    while (conn_count() > 0)
+    uint64_t deadline_ms = mqg_clock_now().mono_ms + PATIENCE_MS;
+    while (conn_count() > 0) {
         assert_true(mqg_clock_now().mono_ms < deadline_ms);
+        sched_yield();
+    }
 }
 
 int main(void)

@@ -132,7 +132,7 @@ static enum mqg_err tls_load(const char *cert, const char *key, const char *veri
 
 static int worker_setup(void **state)
 {
-    conn_configure(&(struct conn_settings){.login_timeout_ms = 10000, .dribble = *state != NULL});
+    conn_configure(&(struct conn_settings){.login_timeout_ms = 600000, .dribble = *state != NULL});
     worker = mqg_worker_manual();
     return 0;
 }

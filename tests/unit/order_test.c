@@ -332,6 +332,7 @@ static void wait_all_confirmed(void)
 static void all_stop(struct mqg_conf *conf)
 {
     wait_all_acked();
+    wait_all_confirmed(); /* a message may be acknowledged before it is confirmed */
     for (uint32_t i = 0; i < CONSUMERS; i++)
         assert_true(mqg_worker_call(mqg_worker_at(i % WORKERS), consumer_stop, &consumers[i]));
     for (uint32_t i = 0; i < WORKERS; i++)
