@@ -109,7 +109,7 @@ def test_heartbeat_of_a_blocked_publisher_is_not_judged(small, pressure, unique)
         conn.wait_method(spec.Connection.Blocked, 10)
         until = time.monotonic() + 4
         while time.monotonic() < until:
-            kind, _, _ = conn.read_raw_frame(timeout_s=4)
+            kind, _, _ = conn.read_raw_frame(timeout_s=30)
             assert kind == wire.HEARTBEAT
         pressure.end()
         conn.wait_method(spec.Connection.Unblocked, 20)

@@ -11,7 +11,7 @@ from mqtest.pika_help import (Sink, closes, depth, drain, exists, get, get_body,
 QUORUM = {"x-queue-type": "quorum"}
 
 
-def gone(amqp, queue, timeout_s=8.0, step_s=0.02):
+def gone(amqp, queue, timeout_s=40.0, step_s=0.02):
     """Waits until the queue does not exist any more. Asking renews a lease: step_s must be longer than it."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -162,14 +162,14 @@ def test_durable_auto_delete_and_arguments_are_accepted(amqp):
 @pytest.mark.parametrize("where", ["queue", "message", "both", "shorter-queue"])
 def test_messages_expire(amqp, where):
     ch = amqp.channel()
-    queue_ttl = {"queue": 100, "both": 60000, "shorter-queue": 100}.get(where)
-    message_ttl = {"message": "100", "both": "100", "shorter-queue": "60000"}.get(where)
+    queue_ttl = {"queue": 1000, "both": 60000, "shorter-queue": 1000}.get(where)
+    message_ttl = {"message": "1000", "both": "1000", "shorter-queue": "60000"}.get(where)
     q = amqp.queue(ch, arguments={"x-message-ttl": queue_ttl} if queue_ttl else None)
     started = time.monotonic()
     put(ch, q, b"m", expiration=message_ttl)
     wait_depth(ch, q, 1)
     wait_depth(ch, q, 0)
-    assert 0.095 < time.monotonic() - started < 3
+    assert 0.995 < time.monotonic() - started < 50
 
 
 def test_unexpired_message_keeps_its_expiration(amqp):
@@ -205,14 +205,14 @@ def test_message_ttl_waits_behind_the_head(amqp):
 
 def test_requeued_message_keeps_its_deadline(amqp):
     ch = amqp.channel()
-    q = amqp.queue(ch, arguments={"x-message-ttl": 300})
+    q = amqp.queue(ch, arguments={"x-message-ttl": 1500})
     put(ch, q, b"m")
     method, _, _ = get(ch, q, auto_ack=False)
-    clock = amqp.queue(ch, arguments={"x-message-ttl": 350})
+    clock = amqp.queue(ch, arguments={"x-message-ttl": 1550})
     put(ch, clock, b"m")
     wait_depth(ch, clock, 0)
     ch.basic_nack(method.delivery_tag, requeue=True)
-    wait_depth(ch, q, 0, timeout_s=0.25)
+    wait_depth(ch, q, 0, timeout_s=1.4)  # a new one would end later
 
 
 def test_unacked_message_does_not_expire(amqp):
@@ -228,31 +228,31 @@ def test_unacked_message_does_not_expire(amqp):
 
 def test_queue_expires_when_unused(amqp):
     ch = amqp.channel()
-    q = amqp.queue(ch, arguments={"x-expires": 150})
+    q = amqp.queue(ch, arguments={"x-expires": 1000})
     put(ch, q, b"messages do not keep it")
     assert exists(amqp, q)
-    gone(amqp, q, step_s=0.3)
+    gone(amqp, q, step_s=1.5)  # asking renews it
 
 
 def test_queue_with_a_consumer_does_not_expire(amqp):
     ch = amqp.channel()
-    q = amqp.queue(ch, arguments={"x-expires": 80})
+    q = amqp.queue(ch, arguments={"x-expires": 800})
     sink = Sink(ch, q)
-    time.sleep(0.2)
+    time.sleep(1.2)  # lint:allow banned_calls a time that must not end it runs out
     assert exists(amqp, q)
     ch.basic_cancel(sink.tag)
-    gone(amqp, q, step_s=0.2)
+    gone(amqp, q, step_s=1.2)
 
 
 def test_get_and_declare_renew_the_lease(amqp):
     ch = amqp.channel()
-    q = amqp.queue(ch, arguments={"x-expires": 400})
+    q = amqp.queue(ch, arguments={"x-expires": 1500})
     for turn in range(6):
-        time.sleep(0.12)
+        time.sleep(0.4)  # lint:allow banned_calls a lease is used up in part
         if turn % 2:
             ch.basic_get(q)
         else:
-            ch.queue_declare(q, arguments={"x-expires": 400})
+            ch.queue_declare(q, arguments={"x-expires": 1500})
     assert exists(amqp, q)
 
 
@@ -364,7 +364,7 @@ def test_x_death_field_by_field(amqp, case):
     headers = dict(got.headers)
     (death,) = headers.pop("x-death")
     moment = death.pop("time")
-    assert datetime.timedelta(0) <= moment - before < datetime.timedelta(seconds=10)
+    assert datetime.timedelta(0) <= moment - before < datetime.timedelta(seconds=100)
     expected = {"count": 1, "reason": reason, "queue": dead.q, "exchange": "", "routing-keys": [dead.q]}
     if "expiration" in props:
         expected["original-expiration"] = "20"
@@ -522,7 +522,7 @@ def attempts(amqp, ch, q, most):
     sink = Sink(ch, q)
     while len(seen) < most:
         try:
-            sink.wait(len(seen) + 1, timeout_s=1.0)
+            sink.wait(len(seen) + 1, timeout_s=3.0)
         except AssertionError:
             break
         deliver, props, _ = sink.got[-1]

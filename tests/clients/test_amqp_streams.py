@@ -7,7 +7,6 @@ import time
 import pika
 import pytest
 
-from mqtest.broker import free_port
 from mqtest.fixtures import keep_alive_broker
 from mqtest.pika_help import Sink, closes, exists, pump, put
 
@@ -554,8 +553,8 @@ def stomp(port, *frames, until):
 def test_stomp_writes_and_reads_a_stream(broker_kind):
     if broker_kind.name != "mqgate":
         pytest.skip("needs the plug-in; not compared")
-    port = free_port()
-    with keep_alive_broker(lambda: broker_kind({"listeners.stomp": f"127.0.0.1:{port}"})) as made:
+    with keep_alive_broker(lambda: broker_kind({"listeners.stomp": "127.0.0.1:0"})) as made:
+        port = made.ports["stomp"]
         ch = pika.BlockingConnection(pika.URLParameters(made.url)).channel()
         ch.confirm_delivery()
         ch.queue_declare("s", durable=True, arguments=STREAM)

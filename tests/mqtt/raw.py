@@ -107,7 +107,7 @@ def read_props(data, at):
 class Raw:
     def __init__(self, port, version=5, host="127.0.0.1"):
         self.version = version
-        self.sock = socket.create_connection((host, port), timeout=10)
+        self.sock = socket.create_connection((host, port), timeout=30)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.stash = []  # packets that came while another was waited for
@@ -132,7 +132,7 @@ class Raw:
             raise Closed
         self.buffer += data
 
-    def read(self, timeout_s=5.0):
+    def read(self, timeout_s=30.0):
         """The next packet; Closed at the end of the connection, TimeoutError when none comes."""
         deadline = time.monotonic() + timeout_s
         if self.stash:
@@ -151,12 +151,12 @@ class Raw:
                         break
             self._fill(deadline)
 
-    def expect(self, kind, timeout_s=5.0):
+    def expect(self, kind, timeout_s=30.0):
         got = self.read(timeout_s)
         assert got.type == kind, f"wanted {kind}, got {got}"
         return got
 
-    def expect_closed(self, timeout_s=5.0):
+    def expect_closed(self, timeout_s=30.0):
         """Nothing but the end; returns the packets before it."""
         got = []
         try:
@@ -225,7 +225,7 @@ class Raw:
             self.ack(PUBCOMP, pid)
         return ack.reason
 
-    def ack(self, kind, pid=None, timeout_s=5.0):
+    def ack(self, kind, pid=None, timeout_s=30.0):
         got = self.expect(kind, timeout_s)
         assert got.flags == (2 if kind == PUBREL else 0)
         number = struct.unpack_from(">H", got.body)[0]
@@ -256,7 +256,7 @@ class Raw:
         assert struct.unpack_from(">H", got.body)[0] == pid
         return list(got.body[read_props(got.body, 2)[1]:]) if self.version == 5 else []
 
-    def message(self, timeout_s=5.0, finish=True):
+    def message(self, timeout_s=30.0, finish=True):
         """The next PUBLISH; acknowledged, with `finish`."""
         got = self.expect(PUBLISH, timeout_s)
         qos = got.flags >> 1 & 3

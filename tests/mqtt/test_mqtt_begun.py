@@ -41,11 +41,11 @@ def test_what_was_sent_with_qos2_does_not_expire(own_node, client, unique, meanw
     c.subscribe(unique, qos=2)
     p = client(5, to=own_node)
     for body in (b"begun", b"not begun"):
-        p.publish(unique, body, qos=2, p={"message_expiry": 1})
+        p.publish(unique, body, qos=2, p={"message_expiry": 2})
     first = c.message(finish=False)
     p.close()
     gone(client, own_node, c)
-    let_pass(1.2)
+    let_pass(2.2)
     happen(own_node, meanwhile)
     c = client(5, to=own_node, client="s", **KEEP)
     again = c.message()
@@ -60,11 +60,11 @@ def test_what_was_sent_with_qos2_does_not_expire_by_a_crash(own_node, client, un
     """The client is connected when the node is killed."""
     c = client(5, to=own_node, client="s", **KEEP)
     c.subscribe(unique, qos=2)
-    client(5, to=own_node).publish(unique, b"begun", qos=2, p={"message_expiry": 1})
+    client(5, to=own_node).publish(unique, b"begun", qos=2, p={"message_expiry": 2})
     c.message(finish=False)
     c.subscribe("other", qos=0)  # SUBACK is durable; so is what was written down before it
     own_node.kill9()
-    let_pass(1.2)
+    let_pass(2.2)
     own_node.start()
     assert client(5, to=own_node, client="s", **KEEP).message().payload == b"begun"
 

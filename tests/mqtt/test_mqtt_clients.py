@@ -133,7 +133,7 @@ def test_rows_of_the_mapping_to_mqtt(client, channel, unique):
     c.subscribe(f"{unique}/#", qos=2)
     when = datetime.datetime(2026, 1, 2, 3, 4, 5)
     channel.basic_publish("amq.topic", f"{unique}.1", b"", pika.BasicProperties(
-        delivery_mode=1, expiration="1500", reply_to="no/#/topic", headers={
+        delivery_mode=1, expiration="1999", reply_to="no/#/topic", headers={
             "raw": b"\x00\xff", "when": when, "low": -(1 << 40), "no": False, "mqgate-payload-format": 1,
             "mixed": [1, {"k": "v"}]}))
     m = c.message()

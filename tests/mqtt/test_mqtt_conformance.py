@@ -3,6 +3,7 @@
 covers() names the statements; `python3 tests/mqtt/table.py` writes the table into protocols/mqtt/mqtt.md. "3:" before a number
 is 3.1.1, "5:" is 5.0; the same statement often has another number in the other.
 """
+import contextlib
 import struct
 import time
 
@@ -226,8 +227,7 @@ def test_take_over(client, version, unique):
         "5:MQTT-3.2.2-22")
 def test_keep_alive(client, version):
     c = client(version, keep_alive=1)
-    c.sock.settimeout(4)
-    assert c.expect_closed(4) == []
+    assert c.expect_closed() == []
     patient = client(version, keep_alive=0)
     assert patient.alive()
 
@@ -291,16 +291,16 @@ def test_session_ends_with_its_connection(client, unique):
 
 @covers("5:MQTT-4.1.0-2")
 def test_session_expires(client, unique):
-    c = client(5, clean=False, client=unique, p={"session_expiry": 1})
+    c = client(5, clean=False, client=unique, p={"session_expiry": 2})
     c.disconnect()
-    assert client(5, clean=False, client=unique, p={"session_expiry": 1}).session_present
-    deadline = time.monotonic() + 8
+    assert client(5, clean=False, client=unique, p={"session_expiry": 2}).session_present
+    deadline = time.monotonic() + 40
     gone = False
     while not gone and time.monotonic() < deadline:
-        probe = client(5, clean=False, client=unique, p={"session_expiry": 1})
+        probe = client(5, clean=False, client=unique, p={"session_expiry": 2})
         probe.disconnect()
-        let_pass(1.3)  # the only way to see an end by time
-        probe = client(5, clean=False, client=unique, p={"session_expiry": 1})
+        let_pass(2.3)  # the only way to see an end by time
+        probe = client(5, clean=False, client=unique, p={"session_expiry": 2})
         gone = not probe.session_present
         probe.disconnect()
     assert gone
@@ -471,7 +471,7 @@ def test_message_expiry(client, unique):
     c.publish(unique, b"long", qos=1, p={"message_expiry": 60})
     let_pass(1.2)  # the message's own time
     m = client(5, **keep).message()
-    assert m.payload == b"long" and 50 < m.props["message_expiry"] < 60
+    assert m.payload == b"long" and 10 < m.props["message_expiry"] < 60
 
 
 @covers("5:MQTT-3.4.2-1", "5:MQTT-3.5.2-1")
@@ -566,11 +566,11 @@ def test_retain_as_published(client, unique):
 
 def test_retained_expires(client, unique):
     c = client(5)
-    c.publish(unique, b"r", qos=1, retain=True, p={"message_expiry": 1})
+    c.publish(unique, b"r", qos=1, retain=True, p={"message_expiry": 2})
     sub = client(5)
     sub.subscribe(unique)
-    assert sub.message().props["message_expiry"] == 1
-    let_pass(1.1)
+    assert sub.message().props["message_expiry"] in (1, 2)
+    let_pass(2.1)
     late = client(5)
     late.subscribe(unique)
     late.expect_nothing(0.2)
@@ -678,12 +678,13 @@ def test_shared_subscription(client, unique):
     for i in range(10):
         c.publish(unique, b"%d" % i, qos=1)
     got = [[], []]
-    for n, m in enumerate(members):
-        while True:
-            try:
-                got[n].append(m.message(timeout_s=0.5).payload)
-            except TimeoutError:
-                break
+    deadline = time.monotonic() + 30
+    while len(got[0]) + len(got[1]) < 10 and time.monotonic() < deadline:
+        for n, m in enumerate(members):
+            with contextlib.suppress(TimeoutError):
+                got[n].append(m.message(timeout_s=0.1).payload)
+    for m in members:
+        m.expect_nothing(0.2)
     assert sorted(got[0] + got[1]) == [b"%d" % i for i in range(10)]
     assert got[0] and got[1]
 
@@ -745,12 +746,12 @@ def test_will_delay(client, unique):
     sub = client(5)
     sub.subscribe(unique)
     keep = {"client": unique + "w", "clean": False, "p": {"session_expiry": 60}}
-    client(5, will=(unique, b"late", 0, False), will_props={"will_delay": 1}, **keep).close()
+    client(5, will=(unique, b"late", 0, False), will_props={"will_delay": 3}, **keep).close()
     again = client(5, **keep)
     assert again.session_present
-    sub.expect_nothing(1.5)
+    sub.expect_nothing(3.5)
     again.disconnect()
-    client(5, will=(unique, b"late", 0, False), will_props={"will_delay": 1}, **keep).close()
+    client(5, will=(unique, b"late", 0, False), will_props={"will_delay": 2}, **keep).close()
     sub.expect_nothing(0.5)
     assert sub.message().payload == b"late"
 

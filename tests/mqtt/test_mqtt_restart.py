@@ -271,12 +271,12 @@ def test_delayed_will_of_a_client_that_the_stop_ends(own_node, client, unique):
 def test_delayed_will_is_off_when_its_client_is_back(own_node, client, unique):
     sub = client(5, to=own_node, client="watch", **KEEP)
     sub.subscribe(unique, qos=1)
-    client(5, to=own_node, **delayed(unique, 3))
+    client(5, to=own_node, **delayed(unique, 8))
     own_node.restart()
     assert client(5, to=own_node, client=unique, **KEEP).session_present
     own_node.restart()
     sub = client(5, to=own_node, client="watch", **KEEP)
-    sub.expect_nothing(4)
+    sub.expect_nothing(9)
 
 
 def test_delayed_will_of_a_user_who_is_gone(own_node, client, unique):

@@ -25,7 +25,7 @@ class Measured(r.Raw):
     """Notes how large the server's packets are."""
     largest = 0
 
-    def read(self, timeout_s=5.0):
+    def read(self, timeout_s=30.0):
         got = super().read(timeout_s)
         self.largest = max(self.largest, 1 + len(varint(len(got.body))) + len(got.body))
         return got

@@ -202,10 +202,10 @@ def test_identifier_of_a_refused_qos2_is_new(client, unique):
 @covers("5:MQTT-4.1.0-1", "3:MQTT-4.1.0-1")
 def test_session_stays_with_its_connection(client, unique):
     """However long the connection is open, nothing of the session goes, and its expiry counts from the end only."""
-    keep = {"client": unique, "clean": False, "p": {"session_expiry": 1}}
+    keep = {"client": unique, "clean": False, "p": {"session_expiry": 3}}
     c = client(5, **keep)
     c.subscribe(unique, qos=1)
-    let_pass(1.3)
+    let_pass(3.3)
     client(5).publish(unique, b"x", qos=1)
     assert c.message().payload == b"x"
     c.close()

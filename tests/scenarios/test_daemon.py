@@ -207,7 +207,7 @@ def test_sigterm_closes_politely_and_exits_0(gateway):
         for _ in range(100):
             connection.process_data_events(0.1)
     assert closed.value.reply_code == 320
-    assert one.proc.wait(10) == 0
+    assert one.proc.wait(30) == 0
     assert "event=stop exit=0 why=SIGTERM" in one.log_text()
 
 
@@ -218,8 +218,8 @@ def test_client_that_ignores_the_goodbye_is_waited_for_no_longer_than_that(gatew
         assert sock.recv(4096)
         begun = time.monotonic()
         one.proc.send_signal(signal.SIGTERM)
-        assert one.proc.wait(10) == 0
-        assert time.monotonic() - begun < 5
+        assert one.proc.wait(30) == 0
+        assert time.monotonic() - begun < 15
 
 
 def test_second_sigterm_ends_the_waiting(gateway):
@@ -228,7 +228,7 @@ def test_second_sigterm_ends_the_waiting(gateway):
     one.proc.send_signal(signal.SIGTERM)
     wait_until(lambda: "event=drain state=begun" in one.log_text(), what="draining")
     one.proc.send_signal(signal.SIGTERM)
-    assert one.proc.wait(10) == 0
+    assert one.proc.wait(30) == 0
     del connection
 
 
@@ -240,7 +240,7 @@ def test_no_new_connections_while_draining(gateway):
     with pytest.raises(OSError):
         connect(one.amqp_port)
     one.proc.send_signal(signal.SIGTERM)
-    one.proc.wait(10)
+    one.proc.wait(30)
     del connection
 
 
@@ -312,7 +312,7 @@ def test_login_has_a_deadline(gateway):
         sock.sendall(AMQP_HEADER[:4])
         begun = time.monotonic()
         assert sock.recv(100) == b""
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 9.5  # the default is 10 s
 
 
 def test_pika_byte_by_byte(gateway):
@@ -425,4 +425,4 @@ def test_systemd_is_told(gateway, monkeypatch):
         one.proc.send_signal(signal.SIGTERM)
         while b"STOPPING=1" not in told[-1]:
             told.append(sock.recv(1000))
-    assert one.proc.wait(10) == 0
+    assert one.proc.wait(30) == 0

@@ -336,10 +336,10 @@ def test_a_wrong_length_is_not_made_right(stomp, unique):
 
 
 def test_heart_beats_go_both_ways(stomp):
-    c = stomp(heart_beat="1000,1000")
-    assert c.connected["heart-beat"] == "1000,1000"
+    c = stomp(heart_beat="2000,2000")
+    assert c.connected["heart-beat"] == "2000,2000"
     with pytest.raises(TimeoutError):
-        c.next(1.6)
+        c.next(2.8)
     assert c.beats >= 1
     c.ended()  # we are silent: the server loses patience
 

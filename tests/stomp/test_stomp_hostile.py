@@ -145,13 +145,13 @@ def test_a_client_that_does_not_log_in_is_ended(own_gateway):
     c = Stomp(gateway.ports["stomp"])
     started = time.monotonic()
     with pytest.raises((ConnectionError, Closed)):
-        while time.monotonic() < started + 8:
+        while time.monotonic() < started + 9.5:
             c.raw(b"\n")
             try:
                 c.next(0.05)
             except TimeoutError:
                 pass
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9.5  # the default is 10 s
 
 
 def test_a_client_that_never_reads(broker, stomp, unique):

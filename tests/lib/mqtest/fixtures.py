@@ -16,7 +16,7 @@ from . import broker as brokers
 _shared = {}
 _own = []   # brokers of single tests and modules, for the logs of failures
 _serial = itertools.count(1)
-TEST_TIMEOUT_S = 30
+TEST_TIMEOUT_S = 100
 
 
 def shared_broker(name):

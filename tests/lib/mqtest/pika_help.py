@@ -11,6 +11,8 @@ import pika
 import pytest
 from pika import exceptions
 
+from mqtest.broker import PATIENCE_S
+
 IDLE_S = 0.15
 
 
@@ -33,7 +35,7 @@ class Sink:
     def tags(self):
         return [deliver.delivery_tag for deliver, _, _ in self.got]
 
-    def wait(self, count, timeout_s=8.0):
+    def wait(self, count, timeout_s=PATIENCE_S):
         """Pumps until `count` deliveries are there; returns them."""
         pump(self.ch, lambda: len(self.got) >= count, timeout_s,
              lambda: f"{count} deliveries, got {len(self.got)}: {self.bodies[:20]}")
@@ -47,7 +49,7 @@ class Sink:
         return self.got
 
 
-def pump(ch, done, timeout_s=8.0, what=lambda: "condition"):
+def pump(ch, done, timeout_s=PATIENCE_S, what=lambda: "condition"):
     """Lets pika process what arrives until done() is true."""
     deadline = time.monotonic() + timeout_s
     while not done():
@@ -81,8 +83,9 @@ class Amqp:
 
     # -- connections --------------------------------------------------------------------------
     def parameters(self, user="guest", password="guest", **kw):
-        kw.setdefault("blocked_connection_timeout", 10)
-        kw.setdefault("socket_timeout", 10)
+        kw.setdefault("blocked_connection_timeout", PATIENCE_S)
+        kw.setdefault("socket_timeout", PATIENCE_S)
+        kw.setdefault("stack_timeout", PATIENCE_S)
         return pika.ConnectionParameters(host=self.broker.host, port=self.broker.amqp_port,
                                          credentials=pika.PlainCredentials(user, password), **kw)
 
@@ -147,7 +150,7 @@ def put(ch, queue, *bodies, **props):
         ch.basic_publish("", queue, body, pika.BasicProperties(**props))
 
 
-def get(ch, queue, timeout_s=5.0, auto_ack=True):
+def get(ch, queue, timeout_s=PATIENCE_S, auto_ack=True):
     """basic.get until there is a message; (get_ok, properties, body)."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -177,7 +180,7 @@ def depth(ch, queue):
     return ch.queue_declare(queue, passive=True).method.message_count
 
 
-def wait_depth(ch, queue, count, timeout_s=8.0):
+def wait_depth(ch, queue, count, timeout_s=PATIENCE_S):
     pump(ch, lambda: depth(ch, queue) == count, timeout_s, lambda: f"{queue} holds {count}, has {depth(ch, queue)}")
 
 

@@ -52,7 +52,7 @@ class Closed(Exception):
 
 
 class Stomp:
-    timeout_s = 8.0
+    timeout_s = 30.0
     error_ends = True  # RabbitMQ's adapter goes on after most of its ERRORs
 
     def __init__(self, port, host="127.0.0.1", version="1.2", sock=None):

@@ -85,7 +85,7 @@ def content(channel: int, exchange: str, key: str, body: bytes, props: bytes = b
 class Conn:
     """One connection. `channel 1` is open after connect() unless channels=0."""
 
-    def __init__(self, broker, timeout_s: float = 10.0, port: int = 0):
+    def __init__(self, broker, timeout_s: float = 30.0, port: int = 0):
         self.sock = socket.create_connection((broker.host, port or broker.amqp_port), timeout=timeout_s)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.timeout_s = timeout_s
