@@ -115,7 +115,7 @@ class Relay:
 def check(binary, fault):
     relay = Relay(fault)
     command = [binary, "--port", str(relay.port), "--count", str(COUNT), "--confirm", "10", "--sample", "1",
-               "--stall", "1"]
+               "--stall", "1" if fault == "drop" else "20"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     relay.listener.close()
     answer = json.loads(ended.stdout)

@@ -137,7 +137,7 @@ class Server:
 def check(binary, fault):
     server = Server(fault)
     command = [binary, "--port", str(server.port), "--partitions", str(PARTITIONS), "--producers", "2", "--size", "100",
-               "--batch", "2000", "--seconds", "0.5", "--warmup", "0", "--sample", "1", "--stall",
+               "--batch", "2000", "--seconds", "1.5", "--warmup", "0", "--sample", "1", "--stall",
                "1" if fault == "drop" else "20", "--delete"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     server.listener.close()

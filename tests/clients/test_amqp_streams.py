@@ -539,7 +539,7 @@ def test_partitions_come_back(own_broker):
 # -- other protocols ------------------------------------------------------------------------------------
 def stomp(port, *frames, until):
     """Says these frames and returns what comes until these bytes are in it."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
         sock.sendall(b"CONNECT\naccept-version:1.2\nhost:/\nlogin:guest\npasscode:guest\n\n\0" + b"".join(frames))
         out = b""
         while until not in out:

@@ -69,7 +69,7 @@ def connect(broker, tls, login=None):
 
 def handshake(broker, tls):
     """A TLS connection without AMQP; with TLS 1.3 a refusal of our certificate shows at the first read."""
-    raw = socket.create_connection(("127.0.0.1", broker.ports["amqps"]), timeout=10)
+    raw = socket.create_connection(("127.0.0.1", broker.ports["amqps"]), timeout=60)
     with tls.wrap_socket(raw, server_hostname="localhost") as sock:
         sock.sendall(b"AMQP\x00\x00\x09\x01")
         assert sock.recv(1) == b"\x01"
@@ -157,7 +157,7 @@ def test_certificate_of_another_authority(secure, authority):
 @pytest.mark.parametrize("data", [b"AMQP\x00\x00\x09\x01", b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"\0" * 70000])
 def test_no_tls_on_the_tls_port(secure, authority, data):
     """Ends with an alert or without a word, never with AMQP in clear."""
-    with socket.create_connection(("127.0.0.1", secure.ports["amqps"]), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", secure.ports["amqps"]), timeout=60) as sock:
         sock.sendall(data)
         answer = b""
         try:

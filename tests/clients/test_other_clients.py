@@ -76,7 +76,7 @@ def test_java_client(broker, pattern, tmp_path_factory):
 # -- amqp-tools -----------------------------------------------------------------------------------
 def tool(name, broker, *args, **kw):
     command = [f"/usr/bin/amqp-{name}", f"--url=amqp://guest:guest@{broker.host}:{broker.amqp_port}/%2f", *args]
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20, **kw)
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, **kw)
 
 
 class TestAmqpTools:

@@ -39,7 +39,7 @@ class Api:
 
     def raw(self, method, path, data=None, headers=None):
         """One request; path as it goes out."""
-        conn = http.client.HTTPConnection(self.broker.host, self.broker.http_port, timeout=20)
+        conn = http.client.HTTPConnection(self.broker.host, self.broker.http_port, timeout=60)
         login = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         send = {"authorization": f"Basic {login}"} if self.user is not None else {}
         try:
@@ -86,7 +86,7 @@ class Ctl:
 
     def run(self, *args, stdin="", url=None, env=None):
         url = url or f"http://{self.broker.host}:{self.broker.http_port}"
-        done = subprocess.run([str(build_dir() / "mqgatectl"), *args], input=stdin, text=True, timeout=30,
+        done = subprocess.run([str(build_dir() / "mqgatectl"), *args], input=stdin, text=True, timeout=60,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               env={**os.environ, "MQGATE_URL": url, **(env or {})})
         return done.returncode, done.stdout, done.stderr

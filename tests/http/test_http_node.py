@@ -156,7 +156,7 @@ def chunked(api, pieces):
     def body():
         for piece in pieces:
             yield piece
-    conn = http.client.HTTPConnection(api.broker.host, api.broker.http_port, timeout=20)
+    conn = http.client.HTTPConnection(api.broker.host, api.broker.http_port, timeout=60)
     try:
         conn.request("PUT", "/api/vhosts/chunked", body(), {"authorization": "Basic Z3Vlc3Q6Z3Vlc3Q="}, encode_chunked=True)
         return conn.getresponse().status
@@ -251,7 +251,7 @@ def test_listeners(broker_kind):
     with Gateway(http="127.0.0.1:0,127.0.0.2:0") as two:
         ports = re.search(r"http=127.0.0.1:(\d+),127.0.0.2:(\d+)", two.log_text()).groups()
         for host, port in zip(("127.0.0.1", "127.0.0.2"), ports):
-            conn = http.client.HTTPConnection(host, int(port), timeout=5)
+            conn = http.client.HTTPConnection(host, int(port), timeout=60)
             conn.request("GET", "/api/whoami", headers={"authorization": "Basic Z3Vlc3Q6Z3Vlc3Q="})
             assert json.loads(conn.getresponse().read())["name"] == "guest"
             conn.close()
@@ -264,7 +264,7 @@ def test_tls(broker_kind, tmp_path):
     settings = {"listeners.https": "127.0.0.1:0", "tls.cert": str(tmp_path / "cert.pem"), "tls.key": str(tmp_path / "key.pem")}
     with Gateway(settings) as made:
         port = int(re.search(r"https=127.0.0.1:(\d+)", made.log_text()).group(1))
-        conn = http.client.HTTPSConnection("127.0.0.1", port, timeout=5,
+        conn = http.client.HTTPSConnection("127.0.0.1", port, timeout=60,
                                            context=ssl._create_unverified_context())
         conn.request("GET", "/api/whoami", headers={"authorization": "Basic Z3Vlc3Q6Z3Vlc3Q="})
         assert json.loads(conn.getresponse().read())["name"] == "guest"

@@ -12,7 +12,7 @@ def admin(broker, vhost):
     def run(*args, user="guest", password="guest"):
         done = subprocess.run(["/usr/bin/python3", TOOL, "-H", broker.host, "-P", str(broker.http_port), "-u", user, "-p",
                                password, "-V", vhost, *args], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              timeout=20)
+                              timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout
     return run

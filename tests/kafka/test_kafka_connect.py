@@ -116,7 +116,7 @@ def call(url, method="GET", body=None):
     data = None if body is None else json.dumps(body).encode()
     asked = request.Request(url, data, {"content-type": "application/json"}, method=method)
     try:
-        with request.urlopen(asked, timeout=30) as answer:
+        with request.urlopen(asked, timeout=60) as answer:
             return json.loads(answer.read() or "null")
     except error.HTTPError as refused:
         return {"refused": refused.code, "why": refused.read().decode()}
@@ -208,7 +208,7 @@ def test_mirror_maker(apache_kafka, gateway, work, unique, tmp_path):
     worker = work("mirror.MirrorMaker", settings)
     new = {"bootstrap.servers": address(gateway)}
     admin = AdminClient(new)
-    worker.until(lambda: topic in admin.list_topics(timeout=30).topics, "the topic")
+    worker.until(lambda: topic in admin.list_topics(timeout=60).topics, "the topic")
     worker.until(lambda: len(read_all(address(gateway), topic)) >= 300, "300 records")
     produce(apache_kafka, topic, range(300, 400))
     worker.until(lambda: len(read_all(address(gateway), topic)) >= 400, "100 more")

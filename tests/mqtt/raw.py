@@ -107,7 +107,7 @@ def read_props(data, at):
 class Raw:
     def __init__(self, port, version=5, host="127.0.0.1"):
         self.version = version
-        self.sock = socket.create_connection((host, port), timeout=30)
+        self.sock = socket.create_connection((host, port), timeout=60)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.stash = []  # packets that came while another was waited for

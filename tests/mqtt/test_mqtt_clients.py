@@ -25,7 +25,7 @@ def test_mosquitto_clients(node, unique, words, qos):
         if line.startswith("Subscribed"):
             for name in "ab":
                 subprocess.run(command("mosquitto_pub", "-t", f"{unique}/{name}", "-m", f"hello {name}"), check=True,
-                               timeout=20)
+                               timeout=60)
     assert sub.wait(20) == 0
     assert {"hello a", "hello b"} <= set(seen)
 

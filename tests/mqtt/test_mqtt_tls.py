@@ -38,7 +38,7 @@ def tool(name, node, authority, *more, client=None, **kw):
     cert = ["--cert", client[0], "--key", client[1]] if client else []
     command = [name, "-h", "localhost", "-p", node.ports["mqtts"], "--cafile", authority.cert, *cert, *more]
     return subprocess.run([str(part) for part in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=20, **kw)
+                          timeout=60, **kw)
 
 
 LOGIN = ["-u", "guest", "-P", "guest"]

@@ -45,7 +45,7 @@ class Disk(threading.Thread):
 
 def ctl_json(node, *args):
     done = subprocess.run([str(build_dir() / "mqgatectl"), "--url", f"http://{node.host}:{node.http_port}", "--json", *args],
-                          text=True, capture_output=True, timeout=20)
+                          text=True, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

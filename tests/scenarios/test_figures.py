@@ -149,7 +149,7 @@ def test_latency_while_binding():
 
 def written_bytes(broker):
     """What the store has written so far."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{broker.http_port}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{broker.http_port}/metrics", timeout=60) as answer:
         for line in answer.read().decode().splitlines():
             if line.startswith("mqgate_store_written_bytes_total"):
                 return float(line.split()[-1])

@@ -21,7 +21,7 @@ def secure(own_gateway):
         context = ssl.create_default_context(cafile=str(authority.cert))
         if name is not None:
             context.load_cert_chain(*map(str, by.issue(name)))
-        raw = socket.create_connection(("127.0.0.1", gateway.ports["stomps"]), timeout=30)
+        raw = socket.create_connection(("127.0.0.1", gateway.ports["stomps"]), timeout=60)
         made.append(Stomp(0, sock=context.wrap_socket(raw, server_hostname="localhost")))
         return made[-1]
 

@@ -16,7 +16,7 @@ class WebSocket:
     """The client's side, as a socket that Stomp can use: sendall() makes messages, recv() gives their payload."""
 
     def __init__(self, port, path="/ws", protocols="v12.stomp", opcode=1, headers=()):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.opcode, self.data, self.kinds, self.closed = opcode, b"", [], None
         lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade",
                  f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Version: 13", *headers]
@@ -180,7 +180,7 @@ def test_bad_frames_end_the_connection(ws, broker, wire, code, on_rabbitmq):
 def test_a_client_that_dribbles_its_request_is_ended(own_gateway):
     gateway = own_gateway(limits__login_timeout="500ms")
     started = time.monotonic()
-    with socket.create_connection(("127.0.0.1", gateway.ports["stomp_ws"]), timeout=30) as sock:
+    with socket.create_connection(("127.0.0.1", gateway.ports["stomp_ws"]), timeout=60) as sock:
         sock.sendall(b"GET /ws HTTP/1.1\r\nX: ")
         with pytest.raises(ConnectionError):
             while time.monotonic() < started + 9.5:
@@ -204,11 +204,11 @@ def test_over_tls(own_gateway, tmp_path):
                           tls__key=str(key))
     context = ssl.create_default_context(cafile=str(authority.cert))
     context.check_hostname = False
-    raw = socket.create_connection(("127.0.0.1", gateway.ports["stomps"]), timeout=30)
+    raw = socket.create_connection(("127.0.0.1", gateway.ports["stomps"]), timeout=60)
     with Stomp(0, sock=context.wrap_socket(raw)).connect() as c:
         c.subscribe("/queue/tls").put("/queue/tls", b"x" * 100_000)
         assert c.expect("MESSAGE").body == b"x" * 100_000
-    raw = socket.create_connection(("127.0.0.1", gateway.ports["stomp_wss"]), timeout=30)
+    raw = socket.create_connection(("127.0.0.1", gateway.ports["stomp_wss"]), timeout=60)
     tls = context.wrap_socket(raw)
     request = ("GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                f"Sec-WebSocket-Key: {base64.b64encode(b'0123456789abcdef').decode()}\r\n"

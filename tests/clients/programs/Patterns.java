@@ -25,7 +25,7 @@ public class Patterns {
         }, t -> { });
         List<String> out = new ArrayList<>();
         for (int n = 0; n < count; n++) {
-            String text = got.poll(10, TimeUnit.SECONDS);
+            String text = got.poll(60, TimeUnit.SECONDS);
             if (text == null) throw new TimeoutException("message " + n + " of " + count + " from " + queue);
             out.add(text);
         }
@@ -81,7 +81,7 @@ public class Patterns {
         loop.setDaemon(true);
         loop.start();
         RpcClient client = new RpcClient(new RpcClientParams().channel(conn.createChannel()).exchange("")
-                .routingKey(q).timeout(10_000));
+                .routingKey(q).timeout(60_000));
         for (String ask : List.of("1", "2", "3")) check(client.stringCall(ask), "2x" + ask);
         client.close();
     }
@@ -143,7 +143,7 @@ public class Patterns {
                     ch.basicAck(delivery.getEnvelope().getDeliveryTag(), false);
                 }, consumer -> { });
         for (long n = 0; n < 20; n++) {
-            Delivery delivery = got.poll(10, TimeUnit.SECONDS);
+            Delivery delivery = got.poll(60, TimeUnit.SECONDS);
             Map<String, Object> headers = typedHeaders();
             headers.put("x-stream-offset", n);
             check(delivery.getProperties().getHeaders(), headers);

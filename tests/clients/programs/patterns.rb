@@ -125,7 +125,7 @@ $stdout.sync = true
 conn = Bunny.new(URL, automatically_recover: false)
 conn.start
 PATTERNS.each do |label, pattern|
-  Timeout.timeout(15) { pattern.call(conn) }
+  Timeout.timeout(45) { pattern.call(conn) }
   puts "ok #{label}"
 end
 conn.close

@@ -23,7 +23,7 @@ def take(conn, queues, count):
 
     with Consumer(conn, queues, callbacks=[on_message], auto_declare=False):
         while len(got) < count:
-            conn.drain_events(timeout=10)
+            conn.drain_events(timeout=60)
         try:
             conn.drain_events(timeout=0.1)
         except socket.timeout:
@@ -37,7 +37,7 @@ def work_queue(conn):
     for n in range(10):
         queue.put({"task": n}, serializer="json")
     for n in range(10):
-        message = queue.get(block=True, timeout=10)
+        message = queue.get(block=True, timeout=60)
         assert message.payload == {"task": n}
         message.ack()
     queue.close()
@@ -87,7 +87,7 @@ def rpc(conn):
         message.ack()
 
     with Consumer(conn, [server], callbacks=[answer]):
-        conn.drain_events(timeout=10)
+        conn.drain_events(timeout=60)
     assert take(conn, [replies], 1) == [{"n": 8}]
 
 
@@ -117,7 +117,7 @@ def stream(conn):
 
     tag = channel.basic_consume(name("stream"), callback=on_message, arguments={"x-stream-offset": 5})
     while len(got) < 15:
-        conn.drain_events(timeout=10)
+        conn.drain_events(timeout=60)
     assert got == [(n, n, str(n)) for n in range(5, 20)], got
     channel.basic_cancel(tag)
     channel.queue_delete(name("stream"))

@@ -4,7 +4,7 @@ const assert = require("assert");
 const crypto = require("crypto");
 const mqtt = require("mqtt");
 const [url, name] = process.argv.slice(2);
-const LIMIT_MS = 15000;
+const LIMIT_MS = 40000;
 
 const within = (promise, what) => Promise.race([promise, new Promise((_, no) => setTimeout(() => no(new Error(what)), LIMIT_MS).unref())]);
 const open = (options) => mqtt.connectAsync(url, { username: "guest", password: "guest", protocolVersion: 5, reconnectPeriod: 0, ...options });

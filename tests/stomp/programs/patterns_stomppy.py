@@ -32,12 +32,12 @@ for label, kind in (("1.0", stomp.Connection10), ("1.1", stomp.Connection11), ("
     c, sink = connect(kind)
     where = f"/queue/{NAME}-{label}"
     c.subscribe(where, id="1", ack="client", receipt="s")
-    assert sink.receipts.get(timeout=30).headers["receipt-id"] == "s"
+    assert sink.receipts.get(timeout=60).headers["receipt-id"] == "s"
     for n in range(10):
         c.send(where, f"body {n}", n=str(n), receipt=f"r{n}", persistent="true")
     for n in range(10):
-        assert sink.receipts.get(timeout=30).headers["receipt-id"] == f"r{n}"
-        frame = sink.messages.get(timeout=30)
+        assert sink.receipts.get(timeout=60).headers["receipt-id"] == f"r{n}"
+        frame = sink.messages.get(timeout=60)
         assert (frame.body, frame.headers["n"]) == (f"body {n}", str(n)), frame.body
         if label == "1.0":
             c.ack(frame.headers["message-id"])
@@ -49,12 +49,12 @@ for label, kind in (("1.0", stomp.Connection10), ("1.1", stomp.Connection11), ("
     tx = c.begin()
     c.send(where, "in a transaction", transaction=tx)
     c.commit(tx)
-    assert sink.messages.get(timeout=30).body == "in a transaction"
+    assert sink.messages.get(timeout=60).body == "in a transaction"
     print("ok transaction", label)
     c.disconnect()
     print("ok disconnect", label)
 
 c, sink = connect(stomp.Connection12, heartbeats=(1000, 1000))
 c.send("/nothing/there", "x")
-assert sink.errors.get(timeout=30).headers["message"] == "Unknown destination"
+assert sink.errors.get(timeout=60).headers["message"] == "Unknown destination"
 print("ok errors")

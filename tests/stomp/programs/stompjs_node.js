@@ -13,7 +13,7 @@ const open = (options = {}) => new Promise((resolve, reject) => {
 });
 const receipt = (client, id) => new Promise((resolve) => client.watchForReceipt(id, resolve));
 const next = (list, n) => new Promise((resolve, reject) => {
-  const limit = setTimeout(() => reject(new Error(`${list.length} of ${n} messages`)), 10000);
+  const limit = setTimeout(() => reject(new Error(`${list.length} of ${n} messages`)), 40000);
   const look = setInterval(() => {
     if (list.length < n) return;
     clearInterval(look); clearTimeout(limit); resolve(list);
