@@ -8,7 +8,7 @@
  *   - a message whose settling was confirmed is not;
  *   - a definition has the last confirmed value or a later one that had been submitted.
  * Small segments and a slow queue make the run roll, recycle and evacuate all the time, so that images fall between every two
- * steps of it. With --no-fsync the same run leaves the fdatasync out, and images must break the rules (registered as
+ * steps of it; a hundred definitions that are said once make last words go ahead of their segments in several chunks. With --no-fsync the same run leaves the fdatasync out, and images must break the rules (registered as
  * journal_crash_no_fsync_must_fail). usage: crash_test [--no-fsync] [--images N] [--seed S] */
 #include "test_kit.h"
 
@@ -22,6 +22,8 @@ enum {
     CRASH_SLOW_EVERY = 16,  /* go to a queue that is slow */
     CRASH_NEVER_EVERY = 48, /* never settled */
     CRASH_SLOW_LATE = 500,
+    CRASH_ONCE = 120, /* definitions that are said once */
+    CRASH_AFTER = 10, /* ... after so many messages */
     CRASH_QUEUE = 1,
     CRASH_SLOW = 2
 };
@@ -67,10 +69,14 @@ static uint64_t crash_lag(uint64_t qseq)
     return qseq % 10 == 3 ? CRASH_LATE : 12;
 }
 
-/* The key of the n-th definition: two that are said once, two that change all the time. */
-static const char *crash_key(uint64_t value)
+/* The key of the n-th definition: many that are said once, two that change all the time. */
+static const char *crash_key(uint64_t value, char out[24])
 {
-    return value == 7 ? "first" : value == 9 ? "second" : value % 2 ? "odd" : "even";
+    if (value <= CRASH_ONCE)
+        snprintf(out, 24, "once %llu", (unsigned long long)value);
+    else
+        snprintf(out, 24, "%s", value % 2 ? "odd" : "even");
+    return out;
 }
 
 static uint64_t crash_random(struct crash_disk *d)
@@ -90,8 +96,8 @@ static void crash_began(struct kit *k, uint32_t lane)
 
 static void crash_define(struct kit *k, uint64_t value)
 {
-    char text[24];
-    struct mqg_slice key = mqg_slice_str(crash_key(value));
+    char text[24], name[24];
+    struct mqg_slice key = mqg_slice_str(crash_key(value, name));
     snprintf(text, sizeof text, "%llu", (unsigned long long)value);
     struct mqg_store_op op = {.kind = MQG_OP_META, .meta = {key, mqg_slice_str(text), false}};
     crash_began(k, 2);
@@ -113,8 +119,10 @@ static void crash_run(struct kit *k)
         extents[i] = jrn_ops.extent_open(k->s, 0);
         crash_began(k, 0);
         crash_put[i] = kit_put(k, 0, queue, i, i * 7919 % CRASH_BODY);
+        for (uint64_t v = 1; i == CRASH_AFTER && v <= CRASH_ONCE; v++)
+            crash_define(k, v);
         if (i % 25 == 0)
-            crash_define(k, i / 25);
+            crash_define(k, CRASH_ONCE + i / 25);
         for (uint64_t old = i > CRASH_SLOW_LATE ? i - CRASH_SLOW_LATE : 1; old < i; old++)
             if (old + crash_lag(old) == i)
                 crash_done_with(k, old, extents[old]);
@@ -317,10 +325,13 @@ static size_t crash_check_messages(const struct crash_disk *d, struct kit *k)
 static size_t crash_check_meta(const struct crash_disk *d, const struct kit *k)
 {
     size_t broken = 0;
-    for (uint64_t key = 6; key <= 9; key++) {
-        const char *text = kit_meta_value(k, crash_key(key));
+    char key[24], other[24];
+    for (uint64_t v = 1; v <= CRASH_ONCE + 2; v++) {
+        const char *text = kit_meta_value(k, crash_key(v, key));
         uint64_t value = text ? strtoull(text, NULL, 10) : 0, sure = d->done[2];
-        while (sure > 0 && strcmp(crash_key(sure), crash_key(key)) != 0)
+        if (v <= CRASH_ONCE)
+            sure = sure >= v ? v : 0;
+        while (sure > 0 && strcmp(crash_key(sure, other), key) != 0)
             sure--;
         if (value < sure || value > d->began[2])
             broken += crash_broken(d, "a definition is not the last one", value);
@@ -368,7 +379,7 @@ static int crash_order(const void *a, const void *b)
 static bool crash_has_moved(struct kit *k, uint64_t arg)
 {
     (void)arg;
-    return kit_stats(k).moved_messages > 0;
+    return kit_stats(k).moved_messages > 0 && atomic_load(&k->s->stat_ahead) > 1;
 }
 
 static void crash_everywhere(void **state)
@@ -387,7 +398,7 @@ static void crash_everywhere(void **state)
     crash_run(&k);
     if (!crash_no_fsync)
         kit_wait_for(crash_has_moved, &k, 0); /* a busy machine's keeper may only begin now */
-    uint64_t moved = kit_stats(&k).moved_messages;
+    uint64_t moved = kit_stats(&k).moved_messages, ahead = atomic_load(&k.s->stat_ahead);
     kit_crash(&k);
     mqg_journal_fs(NULL);
     kit_fini(&k);
@@ -402,9 +413,9 @@ static void crash_everywhere(void **state)
             crash_step(&d);
         broken += crash_now(&d, &images);
     }
-    print_message("seed=%llu events=%zu uses=%zu moved=%llu images=%zu broken=%zu\n",
+    print_message("seed=%llu events=%zu uses=%zu moved=%llu ahead=%llu images=%zu broken=%zu\n",
                   (unsigned long long)crash_seed, record.n, crash_uses(&record), (unsigned long long)moved,
-                  crash_images, broken);
+                  (unsigned long long)ahead, crash_images, broken);
     for (size_t i = 0; i < d.nfile; i++) {
         free(d.files[i].bytes);
         free(d.files[i].pending);
@@ -414,6 +425,7 @@ static void crash_everywhere(void **state)
     kit_fini(&images);
     assert_int_equal(broken, 0);
     assert_true(moved > 0 || crash_no_fsync); /* evacuation was part of it */
+    assert_true(ahead > 1 || crash_no_fsync); /* and words that go ahead */
 }
 
 int main(int argc, char **argv)

@@ -30,7 +30,6 @@
 #include "index.h"
 #include "leave.h"
 #include "reread.h"
-#include "restate.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -297,52 +296,67 @@ void jrn_evac_done(struct jrn_evac *e, struct jrn_leaving *done)
               (unsigned long long)done->bytes);
 }
 
-/* Nothing came of it: looked at again later, sooner when only a file was missing. */
-static void evac_undo(struct jrn_evac *e)
+void jrn_evac_undo(struct jrn_evac *e, struct jrn_leaving *going)
 {
     struct mqg_store *s = e->s;
     uint64_t now = mqg_clock_mono_us();
     evac_unhold(e);
     jrn_cold_undo(s, &e->cold, e->parts, e->nparts);
+    jrn_moved_free(&e->moved);
     if (e->error < 0)
         mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=not_evacuated file=%s error=%s", s->section,
                 e->seg->name, mqg_logqs(jrn_errno(e->error)));
     pthread_mutex_lock(&s->seg_lock);
-    e->seg->again_us = now + (e->error < 0 ? EVAC_SOON_US : EVAC_AGAIN_US);
+    e->seg->again_us = now + (e->error < 0 ? EVAC_SOON_US
+                                           : EVAC_AGAIN_US); /* sooner when only a file was missing */
     if (e->full && e->seg->live_bytes < e->bytes) { /* the estimate was too low, and stays out of the way */
         e->seg->live_bytes = e->bytes;
         e->seg->kept_us = e->seg->again_us;
     }
     pthread_mutex_unlock(&s->seg_lock);
     atomic_store(&e->seg->state, JRN_CLOSED);
+    *going = (struct jrn_leaving){.seg = NULL};
 }
 
-static bool evac_oldest(struct mqg_store *s, const struct jrn_seg *seg)
+void jrn_evac_promise(struct jrn_evac *e, struct jrn_leaving *going)
 {
-    pthread_mutex_lock(&s->seg_lock);
-    const struct jrn_seg *first = s->segs;
-    while (first && jrn_seg_is_cold(first))
-        first = first->next;
-    pthread_mutex_unlock(&s->seg_lock);
-    return first == seg;
+    jrn_cold_promise(&e->cold, e->parts, e->nparts);
+    jrn_moved_sort(e->moved);
+    for (uint32_t i = 0; i < e->moved->ncold;
+         i++) /* the descriptor's, from before anybody may look for dead ones */
+        atomic_fetch_add(&e->moved->colds[i]->live, 1);
+    going->moved = e->moved;
+    e->moved = NULL;
 }
 
-static struct jrn_chunk *evac_run(struct jrn_evac *e)
+static void evac_begin(struct jrn_evac *e, struct jrn_seg *seg)
 {
-    struct mqg_store *s = e->s;
-    struct jrn_seg *seg = e->seg;
-    bool good = jrn_reread(s, seg, evac_frame, e) && evac_flush(e);
-    struct jrn_chunk *c = good ? jrn_restate(s, seg, evac_oldest(s, seg), e->parts, e->nparts) : NULL;
-    if (!c) {
+    e->seg = seg;
+    e->moved = jrn_moved_new();
+    e->nparts = e->nheld = e->nmsg = e->ndest = 0;
+    e->bytes = e->messages = 0;
+    e->limit = seg->bytes * (EVAC_PART_EXCESS + 5) / 100;
+    e->error = 0;
+    e->full = false;
+    mqg_dynbuf_reset(&e->pool);
+}
+
+bool jrn_evac_copy(struct jrn_evac *e, struct jrn_leaving *going)
+{
+    evac_begin(e, going->seg);
+    if (!jrn_reread(e->s, going->seg, evac_frame, e) || !evac_flush(e)) {
         /* The copy is not trusted when it could not be written: that is the disk, not the copy. */
         if (e->error < 0 && e->error != -ENOSPC && e->error != -EDQUOT && e->error != -E2BIG &&
             e->error != -EMFILE && e->error != -ENFILE)
-            jrn_fail(s, MQG_IO, "a cold segment cannot be written; nothing is confirmed from here on");
-        evac_undo(e);
-        return NULL;
+            jrn_fail(e->s, MQG_IO, "a cold segment cannot be written; nothing is confirmed from here on");
+        jrn_evac_undo(e, going);
+        return false;
     }
-    jrn_cold_promise(&e->cold, e->parts, e->nparts);
-    return c;
+    going->nparts = e->nparts;
+    going->bytes = e->bytes;
+    going->messages = e->messages;
+    memcpy(going->parts, e->parts, e->nparts * sizeof e->parts[0]);
+    return true;
 }
 
 /* ---- which --------------------------------------------------------------------------------------------- */
@@ -372,8 +386,9 @@ static bool evac_may(const struct jrn_seg *seg)
            (jrn_seg_is_cold(seg) || live <= extents);
 }
 
-static struct jrn_seg *evac_pick(struct mqg_store *s, bool keyed)
+struct jrn_seg *jrn_evac_pick(struct jrn_evac *e, bool keyed)
 {
+    struct mqg_store *s = e->s;
     uint64_t now = mqg_clock_mono_us(), excess = jrn_evac_excess(s) / s->segment_bytes, best_part = 100;
     uint64_t below = excess > EVAC_MUCH ? EVAC_PART_EXCESS : EVAC_PART;
     struct jrn_seg *best = NULL;
@@ -394,36 +409,7 @@ static struct jrn_seg *evac_pick(struct mqg_store *s, bool keyed)
 
 bool jrn_evac_has_work(struct jrn_evac *e)
 {
-    return evac_pick(e->s, true) != NULL;
-}
-
-struct jrn_chunk *jrn_evac_one(struct jrn_evac *e, bool keyed, struct jrn_leaving *out)
-{
-    struct jrn_seg *seg = evac_pick(e->s, keyed);
-    if (!seg)
-        return NULL;
-    e->seg = seg;
-    e->moved = jrn_moved_new();
-    e->nparts = e->nheld = e->nmsg = e->ndest = 0;
-    e->bytes = e->messages = 0;
-    e->limit = seg->bytes * (EVAC_PART_EXCESS + 5) / 100;
-    e->error = 0;
-    e->full = false;
-    mqg_dynbuf_reset(&e->pool);
-    atomic_store(&seg->state, JRN_LEAVING);
-    struct jrn_chunk *c = evac_run(e);
-    if (!c) {
-        jrn_moved_free(&e->moved);
-        return NULL;
-    }
-    jrn_moved_sort(e->moved);
-    for (uint32_t i = 0; i < e->moved->ncold;
-         i++) /* the descriptor's, from before anybody may look for dead ones */
-        atomic_fetch_add(&e->moved->colds[i]->live, 1);
-    *out = (struct jrn_leaving){seg, e->moved, {{0}}, e->nparts, e->bytes, e->messages};
-    memcpy(out->parts, e->parts, e->nparts * sizeof e->parts[0]);
-    e->moved = NULL;
-    return c;
+    return jrn_evac_pick(e, true) != NULL;
 }
 
 /* ---- 5 afterwards -------------------------------------------------------------------------------------- */

@@ -24,10 +24,16 @@ void jrn_evac_start(struct jrn_evac *e); /* before the keeper's first turn */
 uint64_t jrn_evac_excess(struct mqg_store *s);
 /* Is there a segment worth evacuating? Any thread. */
 bool jrn_evac_has_work(struct jrn_evac *e);
-/* Writes what is live of one segment to cold ones; the chunk that makes them count instead of it. NULL when there is none, or
- * it did not work out. keyed: one that holds last words, too. Chunks are handed in in this order. Keeper's thread; so are the ones below. */
-struct jrn_chunk *jrn_evac_one(struct jrn_evac *e, bool keyed, struct jrn_leaving *out);
-/* That chunk is durable: readers find the new places. Takes what `out` holds. */
+/* The segment that is most worth it; NULL: none. keyed: one that holds last words, too. Keeper's thread; so are the ones below. */
+struct jrn_seg *jrn_evac_pick(struct jrn_evac *e, bool keyed);
+/* Writes what is live of going->seg, which is LEAVING, to cold ones, and notes there where. False: it did not work out, and is undone. Next
+ * comes the chunk that makes the cold ones count instead of it (restate.h); these are handed in in this order. */
+bool jrn_evac_copy(struct jrn_evac *e, struct jrn_leaving *going);
+/* There is no such chunk: the copies are nobody's, the segment is looked at again later. */
+void jrn_evac_undo(struct jrn_evac *e, struct jrn_leaving *going);
+/* That chunk is about to be handed in. */
+void jrn_evac_promise(struct jrn_evac *e, struct jrn_leaving *going);
+/* That chunk is durable: readers find the new places. Takes what `done` holds. */
 void jrn_evac_done(struct jrn_evac *e, struct jrn_leaving *done);
 /* Files of evacuated segments that nobody reads any more are used again; tables that nobody needs go. */
 void jrn_evac_ghosts(struct jrn_evac *e);

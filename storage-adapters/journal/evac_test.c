@@ -307,10 +307,61 @@ static void evac_large_messages(void **state)
     evac_end(&h);
 }
 
+/* The most records in one frame of any segment. */
+static uint32_t evac_most_records(struct kit *k)
+{
+    char path[512];
+    uint32_t most = 0;
+    for (size_t i = 0; i < kit_files(k, ".seg"); i++) {
+        struct jrn_frame f;
+        size_t len;
+        kit_file(k, ".seg", i, path);
+        uint8_t *data = kit_read(path, &len);
+        for (size_t frame = 0; kit_frame(data, len, frame, &f) != 0; frame++)
+            most = f.records > most ? f.records : most;
+        free(data);
+    }
+    return most;
+}
+
+/* Many last words beside one slow message: they leave their segment a few in each commit, and none is lost. */
+static void evac_many_words(void **state)
+{
+    enum { WORDS = 200 };
+    struct kit k;
+    struct evac_host h;
+    char key[24];
+    uint64_t ticket;
+    (void)state;
+    evac_begin(&h, &k, "words");
+    h.slow = mqg_xcalloc(1, sizeof *h.slow);
+    h.cap_slow = 1;
+    for (int i = 0; i < WORDS; i++) {
+        snprintf(key, sizeof key, "word %d", i);
+        kit_meta(&k, key, key);
+    }
+    h.slow[h.nslow++] = evac_put(&h, EVAC_SLOW, EVAC_BODY, &ticket);
+    assert_true(kit_wait(&k, 0, ticket));
+    evac_flow(&h, 400, 1000, EVAC_BODY);
+    assert_true(kit_wait_for(evac_moved, &k, 1));
+    assert_true(atomic_load(&k.s->stat_ahead) >= 8);
+    assert_true(evac_most_records(&k) < WORDS / 2);
+    evac_check_slow(&h, EVAC_BODY);
+    for (int life = 0; life < 2; life++) {
+        evac_restart(&h, life == 1);
+        for (int i = 0; i < WORDS; i++) {
+            snprintf(key, sizeof key, "word %d", i);
+            assert_string_equal(kit_meta_value(&k, key), key);
+        }
+    }
+    evac_end(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(evac_bounds_disk), cmocka_unit_test(evac_generations),
                                        cmocka_unit_test(evac_forgotten),
-                                       cmocka_unit_test(evac_large_messages)};
+                                       cmocka_unit_test(evac_large_messages),
+                                       cmocka_unit_test(evac_many_words)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -200,6 +200,7 @@ struct mqg_store {
     struct jrn_digester *digester;
 
     _Atomic uint64_t stat_commits, stat_bytes, stat_records, stat_sync_us, stat_extents;
+    _Atomic uint64_t stat_ahead; /* chunks of last words that went ahead of their segment (leave.c) */
     const char *_Atomic state;
 };
 

@@ -81,21 +81,25 @@ static int keys_order(const void *a, const void *b)
     return *x < *y ? -1 : *x > *y;
 }
 
+/* Some rows at a time: the committer wants the lock for each key that it writes. A row that changes in between stands in a newer
+ * segment from then on, so none is missed. */
 uint32_t *jrn_keys_in(struct jrn_keys *k, uint64_t seq, uint32_t *n)
 {
-    uint32_t *offs = NULL, cap = 0;
+    enum { SLICE = 4096 };
+    uint32_t *offs = NULL, cap = 0, nrow = 1;
     *n = 0;
-    pthread_mutex_lock(&k->lock);
-    for (uint32_t i = 0; i < k->nrow; i++) {
-        if (k->rows[i].seq != seq) /* rows that are free have sequence 0 */
-            continue;
-        if (*n == cap) {
-            cap = cap ? cap * 2 : 16;
+    for (uint32_t at = 0; at < nrow;) {
+        if (cap - *n < SLICE) {
+            cap = *n + *n / 2 + SLICE;
             offs = mqg_xrealloc(offs, cap * sizeof *offs);
         }
-        offs[(*n)++] = k->rows[i].off;
+        pthread_mutex_lock(&k->lock);
+        nrow = k->nrow;
+        for (uint32_t i = 0; i < SLICE && at < nrow; i++, at++)
+            if (k->rows[at].seq == seq) /* rows that are free have sequence 0 */
+                offs[(*n)++] = k->rows[at].off;
+        pthread_mutex_unlock(&k->lock);
     }
-    pthread_mutex_unlock(&k->lock);
     if (*n)
         qsort(offs, *n, sizeof *offs, keys_order);
     return offs;

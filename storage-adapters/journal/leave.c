@@ -13,9 +13,11 @@
  * settle that belongs to a group (a transaction, a dead letter with its copy) may be true in memory before
  * its group is durable, and saying it early would lose the message.
  *
- * Many last words (a hundred thousand bindings) go ahead, a few at a time, each chunk durable before the next is made: said all
- * at once they would be one frame of tens of megabytes, and every confirm beside it would wait for that (measured with 400,000
- * bindings: 41 MB, 100 ms). A word that stands twice is the same word, and what became of the key meanwhile the committer knows.
+ * Many last words (a hundred thousand bindings) go ahead, a few in each turn of the keeper, each chunk durable before the next is
+ * made: said all at once they would be one frame of tens of megabytes, and every confirm beside it would wait for that (measured with
+ * 400,000 bindings: 41 MB, 100 ms). That is so whether the segment is dead or is to be evacuated, and nothing of it is freed, moved or
+ * copied before. A power cut in between finds the segment as it was and some of its words twice: a word that stands twice is the same
+ * word, and what became of the key meanwhile the committer knows. The list of words is made once for a segment.
  *
  * FREE stands in the frame, and the committer takes the segment off the list when it writes that frame: so
  * every manifest written later is without it, and every one written earlier is followed by the FREE in the
@@ -36,8 +38,6 @@ enum {
     LEAVE_TOGETHER = 8,
     LEAVE_AGAIN_US = 30 * 1000 * 1000, /* until a segment that was not worth moving is looked at again */
     LEAVE_DEAD_US = 2 * 1000 * 1000,
-    LEAVE_WORDS = 1024,             /* said at a time, of a segment of ... */
-    LEAVE_WORDS_SEGMENT = 64 << 20, /* ... this size, and fewer of smaller ones */
 };
 
 struct jrn_leave {
@@ -49,6 +49,15 @@ struct jrn_leave {
     _Atomic bool stop;
     struct jrn_leaving going[LEAVE_TOGETHER];
     uint32_t n;
+    struct jrn_words words; /* of the segment that was looked at last */
+};
+
+/* What became of a look for a segment. */
+enum leave_look {
+    LEAVE_NONE,    /* there is none, or it cannot be copied now */
+    LEAVE_NOT_NOW, /* it did not work out, and is left alone for a while */
+    LEAVE_AHEAD,   /* some of its last words went ahead */
+    LEAVE_GOES,
 };
 
 /* ---- committing ------------------------------------------------------------------------------------------ */
@@ -108,20 +117,16 @@ static bool leave_is_dead(struct mqg_store *s, struct jrn_seg *seg, uint64_t now
     return jrn_account_live(s, seg) == 0 || now - seg->dead_us >= LEAVE_DEAD_US;
 }
 
-/* The oldest segment that may go; keyed: one that holds last words, too. *oldest: of all that hold keyed records. */
-static struct jrn_seg *leave_candidate(struct mqg_store *s, bool keyed, bool *oldest)
+/* The oldest segment that is dead; keyed: one that holds last words, too. */
+static struct jrn_seg *leave_dead(struct mqg_store *s, bool keyed)
 {
     uint64_t now = mqg_clock_mono_us();
-    struct jrn_seg *found = NULL, *first = NULL;
+    struct jrn_seg *found = NULL;
     pthread_mutex_lock(&s->seg_lock);
     atomic_store(&s->settle_wanted, false);
-    for (struct jrn_seg *seg = s->segs; seg && !found; seg = seg->next) {
+    for (struct jrn_seg *seg = s->segs; seg && !found; seg = seg->next)
         if ((keyed || !seg->keyed) && leave_is_dead(s, seg, now))
             found = seg;
-        if (!first && !jrn_seg_is_cold(seg))
-            first = seg;
-    }
-    *oldest = found && found == first;
     if (found) /* under the lock: who pins a segment for itself looks at this */
         atomic_store(&found->state, JRN_LEAVING);
     pthread_mutex_unlock(&s->seg_lock);
@@ -160,49 +165,80 @@ void jrn_leave_reuse(struct mqg_store *s, struct jrn_seg *seg)
     jrn_spare_give(s, seg);
 }
 
-/* Of many last words all but some; false: it cannot be done now, or is not worth it. */
-static bool leave_words(struct jrn_leave *l, struct jrn_seg *seg, bool oldest)
+/* Nothing that holds last words stands before it. */
+static bool leave_is_oldest(struct mqg_store *s, const struct jrn_seg *seg)
 {
-    struct mqg_store *s = l->s;
-    uint64_t moved = 0, share = s->segment_bytes / (LEAVE_WORDS_SEGMENT / LEAVE_WORDS);
-    uint32_t n = 0, step = share < 1 ? 1 : share > LEAVE_WORDS ? LEAVE_WORDS : (uint32_t)share;
-    uint32_t *offs = seg->keyed ? jrn_keys_in(&s->keys, seg->seq, &n) : NULL;
-    bool good = true;
-    for (uint32_t at = 0; good && n - at > step; at += step) {
-        struct jrn_chunk *c;
-        good = !leave_stopping(l) && jrn_restate_ahead(s, seg, oldest, offs + at, step, &moved, &c);
-        if (!good || !c)
-            continue;
-        good = moved / (at + step) * n <= s->segment_bytes / 2;
-        if (good)
-            leave_submit(l, c);
-        else
-            jrn_chunk_free(&c);
-        good = good && leave_wait(l);
-    }
-    free(offs);
-    return good;
+    pthread_mutex_lock(&s->seg_lock);
+    const struct jrn_seg *first = s->segs;
+    while (first && jrn_seg_is_cold(first))
+        first = first->next;
+    pthread_mutex_unlock(&s->seg_lock);
+    return first == seg;
 }
 
-/* A segment that is dead as a whole; NULL when there is none, *again: that one may not go now. */
-static struct jrn_chunk *leave_dead(struct jrn_leave *l, bool *again)
+/* Not worth it, or not readable: its records keep it. */
+static void leave_put_off(struct jrn_leave *l, struct jrn_seg *seg)
+{
+    pthread_mutex_lock(&l->s->seg_lock);
+    seg->again_us = mqg_clock_mono_us() + LEAVE_AGAIN_US;
+    pthread_mutex_unlock(&l->s->seg_lock);
+    atomic_store(&seg->state, JRN_CLOSED);
+}
+
+/* One that is dead as a whole goes; else one whose rest is moved. It is LEAVING then. */
+static struct jrn_seg *leave_pick(struct jrn_leave *l, bool *dead)
+{
+    bool keyed = l->n == 0;
+    struct jrn_seg *seg = leave_dead(l->s, keyed);
+    *dead = seg != NULL;
+    if (!seg && (seg = jrn_evac_pick(l->evac, keyed)) != NULL)
+        atomic_store(&seg->state, JRN_LEAVING);
+    return seg;
+}
+
+/* The chunk that lets it go; NULL: not now, all is as it was. */
+static struct jrn_chunk *leave_chunk(struct jrn_leave *l, struct jrn_leaving *going, bool dead, bool oldest)
+{
+    if (!dead && !jrn_evac_copy(l->evac, going))
+        return NULL;
+    struct jrn_chunk *c = jrn_restate(l->s, going->seg, oldest, &l->words, going->parts, going->nparts);
+    if (c && !dead)
+        jrn_evac_promise(l->evac, going);
+    else if (!c && !dead)
+        jrn_evac_undo(l->evac, going);
+    else if (!c)
+        leave_put_off(l, going->seg);
+    return c;
+}
+
+static enum leave_look leave_look(struct jrn_leave *l)
 {
     struct mqg_store *s = l->s;
-    bool oldest;
-    struct jrn_seg *seg = leave_candidate(s, l->n == 0, &oldest);
-    *again = seg != NULL;
+    struct jrn_leaving *going = &l->going[l->n];
+    struct jrn_chunk *c;
+    bool dead;
+    struct jrn_seg *seg = leave_pick(l, &dead);
     if (!seg)
-        return NULL;
-    struct jrn_chunk *c = leave_words(l, seg, oldest) ? jrn_restate(s, seg, oldest, NULL, 0) : NULL;
-    if (!c) { /* not worth it, or not readable: its records keep it */
-        pthread_mutex_lock(&s->seg_lock);
-        seg->again_us = mqg_clock_mono_us() + LEAVE_AGAIN_US;
-        pthread_mutex_unlock(&s->seg_lock);
-        atomic_store(&seg->state, JRN_CLOSED);
-        return NULL;
+        return LEAVE_NONE;
+    bool oldest = leave_is_oldest(s, seg);
+    *going = (struct jrn_leaving){.seg = seg};
+    jrn_words_of(s, &l->words, seg);
+    if (!jrn_restate_ahead(s, seg, oldest, &l->words, &c)) {
+        leave_put_off(l, seg);
+        return LEAVE_NOT_NOW;
     }
-    l->going[l->n] = (struct jrn_leaving){.seg = seg};
-    return c;
+    if (c) { /* it stays for now: nothing of it is free yet */
+        atomic_store(&seg->state, JRN_CLOSED);
+        atomic_fetch_add(&s->stat_ahead, 1);
+        leave_submit(l, c);
+        return LEAVE_AHEAD;
+    }
+    c = leave_chunk(l, going, dead, oldest);
+    if (!c) /* what could not be copied is a matter of the disk: not the next one at once */
+        return dead ? LEAVE_NOT_NOW : LEAVE_NONE;
+    l->n++;
+    leave_submit(l, c);
+    return LEAVE_GOES;
 }
 
 static void leave_gone(struct jrn_leave *l, struct jrn_leaving *gone)
@@ -216,32 +252,34 @@ static void leave_gone(struct jrn_leave *l, struct jrn_leaving *gone)
     jrn_leave_reuse(l->s, gone->seg);
 }
 
-bool jrn_leave_turn(struct jrn_leave *l)
+/* Hands in what may go, or words of it; was there anything? */
+static bool leave_gather(struct jrn_leave *l)
 {
-    if (l->n >
-        0) /* what was handed in never became durable: the store stops or failed, jrn_leave_free has the rest */
-        return false;
-    jrn_evac_ghosts(l->evac);
     bool some = false;
     while (l->n < LEAVE_TOGETHER && !leave_stopping(l)) {
-        bool again = false;
-        struct jrn_chunk *c = leave_dead(l, &again);
-        if (!c && !again)
-            c = jrn_evac_one(l->evac, l->n == 0, &l->going[l->n]);
-        some = some || c || again;
-        if (!c && !again)
-            break;
-        if (!c)
-            continue;
-        bool keyed = l->going[l->n++].seg->keyed;
-        leave_submit(l, c);
-        if (keyed) /* what is the last word is asked again only when this one's are written */
+        enum leave_look look = leave_look(l);
+        some = some || look != LEAVE_NONE;
+        /* What is the last word is asked again only when these are written. */
+        if (look == LEAVE_NONE || look == LEAVE_AHEAD ||
+            (look == LEAVE_GOES && l->going[l->n - 1].seg->keyed))
             break;
     }
+    return some;
+}
+
+bool jrn_leave_turn(struct jrn_leave *l)
+{
+    /* What was handed in never became durable: the store stops or failed, jrn_leave_free has the rest. */
+    if (l->n > 0 || !leave_wait(l))
+        return false;
+    jrn_evac_ghosts(l->evac);
+    bool some = leave_gather(l);
     if (!leave_wait(l))
         return false;
     for (uint32_t i = 0; i < l->n; i++)
         leave_gone(l, &l->going[i]);
+    if (l->n > 0)
+        jrn_words_fini(&l->words);
     l->n = 0;
     jrn_evac_ghosts(l->evac);
     return some;
@@ -284,6 +322,7 @@ void jrn_leave_free(struct jrn_leave **leave)
             jrn_seg_free(l->s, &l->going[i].seg);
     }
     jrn_evac_free(&l->evac);
+    jrn_words_fini(&l->words);
     pthread_cond_destroy(&l->told);
     pthread_mutex_destroy(&l->lock);
     free(l);

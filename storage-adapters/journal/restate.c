@@ -12,7 +12,13 @@
 
 #include <stdlib.h>
 
-enum { RESTATE_LANE = 0xfffe };
+enum {
+    RESTATE_LANE = 0xfffe,
+    /* Last words in one chunk: so many, of so many bytes, in segments of this size, and fewer in smaller ones. */
+    RESTATE_SEGMENT = 64 << 20,
+    RESTATE_WORDS = 1024,
+    RESTATE_BYTES = 128 << 10,
+};
 
 struct restate_facts {
     uint64_t queue_id;
@@ -169,30 +175,29 @@ static bool restate_read_one(struct restate *rs, uint32_t off, uint8_t **buf, si
     return mqg_le32(head) == jrn_crc32c(crc, *buf, len) && jrn_rec_check(rec) == MQG_OK;
 }
 
-/* Words at their places; false: one does not check. */
-static bool restate_at(struct restate *rs, const uint32_t *offs, uint32_t n)
+/* The bound of a kind for this store's segments. */
+static uint32_t restate_most(const struct mqg_store *s, uint64_t of_large)
 {
+    uint64_t most = of_large * s->segment_bytes / RESTATE_SEGMENT;
+    return most < 1 ? 1 : most > of_large ? (uint32_t)of_large : (uint32_t)most;
+}
+
+/* Words from the at-th on, as many as a chunk may have, or all; where it ended, or UINT32_MAX: one does not check. */
+static uint32_t restate_words(struct restate *rs, const struct jrn_words *w, uint32_t at, bool all)
+{
+    uint32_t most = restate_most(rs->s, RESTATE_WORDS), bytes = restate_most(rs->s, RESTATE_BYTES);
     struct jrn_rec rec;
     uint8_t *buf = NULL;
     size_t cap = 0;
-    bool good = true;
-    for (uint32_t i = 0; i < n && good; i++) {
-        good = restate_read_one(rs, offs[i], &buf, &cap, &rec);
-        if (good)
-            restate_keyed(rs, &rec, offs[i]);
+    for (; at < w->n && (all || (rs->c->nkeyed < most && rs->c->len < bytes)); at++) {
+        if (!restate_read_one(rs, w->offs[at], &buf, &cap, &rec)) {
+            at = UINT32_MAX;
+            break;
+        }
+        restate_keyed(rs, &rec, w->offs[at]);
     }
     free(buf);
-    return good;
-}
-
-/* Last words are found by their places; false: one does not check, or there are too many to read one by one. */
-static bool restate_words(struct restate *rs)
-{
-    enum { WORDS_MAX = 4096 };
-    uint32_t n, *offs = jrn_keys_in(&rs->s->keys, rs->seg->seq, &n);
-    bool good = n <= WORDS_MAX && restate_at(rs, offs, n);
-    free(offs);
-    return good;
+    return at;
 }
 
 /* Facts that are one settled range per queue are known without the file; false: it must be read. */
@@ -307,18 +312,43 @@ static void restate_begin(struct restate *rs)
     jrn_chunk_begin(rs->c, RESTATE_LANE, 0, flags, atomic_fetch_add(&s->salt, 1));
 }
 
+/* Is it worth it, if the words that are left are like those that were said? */
+static bool restate_gains(const struct mqg_store *s, const struct jrn_words *w, uint32_t said, uint64_t bytes)
+{
+    return said == 0 || bytes / said * w->n <= s->segment_bytes / 2;
+}
+
+bool jrn_restate_ahead(struct mqg_store *s, struct jrn_seg *seg, bool oldest, struct jrn_words *w,
+                       struct jrn_chunk **out)
+{
+    struct restate rs = {.s = s, .seg = seg, .oldest = oldest};
+    *out = NULL;
+    restate_begin(&rs);
+    uint32_t end = restate_words(&rs, w, w->said, false);
+    bool good = end != UINT32_MAX && restate_gains(s, w, end, w->bytes + rs.moved_bytes);
+    if (!good || end == w->n) {
+        jrn_chunk_free(&rs.c);
+        return good;
+    }
+    w->said = end;
+    w->bytes += rs.moved_bytes;
+    jrn_chunk_end(rs.c);
+    *out = rs.c;
+    return true;
+}
+
 struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool oldest,
-                              const struct jrn_part *parts, uint32_t nparts)
+                              const struct jrn_words *w, const struct jrn_part *parts, uint32_t nparts)
 {
     struct restate rs = {.s = s, .seg = seg, .oldest = oldest};
     restate_begin(&rs);
-    bool good = restate_known(&rs) && (!seg->keyed || restate_words(&rs));
+    bool good = restate_known(&rs) && restate_words(&rs, w, w->said, true) == w->n;
     if (!good) {
         restate_begin(&rs);
         good = jrn_reread(s, seg, restate_frame, &rs);
     }
     restate_facts(&rs);
-    if (good && rs.moved_bytes <= s->segment_bytes / 2) {
+    if (good && w->bytes + rs.moved_bytes <= s->segment_bytes / 2) {
         restate_adopt(&rs, parts, nparts);
         restate_free(&rs);
         return rs.c;
@@ -327,19 +357,20 @@ struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool old
     return NULL;
 }
 
-bool jrn_restate_ahead(struct mqg_store *s, struct jrn_seg *seg, bool oldest, const uint32_t *offs,
-                       uint32_t n, uint64_t *bytes, struct jrn_chunk **out)
+/* ---- the list of words ----------------------------------------------------------------------------------- */
+
+void jrn_words_of(struct mqg_store *s, struct jrn_words *w, const struct jrn_seg *seg)
 {
-    struct restate rs = {.s = s, .seg = seg, .oldest = oldest};
-    restate_begin(&rs);
-    bool good = restate_at(&rs, offs, n);
-    *bytes += rs.moved_bytes;
-    *out = NULL;
-    if (good && rs.c->nkeyed > 0) {
-        jrn_chunk_end(rs.c);
-        *out = rs.c;
-    } else {
-        jrn_chunk_free(&rs.c);
-    }
-    return good;
+    if (w->seq == seg->seq)
+        return;
+    jrn_words_fini(w);
+    w->seq = seg->seq;
+    if (seg->keyed)
+        w->offs = jrn_keys_in(&s->keys, seg->seq, &w->n);
+}
+
+void jrn_words_fini(struct jrn_words *w)
+{
+    free(w->offs);
+    *w = (struct jrn_words){0};
 }

@@ -6,15 +6,29 @@
 
 #include "journal.h"
 
-/* Reads the segment where it may hold records that still count, and makes the chunk that says them again, adopts the parts (what an
- * evacuation wrote; none otherwise) and frees it. oldest: nothing stands before it, so tombstones have nothing left to hide. NULL: it
- * cannot be read (logged), or so much of it counts that moving it would gain nothing. */
-struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool oldest,
-                              const struct jrn_part *parts, uint32_t nparts);
+/* The last words that stand in one segment, by their places: collected once, and said from the front. Zero is none. */
+struct jrn_words {
+    uint64_t seq;   /* whose */
+    uint32_t *offs; /* ascending */
+    uint32_t n, said;
+    uint64_t bytes; /* of those that were said ahead */
+};
 
-/* The chunk that says the last words at these places of the segment again, and frees nothing: what is done before jrn_restate, so that
- * no commit has to carry them all. *bytes: those of the words are added. *out NULL: none counts any more. False: one cannot be read. */
-bool jrn_restate_ahead(struct mqg_store *s, struct jrn_seg *seg, bool oldest, const uint32_t *offs,
-                       uint32_t n, uint64_t *bytes, struct jrn_chunk **out);
+/* Those of the segment, unless they are already. */
+void jrn_words_of(struct mqg_store *s, struct jrn_words *w, const struct jrn_seg *seg);
+void jrn_words_fini(struct jrn_words *w);
+
+/* Of many last words the next few, as a chunk that frees nothing: to be committed, and to be called again, before jrn_restate, so that
+ * no commit has to carry them all. *out NULL: what is left fits into one chunk, and is jrn_restate's. oldest: nothing stands before the
+ * segment, so tombstones have nothing left to hide. False: one cannot be read, or there are so many that letting it go would gain
+ * nothing. */
+bool jrn_restate_ahead(struct mqg_store *s, struct jrn_seg *seg, bool oldest, struct jrn_words *w,
+                       struct jrn_chunk **out);
+
+/* Reads the segment where it may hold records that still count, and makes the chunk that says them again with what is left of its last
+ * words, adopts the parts (what an evacuation wrote; none otherwise) and frees it. NULL: it cannot be read (logged), or so much of it
+ * counts that moving it would gain nothing. */
+struct jrn_chunk *jrn_restate(struct mqg_store *s, struct jrn_seg *seg, bool oldest,
+                              const struct jrn_words *w, const struct jrn_part *parts, uint32_t nparts);
 
 #endif

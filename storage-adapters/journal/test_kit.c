@@ -88,7 +88,7 @@ static void kit_ready(void *host, uint64_t partition)
 static void kit_tell_meta(void *arg, struct mqg_slice key, struct mqg_slice value)
 {
     struct kit *k = arg;
-    assert_true(k->nmeta < 64);
+    assert_true(k->nmeta < MQG_COUNTOF(k->metas));
     snprintf(k->metas[k->nmeta].key, 64, "%.*s", (int)key.len, (const char *)key.ptr);
     snprintf(k->metas[k->nmeta++].value, 64, "%.*s", (int)value.len, (const char *)value.ptr);
 }

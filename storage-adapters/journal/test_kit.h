@@ -47,7 +47,7 @@ struct kit {
     size_t nspan, cap_span;
     struct {
         char key[64], value[64];
-    } metas[64];
+    } metas[256];
     size_t nmeta;
     struct {
         uint64_t partition;
