@@ -471,6 +471,24 @@ static void *commit_run(void *arg)
     return NULL;
 }
 
+/* The next segment begins at once: it has the present version in its header, and is synced, with its name, before it is used. On a
+ * full disk the start is refused; the older program can still drain the store then. */
+int jrn_committer_raise(struct mqg_store *s)
+{
+    struct jrn_seg *tail = s->com.tail, *spare;
+    if (!tail || tail->version == JRN_VERSION)
+        return 0;
+    if (!jrn_spare_wait(s, 0)) {
+        int r = jrn_seg_create(s, s->segment_bytes, false, false, &spare);
+        if (r < 0)
+            return r;
+        jrn_spare_give(s, spare);
+    }
+    mqg_log(MQG_LOG_INFO, MQG_EVENT_STORE, "store=%s what=format_raised from=%u to=%d", s->section,
+            tail->version, JRN_VERSION);
+    return commit_roll(s, 0) < 0 ? -EIO : 0;
+}
+
 int jrn_committer_start(struct mqg_store *s)
 {
     struct jrn_committer *com = &s->com;

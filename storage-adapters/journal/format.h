@@ -43,6 +43,16 @@
  * frame's checksum covers the chunk heads, and both are random to outsiders, so that no body that a client
  * forges looks like a frame of ours.
  *
+ * The format version is the store's: what the segment headers say is what the whole folder may hold. A program that meets a header of a
+ * version that it does not know refuses the folder, so one header is enough to keep it out of files that it would not understand.
+ *
+ *   1   the first
+ *   2   partitions' files may be compacted without gaps (streams/ID/BASE.dN.log), which a program of version 1 would pass over
+ *
+ * Both are read; frames and records are the same in both, and have a version of their own. A store of version 1 is raised at its start
+ * (commit.c): before anything else is written, a segment of version 2, durable with its name, becomes the tail, and there is one from
+ * then on.
+ *
  * A record's checksum covers head and main but not the tail, so that a message is read back and checked with
  * one read of what its index entry names, whatever the number of queues that stand in the tail. */
 #ifndef JRN_FORMAT_H
@@ -57,7 +67,9 @@ enum {
     JRN_FRAME_HEAD = 96,
     JRN_CHUNK_HEAD = 16,
     JRN_REC_HEAD = 16,
-    JRN_VERSION = 1,
+    JRN_VERSION = 2,
+    JRN_VERSION_OLDEST = 1, /* that is read */
+    JRN_FRAME_VERSION = 1,
     JRN_TAIL_MAX = 65528,
 };
 
@@ -108,6 +120,7 @@ struct jrn_seg_head {
     uint64_t bytes;
     uint64_t made_us;
     uint32_t flags;
+    uint16_t version; /* decoded; encoded is the present one */
 };
 
 struct jrn_frame {
@@ -129,7 +142,7 @@ struct jrn_rec {
 /* ---- segment header and frames (frame.c): pure --------------------------------------------------------- */
 
 void jrn_seg_head_encode(uint8_t out[JRN_SEG_HEAD], const struct jrn_seg_head *h);
-/* NOT_FOUND: no magic; UNSUPPORTED: newer or with incompatible bits; CORRUPT: the checksum. */
+/* NOT_FOUND: no magic; UNSUPPORTED: newer, too old, or with incompatible bits; CORRUPT: the checksum. */
 enum mqg_err jrn_seg_head_decode(struct mqg_slice in, struct jrn_seg_head *h,
                                  struct mqg_error *e) MQG_MUST_CHECK;
 

@@ -289,9 +289,14 @@ static void format_header(void **state)
         head[at] ^= 1;
         assert_int_not_equal(jrn_seg_head_decode(mqg_slice_of(head, at), &got, &e), MQG_OK);
     }
-    mqg_put_le16(head + 8, 2); /* a newer version says so itself */
-    mqg_put_le32(head + 508, mqg_crc32c(0, head, 508));
-    assert_int_equal(jrn_seg_head_decode(mqg_slice_of(head, sizeof head), &got, &e), MQG_UNSUPPORTED);
+    for (uint16_t version = 0; version <= JRN_VERSION + 1; version++) { /* another version says so itself */
+        bool known = version >= JRN_VERSION_OLDEST && version <= JRN_VERSION;
+        mqg_put_le16(head + 8, version);
+        mqg_put_le32(head + 508, mqg_crc32c(0, head, 508));
+        assert_int_equal(jrn_seg_head_decode(mqg_slice_of(head, sizeof head), &got, &e),
+                         known ? MQG_OK : MQG_UNSUPPORTED);
+        assert_true(!known || got.version == version);
+    }
 }
 
 static void format_map(void **state)

@@ -26,13 +26,14 @@ enum mqg_err jrn_seg_head_decode(struct mqg_slice in, struct jrn_seg_head *h, st
         return mqg_error_set(e, MQG_CORRUPT, 0, "the checksum of the segment header does not fit");
     uint16_t version = mqg_le16(in.ptr + 8);
     uint32_t bits = mqg_le32(in.ptr + 12);
-    if (version != JRN_VERSION || bits != 0)
+    if (version < JRN_VERSION_OLDEST || version > JRN_VERSION || bits != 0)
         return mqg_error_set(
             e, MQG_UNSUPPORTED, 0,
-            "the journal has format version %u, features %#x; this program reads version %d: %s", version,
-            bits, JRN_VERSION,
-            version < JRN_VERSION ? "run the older program that wrote it, and drain it"
-                                  : "run the newer program that wrote it");
+            "the journal has format version %u, features %#x; this program reads versions %d to %d: %s",
+            version, bits, JRN_VERSION_OLDEST, JRN_VERSION,
+            version < JRN_VERSION_OLDEST ? "run the older program that wrote it, and drain it"
+                                         : "run the newer program that wrote it");
+    h->version = version;
     memcpy(h->use.uuid, in.ptr + 24, 16);
     h->use.nonce = mqg_le64(in.ptr + 40);
     h->bytes = mqg_le64(in.ptr + 48);
@@ -45,7 +46,7 @@ void jrn_frame_encode(uint8_t out[JRN_FRAME_HEAD], const struct jrn_use *use, co
 {
     memset(out, 0, JRN_FRAME_HEAD);
     mqg_put_le32(out, JRN_FRAME_MAGIC);
-    mqg_put_le16(out + 4, JRN_VERSION);
+    mqg_put_le16(out + 4, JRN_FRAME_VERSION);
     mqg_put_le16(out + 6, f->flags);
     mqg_put_le64(out + 8, use->nonce);
     memcpy(out + 16, use->uuid, 16);
@@ -68,7 +69,7 @@ enum mqg_err jrn_frame_head(struct mqg_slice in, const struct jrn_use *use, uint
         return MQG_CORRUPT;
     if (mqg_le32(in.ptr + 92) != jrn_crc32c(0, in.ptr, 92) || memcmp(in.ptr + 16, use->uuid, 16) != 0)
         return MQG_CORRUPT;
-    if (mqg_le16(in.ptr + 4) != JRN_VERSION || mqg_le32(in.ptr + 64) * (uint64_t)JRN_BLOCK != offset)
+    if (mqg_le16(in.ptr + 4) != JRN_FRAME_VERSION || mqg_le32(in.ptr + 64) * (uint64_t)JRN_BLOCK != offset)
         return MQG_CORRUPT;
     f->flags = mqg_le16(in.ptr + 6);
     f->seq = mqg_le64(in.ptr + 32);

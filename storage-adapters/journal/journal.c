@@ -215,7 +215,9 @@ static enum mqg_err journal_start(struct mqg_store *s, struct mqg_error *e)
                 "store=%s flush=os what=\"confirms do not wait for the disk: a power cut may lose confirmed "
                 "messages\"",
                 s->section);
-    int r = jrn_readers_start(s->readers);
+    int r = jrn_committer_raise(s); /* before anybody writes what an older program would not know */
+    if (r == 0)
+        r = jrn_readers_start(s->readers);
     if (r == 0)
         r = jrn_part_readers_start(s->part_readers);
     if (r == 0)

@@ -44,6 +44,7 @@ struct jrn_seg {
     uint64_t seq, bytes, first_number, last_number;
     _Atomic uint64_t end; /* of use; the committer writes it */
     int fd;
+    uint16_t version;      /* of the format, by its header */
     bool makeshift;        /* made in a hurry: allocated, not zeroed; left as soon as there is a better one */
     bool oversized, keyed; /* keyed: holds last-writer-wins records */
     bool trims;            /* among them some of which not only the last counts */
@@ -269,6 +270,8 @@ void jrn_inbox_sleep(struct mqg_store *s, enum jrn_sleep how, uint64_t us);
 /* ---- commit.c ------------------------------------------------------------------------------------------ */
 
 void jrn_fail(struct mqg_store *s, enum mqg_err err, const char *text);
+/* A store of an older format becomes one of the present: durable when this returns. Before any thread writes. 0 or -errno. */
+int jrn_committer_raise(struct mqg_store *s);
 int jrn_committer_start(struct mqg_store *s);
 void jrn_committer_stop(
     struct mqg_store *s); /* ends the thread; with s->closing it empties the inbox and seals first */

@@ -1,6 +1,8 @@
 /* recover_test.c - what a stop may leave on the disk, and what recovery makes of it. */
 #include "test_kit.h"
 
+#include <errno.h>
+
 /* Writes n messages to queue 1, each its own commit. */
 static void recover_fill(struct kit *k, uint64_t first, uint64_t n)
 {
@@ -558,6 +560,132 @@ static void recover_header(void **state)
     kit_fini(&k);
 }
 
+/* Gives all segments of the folder this version. */
+static void recover_set_version(const struct kit *k, uint16_t version)
+{
+    char path[512];
+    for (size_t i = 0; i < kit_files(k, ".seg"); i++) {
+        size_t len;
+        kit_file(k, ".seg", i, path);
+        uint8_t *seg = kit_read(path, &len);
+        mqg_put_le16(seg + 8, version);
+        mqg_put_le32(seg + 508, mqg_crc32c(0, seg, 508));
+        kit_write(path, seg, len);
+        free(seg);
+    }
+}
+
+static uint16_t recover_highest_version(const struct kit *k)
+{
+    char path[512];
+    uint16_t highest = 0;
+    for (size_t i = 0; i < kit_files(k, ".seg"); i++) {
+        size_t len;
+        kit_file(k, ".seg", i, path);
+        uint8_t *seg = kit_read(path, &len);
+        highest = mqg_le16(seg + 8) > highest ? mqg_le16(seg + 8) : highest;
+        free(seg);
+    }
+    return highest;
+}
+
+static bool recover_is_header(const struct jrn_fs_event *e)
+{
+    return e->op == JRN_FS_WRITE && e->off == 0 && e->len == JRN_SEG_HEAD &&
+           memcmp(e->data, JRN_SEG_MAGIC, 8) == 0 && mqg_le16(e->data + 8) == JRN_VERSION;
+}
+
+/* Was the file synced behind event `from`, and then the folder, or was its name there before? */
+static bool recover_is_synced(const struct jrn_fs_record *r, size_t from, size_t end, int fd)
+{
+    bool made = false, file = false, folder = false;
+    for (size_t i = 0; i < from; i++)
+        made = made || r->events[i].op == JRN_FS_ALLOCATE;
+    for (size_t i = from; i < end; i++) {
+        file = file || (r->events[i].op == JRN_FS_SYNC_END && r->events[i].fd == fd);
+        folder = folder || (file && r->events[i].op == JRN_FS_SYNC_DIR);
+    }
+    return file && (folder || !made);
+}
+
+/* A store of the version before is read whole, and is one of the present before it has written anything else; one without a spare,
+ * and one with. */
+static void recover_older_format(void **state)
+{
+    (void)state;
+    for (int spare = 0; spare < 2; spare++) {
+        struct kit k;
+        struct jrn_fs_record record;
+        kit_init(&k, "older", "1MiB");
+        kit_open(&k);
+        recover_fill(&k, 1, 5);
+        assert_true(kit_wait(&k, 0, kit_meta(&k, "key", "value")));
+        if (spare) {
+            struct jrn_seg *seg;
+            assert_int_equal(jrn_seg_create(k.s, k.s->segment_bytes, false, true, &seg), 0);
+            jrn_spare_give(k.s, seg);
+        }
+        kit_close(&k);
+        recover_set_version(&k, JRN_VERSION - 1);
+        jrn_fs_record_init(&record, &jrn_fs_real);
+        mqg_journal_fs(&record.fs);
+        kit_open(&k);
+        size_t header = 0, frame = 0;
+        while (header < record.n && !recover_is_header(&record.events[header]))
+            header++;
+        for (frame = header; frame < record.n; frame++) /* the first one of this life */
+            if (record.events[frame].op == JRN_FS_WRITE && record.events[frame].off == JRN_HEADER_BYTES &&
+                mqg_le32(record.events[frame].data) == JRN_FRAME_MAGIC)
+                break;
+        assert_true(header < record.n && frame < record.n);
+        assert_int_equal(record.events[frame].fd, record.events[header].fd);
+        assert_true(recover_is_synced(&record, header, frame, record.events[header].fd));
+        for (size_t i = 0; i < frame; i++) /* and nothing of partitions' before */
+            assert_true(record.events[i].op != JRN_FS_MKDIR ||
+                        !strstr((const char *)record.events[i].data, "streams"));
+        assert_int_equal(kit_count(&k, 1), 5);
+        recover_fill(&k, 6, 5);
+        kit_crash(&k);
+        mqg_journal_fs(NULL);
+        jrn_fs_record_fini(&record);
+        assert_int_equal(recover_highest_version(&k), JRN_VERSION);
+        kit_open(&k);
+        assert_int_equal(kit_count(&k, 1), 10);
+        assert_string_equal(kit_meta_value(&k, "key"), "value");
+        for (size_t i = 0; i < k.nmsg; i++)
+            kit_check_body(&k, &k.msgs[i]);
+        kit_close(&k);
+        kit_fini(&k);
+    }
+}
+
+/* No room for the segment that says so: refused, and still a store of the version before. */
+static void recover_older_no_room(void **state)
+{
+    struct kit k;
+    struct jrn_fs_fault fault;
+    (void)state;
+    kit_init(&k, "olderfull", "1MiB");
+    kit_open(&k);
+    recover_fill(&k, 1, 5);
+    kit_close(&k);
+    recover_set_version(&k, JRN_VERSION - 1);
+    jrn_fs_fault_init(&fault, &jrn_fs_real);
+    fault.op = JRN_FS_ALLOCATE;
+    fault.nth = 1;
+    fault.all_after = true;
+    fault.error = -ENOSPC;
+    mqg_journal_fs(&fault.fs);
+    assert_int_equal(kit_try(&k), MQG_NO_SPACE);
+    mqg_journal_fs(NULL);
+    assert_int_equal(recover_highest_version(&k), JRN_VERSION - 1);
+    kit_open(&k);
+    assert_int_equal(kit_count(&k, 1), 5);
+    kit_close(&k);
+    assert_int_equal(recover_highest_version(&k), JRN_VERSION);
+    kit_fini(&k);
+}
+
 static void recover_second_process(void **state)
 {
     struct kit k, other;
@@ -678,7 +806,8 @@ int main(void)
         cmocka_unit_test(recover_forged_frame),     cmocka_unit_test(recover_stale_bytes),
         cmocka_unit_test(recover_cut_stays_cut),    cmocka_unit_test(recover_missing_segment),
         cmocka_unit_test(recover_missing_tail),     cmocka_unit_test(recover_damaged_note),
-        cmocka_unit_test(recover_header),           cmocka_unit_test(recover_second_process),
+        cmocka_unit_test(recover_header),           cmocka_unit_test(recover_older_format),
+        cmocka_unit_test(recover_older_no_room),    cmocka_unit_test(recover_second_process),
         cmocka_unit_test(recover_folder_refused),   cmocka_unit_test(recover_oversized),
         cmocka_unit_test(recover_unknown_queue),    cmocka_unit_test(recover_other_size),
     };

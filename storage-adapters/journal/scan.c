@@ -187,6 +187,7 @@ static enum mqg_err scan_header(struct scan *sc, struct jrn_seg *seg)
         return err == MQG_OK ? MQG_EXISTS : err; /* left where it is */
     }
     seg->use = h.use;
+    seg->version = h.version;
     seg->oversized = (h.flags & JRN_SEG_OVERSIZED) != 0;
     seg->makeshift = (h.flags & JRN_SEG_MAKESHIFT) != 0;
     if (h.bytes > seg->bytes) /* the size was synced before the header was written: somebody cut the file */

@@ -69,6 +69,7 @@ static int segment_head(struct mqg_store *s, struct jrn_seg *seg)
                              .flags = (seg->oversized ? JRN_SEG_OVERSIZED : 0u) |
                                       (seg->makeshift ? JRN_SEG_MAKESHIFT : 0u)};
     jrn_seg_head_encode(head, &h);
+    seg->version = JRN_VERSION;
     struct iovec iov = {head, sizeof head};
     return jrn_fs_write(s->fs, seg->fd, &iov, 1, 0);
 }

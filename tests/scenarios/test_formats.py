@@ -1,7 +1,9 @@
-"""Stores that another version wrote: the present format is read whole, an older and a newer one are refused, untouched.
+"""Stores that another version wrote: the present format and the one before are read whole, and are of the present one then; a newer one
+and one before all that is read are refused, untouched.
 
 The fixtures are committed (formats/make.py made them): a change that can no longer read them is a change of the format."""
 import shutil
+import struct
 import subprocess
 import tarfile
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from mqtest.broker import BrokerError, Gateway, build_dir
 
 FORMATS = Path(__file__).resolve().parent / "formats"
-PRESENT = 1
+OLDEST, PRESENT = 1, 2
 
 
 def gateway_on(folder):
@@ -25,10 +27,16 @@ def store_check(folder):
     return done.returncode, done.stderr
 
 
-def test_present_format_is_read(tmp_path):
-    with tarfile.open(FORMATS / f"format-{PRESENT}.tar.gz") as tar:
+def versions(folder):
+    return [struct.unpack_from("<H", path.read_bytes(), 8)[0] for path in sorted(folder.glob("*.seg"))]
+
+
+@pytest.mark.parametrize("version", range(OLDEST, PRESENT + 1))
+def test_known_formats_are_read(tmp_path, version):
+    with tarfile.open(FORMATS / f"format-{version}.tar.gz") as tar:
         tar.extractall(tmp_path, filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(tmp_path)
     assert store_check(tmp_path / "journal") == (0, "")
+    assert set(versions(tmp_path / "journal")) == {version}  # looking changes nothing
     with gateway_on(tmp_path / "journal") as gateway:
         with pika.BlockingConnection(pika.URLParameters(gateway.url)) as connection:
             channel = connection.channel()
@@ -41,16 +49,19 @@ def test_present_format_is_read(tmp_path):
                 method, _, body = next(entries)
                 assert body == b"log %d" % i
                 channel.basic_ack(method.delivery_tag)
+        assert PRESENT in versions(tmp_path / "journal")
+        assert gateway.stop() == 0
+    assert store_check(tmp_path / "journal") == (0, "")
 
 
-@pytest.mark.parametrize("version, advice", [(PRESENT - 1, "run the older program that wrote it, and drain it"),
+@pytest.mark.parametrize("version, advice", [(OLDEST - 1, "run the older program that wrote it, and drain it"),
                                              (PRESENT + 1, "run the newer program that wrote it")])
 def test_other_formats_are_refused(tmp_path, version, advice):
     folder = tmp_path / "journal"
     folder.mkdir()
     segment = Path(shutil.copy(FORMATS / f"format-{version}.seg", folder / "00000001.seg"))
     before = segment.read_bytes()
-    says = f"the journal has format version {version}, features 0; this program reads version {PRESENT}: {advice}"
+    says = f"the journal has format version {version}, features 0; this program reads versions {OLDEST} to {PRESENT}: {advice}"
     assert store_check(folder) == (2, f"mqgatectl: {says}\n")
     gateway = gateway_on(folder)
     try:

@@ -1,7 +1,8 @@
 """Makes the fixtures of this folder anew, with the program as built: python3 tests/scenarios/formats/make.py
 
 To be run when the format changes, never to make a test green: a store that an earlier program wrote is read, or refused. The
-present format is a whole small store; the others are the head of its segment with another version."""
+present format is a whole small store, as are those before it that are still read, which this does not touch; one more to each side is the
+head of a segment with that version."""
 import struct
 import sys
 import tarfile
@@ -13,7 +14,7 @@ sys.path.insert(0, str(HERE.parents[1] / "lib"))
 import pika  # noqa: E402
 from mqtest.broker import Gateway  # noqa: E402
 
-VERSION = 1
+OLDEST, VERSION = 1, 2
 
 
 def crc32c(data):
@@ -46,7 +47,7 @@ def main():
         with tarfile.open(HERE / f"format-{VERSION}.tar.gz", "w:gz") as tar:
             tar.add(folder, "journal")
         head = bytearray(sorted(folder.glob("*.seg"))[0].read_bytes()[:4096])
-        for version in (VERSION - 1, VERSION + 1):
+        for version in (OLDEST - 1, VERSION + 1):
             struct.pack_into("<H", head, 8, version)
             struct.pack_into("<I", head, 508, crc32c(head[:508]))
             (HERE / f"format-{version}.seg").write_bytes(head)
