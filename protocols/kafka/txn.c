@@ -206,8 +206,9 @@ enum kafka_txn_end kafka_txn_end(const struct kafka_txn *t, int64_t producer_id,
     bool again = end_again(t, producer_id, epoch);
     *error = again ? t->busy > 0 ? KAFKA_CONCURRENT_TRANSACTIONS : KAFKA_NONE
                    : kafka_txn_check(t, producer_id, epoch);
-    if (*error == KAFKA_NONE && again && (t->state == KAFKA_TXN_ONGOING || t->state == KAFKA_TXN_EMPTY))
-        *error = KAFKA_PRODUCER_FENCED; /* no end has raised it: the present epoch was asked for, or used, since */
+    bool since = t->state == KAFKA_TXN_ONGOING || t->state == KAFKA_TXN_EMPTY; /* no end is the latest */
+    if (*error == KAFKA_NONE && again && since)
+        *error = KAFKA_PRODUCER_FENCED;
     else if (*error == KAFKA_NONE && again && !end_is_over(t, commit))
         *error = KAFKA_INVALID_TXN_STATE;
     else if (*error == KAFKA_NONE && !again && commit && t->state != KAFKA_TXN_ONGOING)

@@ -34,6 +34,16 @@ static int16_t marker_write(struct kafka_call *c, marker_in in, struct mqg_slice
     return (int16_t)kafka_error_of(kafka_part_end(p, &m));
 }
 
+/* Something to be waited for? */
+static bool marker_is_written(const struct kafka_write_txn_markers_response_markers *m)
+{
+    for (int32_t i = 0; i < m->topics_n; i++)
+        for (int32_t k = 0; k < m->topics[i].partitions_n; k++)
+            if (m->topics[i].partitions[k].error_code == KAFKA_NONE)
+                return true;
+    return false;
+}
+
 /* What the coordinator says to it: NONE with *mine: it has ended the transaction. */
 static enum kafka_error marker_owner(marker_in in, struct kafka_txn **mine)
 {
@@ -91,6 +101,7 @@ void kafka_write_markers(struct kafka_call *c)
     bool allowed = kafka_allowed(c->conn, MQG_CONFIGURE, "cluster", MQG_SLICE_LIT("kafka-cluster"));
     struct kafka_txn **ended = kafka_call_alloc(c, (size_t)n + 1, sizeof(struct kafka_txn *));
     size_t nended = 0;
+    bool written = false;
     out->markers = kafka_call_alloc(c, (size_t)n + 1, sizeof(*out->markers));
     bool ok = out->markers != NULL && ended != NULL;
     kafka_txns_lock();
@@ -102,10 +113,13 @@ void kafka_write_markers(struct kafka_call *c)
             ended[nended++] = mine;
         ok = marker_answer(c, &r->markers[i], error, mine != NULL, &out->markers[i]);
         out->markers_n = i + 1;
+        written = written || mine != NULL || marker_is_written(&out->markers[i]);
     }
-    if (ok || nended > 0)
+    if (written && (ok || nended > 0)) /* a wait for nothing would last till something is written */
         kafka_txns_wait(ended, nended, ok ? c : NULL, kafka_call_answer);
     kafka_txns_unlock();
     if (!ok)
         kafka_call_drop(c, "an answer that is too large");
+    else if (!written)
+        kafka_call_answer(c);
 }

@@ -78,8 +78,10 @@ static enum kafka_error commit_check(struct kafka_call *c, const struct kafka_tx
         return KAFKA_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
     if (!kafka_allowed(c->conn, MQG_READ, "group", r->group_id))
         return KAFKA_GROUP_AUTHORIZATION_FAILED;
-    return (enum kafka_error)kafka_offsets_check(kafka_vhost(c->conn), r->group_id, r->generation_id,
-                                                 r->member_id, r->group_instance_id);
+    int16_t error = kafka_offsets_check(kafka_vhost(c->conn), r->group_id, r->generation_id, r->member_id,
+                                        r->group_instance_id);
+    /* Producers do not know the word of KIP-848's groups, and would give up. */
+    return error == KAFKA_STALE_MEMBER_EPOCH ? KAFKA_ILLEGAL_GENERATION : (enum kafka_error)error;
 }
 
 /* From version 5 on the group joins by itself (KIP-890). */

@@ -58,10 +58,11 @@ class Producer:
             self.id, self.epoch = id, epoch
         return error, epoch
 
-    def commit_offset(self, group, topic, offset):
-        body = words(self.name) + words(group) + struct.pack(">qhi", self.id, self.epoch, -1) + b"\1\0\2" + words(topic)
+    def commit_offset(self, group, topic, offset, generation=-1, member="", instance=None, version=5):
+        body = words(self.name) + words(group) + struct.pack(">qhi", self.id, self.epoch, generation) + words(member)
+        body += (b"\0" if instance is None else words(instance)) + b"\2" + words(topic)
         body += b"\2" + struct.pack(">iqi", 0, offset, -1) + b"\1\0\0"
-        r = self.flexible(COMMIT_OFFSETS, 5, body)
+        r = self.flexible(COMMIT_OFFSETS, version, body)
         assert r.get("ib") == (0, 2)
         r.bytes(r.get("b") - 1)
         assert r.get("bi") == (2, 0)
