@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import kinds  # noqa: E402  (the path comes first)
 
 
-def context(tmp_path, limit_s=20):
+def context(tmp_path, limit_s=50):
     folder = tmp_path / "results"
     folder.mkdir(exist_ok=True)
     return kinds.Context(str(tmp_path), str(folder), limit_s, False)
@@ -46,16 +46,25 @@ def test_a_command_ends_at_its_limit(tmp_path):
     started = time.monotonic()
     result = kinds.command(script(tmp_path, "sleep 60"))(context(tmp_path, limit_s=1))
     assert len(result.failed) == 1 and "time limit" in result.failed[0]
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 50
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return " Z " not in stat.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_what_a_command_left_running_is_ended(tmp_path):
     result = kinds.command(script(tmp_path, "sleep 61 & echo $! > pid"))(context(tmp_path))
     assert result.passed == 1
     pid = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 5
-    while os.path.exists(f"/proc/{pid}") and " Z " not in open(f"/proc/{pid}/stat").read():
+    deadline = time.monotonic() + 40
+    while is_running(pid):
         assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("text, passed, failed, skipped", [
