@@ -164,6 +164,20 @@ def test_what_is_sent_behind_an_end_waits_for_it(producer, make, topic, kafka, u
     assert (end.get("ih")[1], wrong.get("ih")[1]) == (0, INVALID_STATE)
 
 
+def test_an_end_of_version_5_comes_again_while_it_is_under_way(producer, topic, kafka):
+    for commit, other in ((COMMIT, ROLLBACK), (ROLLBACK, COMMIT)):
+        assert producer.produce(topic)[0][0] == 0
+        ends = [b"\0" + words(producer.name) + struct.pack(">qhb", producer.id, producer.epoch, end) + b"\0"
+                for end in (commit, commit, other)]
+        first, again, wrong = producer.pipeline(*((END, 5, body) for body in ends))
+        assert first.get("bihqh") == (0, 0, 0, producer.id, producer.epoch + 1)
+        assert again.get("bihqh") == (0, 0, 0, producer.id, producer.epoch + 1)
+        assert wrong.get("bih") == (0, 0, INVALID_STATE)
+        assert producer.produce(topic) == {0: (INVALID_EPOCH, -1)}
+        producer.epoch += 1
+    assert committed(kafka, topic) == [0]
+
+
 def test_brokers_do_not_wait_for_an_end(producer, topic):
     """AddPartitionsToTxn 4, which brokers send, is told CONCURRENT_TRANSACTIONS where a client's request would wait."""
     begun(producer, topic)

@@ -274,6 +274,8 @@ static void recover_ended(void *arg)
     struct kafka_txn *t = record_of("lost", mqg_partition_id(part[1]), 0);
     kafka_txn_prepare(t, true);
     t->parts[0].marker = 3;
+    t->last_epoch = 4;
+    t->rotated_id = ID - 1;
     recover_record(t);
     t = record_of("gone", 4711, 0);
     kafka_txn_prepare(t, false);
@@ -284,7 +286,7 @@ static void recover_ended(void *arg)
     kafka_txns_lock();
     t = kafka_txns_find(mqg_vhost_find(MQG_SLICE_LIT("/")), MQG_SLICE_LIT("lost"));
     MQG_ASSERT(t != NULL && t->state == KAFKA_TXN_COMPLETE_COMMIT && !t->busy && t->nparts == 0 &&
-               t->epoch == 5);
+               t->epoch == 5 && t->last_epoch == 4 && t->rotated_id == ID - 1);
     MQG_ASSERT(kafka_txns_count() == 2);
     kafka_txns_unlock();
 }
