@@ -79,11 +79,19 @@ enum kafka_error kafka_txn_check(const struct kafka_txn *t, int64_t producer_id,
     return t->busy ? KAFKA_CONCURRENT_TRANSACTIONS : KAFKA_NONE;
 }
 
+/* Did the owner have that epoch just before the present one? Then its answer was lost, and it asks for the second time. */
+static bool txn_had(const struct kafka_txn *t, int64_t producer_id, int16_t epoch)
+{
+    if (producer_id == t->producer_id)
+        return epoch == t->last_epoch && epoch != KAFKA_NO_EPOCH;
+    return producer_id == t->rotated_id && producer_id >= 0 && epoch == KAFKA_EPOCH_MAX && t->epoch == 0;
+}
+
 enum kafka_txn_init kafka_txn_init(const struct kafka_txn *t, int64_t producer_id, int16_t epoch,
                                    enum kafka_error *error)
 {
     bool present = producer_id == t->producer_id && epoch == t->epoch;
-    bool before = producer_id == t->producer_id && epoch == t->last_epoch && epoch != KAFKA_NO_EPOCH;
+    bool before = txn_had(t, producer_id, epoch);
     *error = KAFKA_NONE;
     if (t->busy)
         *error = KAFKA_CONCURRENT_TRANSACTIONS;
@@ -100,6 +108,7 @@ void kafka_txn_raise(struct kafka_txn *t, bool same, int64_t (*fresh_id)(void))
 {
     t->last_epoch = KAFKA_NO_EPOCH;
     if (t->producer_id < 0 || t->epoch >= KAFKA_EPOCH_MAX) {
+        t->rotated_id = same ? t->producer_id : -1;
         t->producer_id = fresh_id();
         t->epoch = 0;
     } else {
@@ -187,14 +196,6 @@ void kafka_txn_add_row(struct kafka_txn_group *g, const struct kafka_offset_row 
     mqg_vec_push(&g->rows, r);
 }
 
-/* Does the owner ask for the second time? */
-static bool end_again(const struct kafka_txn *t, int64_t producer_id, int16_t epoch)
-{
-    if (producer_id == t->producer_id)
-        return epoch == t->last_epoch && epoch != KAFKA_NO_EPOCH;
-    return producer_id == t->rotated_id && producer_id >= 0 && epoch == KAFKA_EPOCH_MAX && t->epoch == 0;
-}
-
 static bool end_is_over(const struct kafka_txn *t, bool commit)
 {
     return t->state == (commit ? KAFKA_TXN_COMPLETE_COMMIT : KAFKA_TXN_COMPLETE_ABORT);
@@ -203,7 +204,7 @@ static bool end_is_over(const struct kafka_txn *t, bool commit)
 enum kafka_txn_end kafka_txn_end(const struct kafka_txn *t, int64_t producer_id, int16_t epoch, bool commit,
                                  enum kafka_error *error)
 {
-    bool again = end_again(t, producer_id, epoch);
+    bool again = txn_had(t, producer_id, epoch);
     *error = again ? t->busy > 0 ? KAFKA_CONCURRENT_TRANSACTIONS : KAFKA_NONE
                    : kafka_txn_check(t, producer_id, epoch);
     bool since = t->state == KAFKA_TXN_ONGOING || t->state == KAFKA_TXN_EMPTY; /* no end is the latest */

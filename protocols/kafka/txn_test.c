@@ -202,6 +202,26 @@ static void epochs_rise_and_an_id_is_left_at_the_last(void **state)
     kafka_txn_free(&t);
 }
 
+/* A producer that asked for its next epoch, and was given a new id, asks again: the answer was lost. */
+static void a_new_id_is_told_again_to_who_had_the_old(void **state)
+{
+    (void)state;
+    enum kafka_error error;
+    for (int same = 0; same < 2; same++) {
+        struct kafka_txn *t = in_state(KAFKA_TXN_EMPTY);
+        t->epoch = KAFKA_EPOCH_MAX;
+        kafka_txn_raise(t, same, fresh_id);
+        assert_int_equal(kafka_txn_init(t, 7, KAFKA_EPOCH_MAX - 1, &error), KAFKA_INIT_REFUSED);
+        assert_int_equal(kafka_txn_init(t, 8, KAFKA_EPOCH_MAX, &error), KAFKA_INIT_REFUSED);
+        assert_int_equal(kafka_txn_init(t, 7, KAFKA_EPOCH_MAX, &error),
+                         same ? KAFKA_INIT_ANSWER : KAFKA_INIT_REFUSED); /* another took over */
+        assert_int_equal(error, same ? KAFKA_NONE : KAFKA_PRODUCER_FENCED);
+        kafka_txn_raise(t, true, fresh_id);
+        assert_int_equal(kafka_txn_init(t, 7, KAFKA_EPOCH_MAX, &error), KAFKA_INIT_REFUSED);
+        kafka_txn_free(&t);
+    }
+}
+
 static void a_fenced_producer_learns_the_new_epoch_only_if_it_may(void **state)
 {
     (void)state;
@@ -354,6 +374,7 @@ int main(void)
         cmocka_unit_test(an_end_with_the_last_epoch_gives_a_new_id),
         cmocka_unit_test(init_by_state_and_by_who_asks),
         cmocka_unit_test(epochs_rise_and_an_id_is_left_at_the_last),
+        cmocka_unit_test(a_new_id_is_told_again_to_who_had_the_old),
         cmocka_unit_test(a_fenced_producer_learns_the_new_epoch_only_if_it_may),
         cmocka_unit_test(a_transaction_begins_with_what_joins_first),
         cmocka_unit_test(a_later_position_replaces_the_earlier),
