@@ -8,6 +8,7 @@
  *   fetch.c         the request: sessions, what is asked for; parking
  *   fetch_set.c     sets, partitions, sessions
  *   fetch_read.c    looking at what is ready
+ *   fetch_aborted.c what of it was rolled back
  *   fetch_down.c    message sets for versions 0 to 3
  *   fetch_answer.c  the bytes of the answer; batches are not copied */
 #ifndef KAFKA_FETCH_H
@@ -98,6 +99,11 @@ bool fetch_session_open(struct fetch_set *set);
 void fetch_run(struct fetch_set *set);
 /* Waits for news of a partition that has none. */
 void fetch_part_wait(struct fetch_part *p);
+
+/* ---- fetch_aborted.c ------------------------------------------------------------------------------------------------------------ */
+
+/* Those of the n rolled back transactions, by marker, that p->records has batches of become p->aborted. False: no memory. */
+bool fetch_part_aborted(struct fetch_part *p, const struct kafka_aborted *aborted, size_t n);
 
 /* ---- fetch_down.c --------------------------------------------------------------------------------------------------------------- */
 

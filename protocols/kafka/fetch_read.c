@@ -61,9 +61,12 @@ static void read_committed(struct fetch_part *p)
     int64_t to = (int64_t)p->read.next_offset < p->limit ? (int64_t)p->read.next_offset : p->limit;
     struct mqg_partition *part = part_resolve(p, &code);
     p->records = read_cut(p->records, p->limit);
-    if (part != NULL)
-        p->aborted = kafka_txn_aborted(part, (uint64_t)p->offset, (uint64_t)to, &p->set->call->arena,
-                                       &p->naborted, &full);
+    size_t n = 0;
+    const struct kafka_aborted *aborted = part != NULL
+                                              ? kafka_txn_aborted(part, (uint64_t)p->offset, (uint64_t)to,
+                                                                  &p->set->call->arena, &n, &full)
+                                              : NULL;
+    full = full || !fetch_part_aborted(p, aborted, n);
     if (part == NULL || full) {
         fetch_part_release(p);
         part_failed(p, part == NULL ? code : KAFKA_UNKNOWN_SERVER_ERROR);

@@ -1,6 +1,6 @@
 /* compact_test.c - compaction: what stays and what goes, what a compacted file looks like, and that damage to one is told. */
 #include "fs_test.h"
-#include "test_part.h"
+#include "test_batch.h"
 
 #include <mqgate/records.h>
 
@@ -8,64 +8,6 @@
 #include <errno.h>
 
 enum { COMPACT_KEYS = 50 };
-
-static void part_zigzag(struct mqg_dynbuf *out, int64_t v)
-{
-    mqg_dynbuf_varint(out, (uint64_t)v << 1 ^ (uint64_t)(v >> 63));
-}
-
-/* One record, `delta` behind its batch's base; value NULL: a tombstone. */
-static void put_record(struct mqg_dynbuf *out, uint32_t delta, uint32_t key, const char *value)
-{
-    struct mqg_dynbuf rec;
-    mqg_dynbuf_init(&rec, 4096);
-    mqg_dynbuf_u8(&rec, 0);
-    part_zigzag(&rec, 0);
-    part_zigzag(&rec, delta);
-    part_zigzag(&rec, 4);
-    mqg_dynbuf_be32(&rec, key);
-    part_zigzag(&rec, value ? (int64_t)strlen(value) : -1);
-    if (value)
-        mqg_dynbuf_slice(&rec, mqg_slice_str(value));
-    part_zigzag(&rec, 0);
-    part_zigzag(out, (int64_t)rec.len);
-    mqg_dynbuf_slice(out, mqg_dynbuf_view(&rec));
-    mqg_dynbuf_fini(&rec);
-}
-
-/* A batch of `count` offsets, whose records, compressed or not, are given. */
-static void put_batch(struct kit *k, uint64_t base, uint32_t count, struct mqg_slice records,
-                      uint64_t time_ms, uint16_t attributes)
-{
-    struct part_batch b = {.base = base,
-                           .end = base + count,
-                           .len = PART_BATCH_HEAD + (uint32_t)records.len,
-                           .count = count,
-                           .attributes = attributes,
-                           .max_time_ms = time_ms};
-    uint8_t *batch = mqg_xcalloc(1, b.len);
-    memcpy(batch + PART_BATCH_HEAD, records.ptr, records.len);
-    mqg_put_be64(batch, base);
-    mqg_put_be32(batch + 8, b.len - 12);
-    batch[16] = 2;
-    mqg_put_be64(batch + 27, time_ms);
-    jrn_part_batch_rewrite(batch, &b);
-    struct mqg_slice rope = mqg_slice_of(batch, b.len);
-    struct mqg_store_op op = {.kind = MQG_OP_APPEND, .append = {PART, base, count, time_ms, &rope, 1}};
-    kit_submit(k, 0, &op, 1, MQG_SUBMIT_URGENT);
-    free(batch);
-}
-
-/* A batch of one record. */
-static void part_put_key(struct kit *k, uint64_t offset, uint32_t key, const char *value, uint64_t time_ms,
-                         uint16_t attributes)
-{
-    struct mqg_dynbuf records;
-    mqg_dynbuf_init(&records, 4096);
-    put_record(&records, 0, key, value);
-    put_batch(k, offset, 1, mqg_dynbuf_view(&records), time_ms, attributes);
-    mqg_dynbuf_fini(&records);
-}
 
 /* Everything from the start: how many records there are, and the offset of each key's first and last one. */
 static size_t part_scan(struct kit *k, uint64_t first[COMPACT_KEYS], uint64_t last[COMPACT_KEYS])
@@ -141,7 +83,7 @@ static void part_compacts(void **state)
     kit_fini(&k);
 }
 
-/* Tombstones go when their time is over; nothing of a transaction does. */
+/* Tombstones go when their time is over. */
 static void part_compacts_tombstones(void **state)
 {
     struct kit k;
@@ -154,7 +96,7 @@ static void part_compacts_tombstones(void **state)
     part_put_key(&k, 1, 2, "two", now_ms - 120000, 0);
     part_put_key(&k, 2, 1, NULL, now_ms - 120000, 0); /* old */
     part_put_key(&k, 3, 2, NULL, now_ms, 0);          /* fresh */
-    part_put_key(&k, 4, 3, "txn", now_ms, PART_BATCH_TXN);
+    part_put_key(&k, 4, 4, "four", now_ms, 0);
     for (uint64_t i = 5; i < 200; i++)
         part_put_key(&k, i, 3, "filler filler filler filler filler", now_ms, 0);
     assert_true(kit_wait(&k, 0, k.ticket[0]));
@@ -162,37 +104,12 @@ static void part_compacts_tombstones(void **state)
     (void)part_scan(&k, first, last);
     assert_true(first[1] == UINT64_MAX);
     assert_true(first[2] == 3 && last[2] == 3);
-    assert_true(first[3] == 4 && last[3] == 199);
+    assert_true(first[4] == 4 && last[3] == 199);
     kit_close(&k);
     kit_fini(&k);
 }
 
 /* ---- compressed batches ------------------------------------------------------------------------------------- */
-
-enum { TEST_CODEC = 7, TEST_CODEC_UNKNOWN = 6, TEST_CODEC_BOTH_WAYS = 5 };
-
-/* Pairs of a count and a byte. */
-static enum mqg_err test_pack(struct mqg_slice in, struct mqg_dynbuf *out)
-{
-    for (size_t i = 0, n; i < in.len; i += n) {
-        for (n = 1; i + n < in.len && n < 255 && in.ptr[i + n] == in.ptr[i];)
-            n++;
-        mqg_dynbuf_u8(out, (uint8_t)n);
-        mqg_dynbuf_u8(out, in.ptr[i]);
-    }
-    return out->failed ? MQG_TOO_LARGE : MQG_OK;
-}
-
-static enum mqg_err test_unpack(struct mqg_slice in, struct mqg_dynbuf *out)
-{
-    if (in.len % 2)
-        return MQG_MALFORMED;
-    for (size_t i = 0; i < in.len; i += 2)
-        for (uint8_t n = 0; n < in.ptr[i]; n++)
-            if (!mqg_dynbuf_u8(out, in.ptr[i + 1]))
-                return MQG_TOO_LARGE;
-    return MQG_OK;
-}
 
 /* `count` records with the keys from..., compressed, in one batch. */
 static void put_packed(struct kit *k, uint64_t base, uint32_t count, uint32_t from, const char *value,
@@ -207,16 +124,6 @@ static void put_packed(struct kit *k, uint64_t base, uint32_t count, uint32_t fr
     put_batch(k, base, count, mqg_dynbuf_view(&packed), time_ms, attributes);
     mqg_dynbuf_fini(&plain);
     mqg_dynbuf_fini(&packed);
-}
-
-static uint32_t compact_is_at(struct kit *k, uint64_t offset, struct part_batch *b)
-{
-    struct mqg_stream_read r = part_read(k, offset, 1);
-    assert_int_equal(r.err, MQG_OK);
-    bool there = r.data && jrn_part_batch_head(mqg_slice_of(r.data->data, r.data->len), b) &&
-                 b->base <= offset;
-    mqg_buf_unref(&r.data);
-    return there ? b->count : 0;
 }
 
 static bool compact_is_over(struct kit *k, uint64_t offset)
@@ -257,7 +164,7 @@ static void compact_looks_into_compressed(void **state)
     put_packed(&k, 41, 20, 300, text, old_ms, TEST_CODEC);         /* all but one stay */
     part_put_key(&k, 61, 2, NULL, old_ms, 0);                      /* may have been in the one before */
     put_packed(&k, 62, 20, 100, text, old_ms, TEST_CODEC_UNKNOWN); /* over, and nobody can know */
-    put_packed(&k, 82, 20, 100, text, old_ms, TEST_CODEC | PART_BATCH_TXN);
+    put_packed(&k, 82, 20, 100, text, old_ms, TEST_CODEC_UNKNOWN | PART_BATCH_LOG_TIME);
     put_bomb(&k, 102, old_ms);
     for (uint32_t i = 0; i < 20; i++)
         part_put_key(&k, 103 + i, 100 + i, "later", now_ms, 0);
@@ -379,25 +286,37 @@ static bool compact_is_own(uint32_t i)
     return i % 5 == 0 && (i < 40 || i > 90);
 }
 
-static bool compact_is_filed(struct kit *k, uint64_t upto)
+/* Each a transaction of its own, whose marker is the next one. */
+static bool compact_is_committed(uint32_t i)
 {
-    pthread_mutex_lock(&k->s->streams->lock);
-    bool is = jrn_stream_find(k->s->streams, PART)->filed >= upto;
-    pthread_mutex_unlock(&k->s->streams->lock);
-    return is;
+    return i % 40 == 32 && (i < 40 || i > 90);
 }
 
-/* Every fifth record's key is its own, every 17th is of a transaction; of the others the last ones stay. The whole second
- * file goes. */
+static bool compact_is_aborted(uint32_t i)
+{
+    return i % 40 == 22 && (i < 40 || i > 90);
+}
+
+static void compact_put(struct kit *k, uint32_t i, uint64_t now_ms)
+{
+    bool own = compact_is_own(i);
+    if (compact_is_committed(i) || compact_is_aborted(i))
+        part_put_txn(k, i, 7, i % 10, "of a transaction", now_ms);
+    else if (i > 0 && (compact_is_committed(i - 1) || compact_is_aborted(i - 1)))
+        part_put_marker(k, i, 7, compact_is_committed(i - 1), now_ms);
+    else
+        part_put_key(k, i, own ? 1000 + i : i % 10, "some value or other", now_ms,
+                     own && i % 17 == 0 ? PART_BATCH_CONTROL : 0);
+}
+
+/* Every fifth record's key is its own, every 17th of them is for somebody else; of the others the last ones stay. The
+ * whole second file goes. */
 static void compact_prepare(struct kit *k, const char *name)
 {
     uint64_t now_ms = mqg_clock_now().wall_us / 1000;
     part_begin(k, name, 4096);
-    for (uint32_t i = 0; i < COMPACT_UPTO; i++) {
-        bool own = compact_is_own(i);
-        part_put_key(k, i, own ? 1000 + i : i % 10, "some value or other", now_ms,
-                     own && i % 17 == 0 ? PART_BATCH_TXN : 0);
-    }
+    for (uint32_t i = 0; i < COMPACT_UPTO; i++)
+        compact_put(k, i, now_ms);
     assert_true(kit_wait(k, 0, k->ticket[0]));
     kit_close(k);
     kit_open(k);
@@ -593,6 +512,10 @@ static bool compact_has_last(struct kit *k)
     for (uint32_t i = 0; i < COMPACT_UPTO; i++)
         if ((i >= COMPACT_UPTO - 10 || compact_is_own(i)) && (compact_is_at(k, i, &b) == 0 || b.base != i))
             return false;
+    for (uint32_t i = 0; i < COMPACT_UPTO; i++) /* what was rolled back has its marker, or is gone */
+        if (compact_is_aborted(i) && compact_is_at(k, i, &b) && b.base == i &&
+            (compact_is_at(k, i + 1, &b) == 0 || b.base != i + 1))
+            return false;
     return true;
 }
 
@@ -740,8 +663,6 @@ int main(void)
         cmocka_unit_test(compact_waits_for_room),
         cmocka_unit_test(compact_reads_the_version_before),
     };
-    mqg_record_codec(TEST_CODEC, test_unpack);
-    mqg_record_codec(TEST_CODEC_BOTH_WAYS, test_unpack);
-    mqg_record_packer(TEST_CODEC_BOTH_WAYS, test_pack);
+    test_codecs();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

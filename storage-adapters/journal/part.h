@@ -45,6 +45,7 @@ struct part_file {
     uint64_t partition, base;
     uint32_t gen; /* how often it was compacted */
     bool gaps;    /* compacted by a version that left gaps between its batches */
+    bool plain;   /* a pass saw: nothing of a transaction is in it. Cleaner's thread */
     _Atomic int refs;
     /* under the streams' lock */
     uint64_t end, bytes, max_time_ms; /* offsets [base, end) */

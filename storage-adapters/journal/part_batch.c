@@ -14,6 +14,7 @@ enum {
     AT_COUNT = 57,
     BATCH_LENGTH_MIN = PART_BATCH_HEAD - 12,
     BATCH_LENGTH_MAX = INT32_MAX - 12,
+    RECORD_TIME_BYTES_MAX = 16, /* a record's attributes and time */
 };
 
 /* A time of -1 means none. */
@@ -37,6 +38,7 @@ bool jrn_part_batch_head(struct mqg_slice in, struct part_batch *b)
     b->attributes = mqg_be16(in.ptr + PART_BATCH_AT_ATTRIBUTES);
     b->base_time_ms = batch_time(mqg_be64(in.ptr + AT_TIME));
     b->max_time_ms = batch_time(mqg_be64(in.ptr + AT_MAX_TIME));
+    b->producer = mqg_be64(in.ptr + AT_PRODUCER);
     return true;
 }
 
@@ -75,6 +77,7 @@ void jrn_part_batch_empty(uint8_t out[PART_BATCH_HEAD], struct part_batch *b)
     memset(out + AT_PRODUCER, 0xff, AT_COUNT - AT_PRODUCER); /* nobody's */
     jrn_part_batch_rewrite(out, b);
     b->base_time_ms = b->max_time_ms = 0;
+    b->producer = UINT64_MAX;
 }
 
 bool jrn_part_batch_take(struct mqg_slice *in, struct part_batch *b)
@@ -144,5 +147,40 @@ bool jrn_part_record_take(struct mqg_slice *in, const struct part_batch *b, stru
     out->whole = mqg_slice_of(in->ptr, whole);
     *in = mqg_slice_of(in->ptr + whole, in->len - whole);
     *bad = false;
+    return true;
+}
+
+static void record_put_zigzag(struct mqg_dynbuf *out, int64_t v)
+{
+    (void)mqg_dynbuf_varint(out, (uint64_t)v << 1 ^ (uint64_t)(v >> 63));
+}
+
+/* length | attributes 1 | time | the rest: length and time become others. */
+bool jrn_part_batch_horizon(struct mqg_dynbuf *out, struct mqg_slice whole, struct part_batch *b,
+                            uint64_t horizon_ms)
+{
+    struct mqg_cursor in = mqg_cursor_of(
+        mqg_slice_of(whole.ptr + PART_BATCH_HEAD, whole.len - PART_BATCH_HEAD));
+    struct mqg_dynbuf head;
+    (void)record_zigzag(&in);
+    uint8_t attributes = mqg_cursor_u8(&in);
+    uint64_t time_ms = mqg_be64(whole.ptr + AT_TIME) + (uint64_t)record_zigzag(&in);
+    if (in.failed)
+        return false;
+    size_t rest = mqg_cursor_left(&in);
+    mqg_dynbuf_init(&head, RECORD_TIME_BYTES_MAX);
+    (void)mqg_dynbuf_u8(&head, attributes);
+    record_put_zigzag(&head, (int64_t)(time_ms - horizon_ms));
+    size_t at = out->len;
+    mqg_dynbuf_slice(out, mqg_slice_of(whole.ptr, PART_BATCH_HEAD));
+    record_put_zigzag(out, (int64_t)(head.len + rest));
+    mqg_dynbuf_slice(out, mqg_dynbuf_view(&head));
+    mqg_dynbuf_slice(out, mqg_cursor_slice(&in, rest));
+    mqg_dynbuf_fini(&head);
+    b->base_time_ms = horizon_ms;
+    b->attributes |= PART_BATCH_HORIZON;
+    b->len = (uint32_t)(out->len - at);
+    mqg_put_be64(out->ptr + at + AT_TIME, horizon_ms);
+    jrn_part_batch_rewrite(out->ptr + at, b);
     return true;
 }

@@ -18,13 +18,15 @@ enum part_attribute {
     PART_BATCH_LOG_TIME = 1u << 3,
     PART_BATCH_TXN = 1u << 4,
     PART_BATCH_CONTROL = 1u << 5,
+    PART_BATCH_HORIZON = 1u << 6, /* the base time says until when the batch stays (KIP-534) */
 };
 
 struct part_batch {
     uint64_t base, end; /* offsets [base, end) */
     uint64_t max_time_ms;
     uint64_t base_time_ms;
-    uint32_t len; /* whole, head included */
+    uint64_t producer; /* its id; all ones: nobody's */
+    uint32_t len;      /* whole, head included */
     uint32_t count;
     uint16_t attributes;
 };
@@ -43,6 +45,10 @@ void jrn_part_batch_rewrite(uint8_t *p, const struct part_batch *b);
 void jrn_part_batch_stretch(uint8_t *p, const struct part_batch *b);
 /* A batch without records that holds the offsets [b->base, b->end), at most PART_BATCH_SPAN; the rest of *b is filled. */
 void jrn_part_batch_empty(uint8_t out[PART_BATCH_HEAD], struct part_batch *b);
+/* Appends the batch of one record, which is not compressed, with the horizon; the record's time stays what it was. *b as it is
+ * then. false: the record does not read. */
+bool jrn_part_batch_horizon(struct mqg_dynbuf *out, struct mqg_slice whole, struct part_batch *b,
+                            uint64_t horizon_ms);
 
 /* A record of a batch that is not compressed. */
 struct part_record {

@@ -36,6 +36,7 @@ struct read_shared {
     uint64_t partition, offset, next_offset;
     uint64_t bytes; /* of the file then; 0: there was more, so the answer is as long as it may be */
     uint32_t max_bytes;
+    uint32_t gen; /* of the file: a compacted one answers otherwise */
     struct mqg_buf *data;
 };
 
@@ -55,14 +56,14 @@ struct part_readers {
 
 /* ---- shared answers ------------------------------------------------------------------------------------- */
 
-static bool read_share(struct part_readers *rs, struct mqg_stream_read *r, uint64_t bytes)
+static bool read_share(struct part_readers *rs, struct mqg_stream_read *r, uint32_t gen, uint64_t bytes)
 {
     bool found = false;
     pthread_mutex_lock(&rs->lock);
     for (uint32_t i = 0; i < READ_SHARED && !found; i++) {
         const struct read_shared *sh = &rs->shared[i];
         found = sh->data && sh->partition == r->partition && sh->offset == r->offset &&
-                sh->max_bytes == r->max_bytes && (sh->bytes == 0 || sh->bytes == bytes);
+                sh->max_bytes == r->max_bytes && sh->gen == gen && (sh->bytes == 0 || sh->bytes == bytes);
         if (found) {
             r->data = mqg_buf_ref(sh->data);
             r->next_offset = sh->next_offset;
@@ -80,7 +81,7 @@ static void read_unshare(struct part_readers *rs, struct read_shared *sh)
 }
 
 /* Keeps an answer. One that went to the file's end is good for as long as the file does not grow. */
-static void read_keep(struct part_readers *rs, const struct mqg_stream_read *r, uint64_t bytes)
+static void read_keep(struct part_readers *rs, const struct mqg_stream_read *r, uint32_t gen, uint64_t bytes)
 {
     if (!r->data || r->data->len > READ_SHARED_BYTES / 4)
         return;
@@ -89,8 +90,8 @@ static void read_keep(struct part_readers *rs, const struct mqg_stream_read *r, 
         read_unshare(rs, &rs->shared[(rs->next_shared + i) % READ_SHARED]);
     struct read_shared *sh = &rs->shared[rs->next_shared++ % READ_SHARED];
     read_unshare(rs, sh);
-    *sh = (struct read_shared){r->partition, r->offset,    r->next_offset,
-                               bytes,        r->max_bytes, mqg_buf_ref(r->data)};
+    *sh = (struct read_shared){r->partition, r->offset, r->next_offset,      bytes,
+                               r->max_bytes, gen,       mqg_buf_ref(r->data)};
     rs->shared_bytes += r->data->len;
     pthread_mutex_unlock(&rs->lock);
 }
@@ -259,7 +260,7 @@ static int read_answer(struct mqg_store *s, const struct part_job *job, int fd, 
         return err;
     if (end < job->bytes[0])
         jrn_part_index_hint(s, job->files[0], r->next_offset, end);
-    read_keep(s->part_readers, r, end < job->bytes[0] ? 0 : job->bytes[0]);
+    read_keep(s->part_readers, r, job->files[0]->gen, end < job->bytes[0] ? 0 : job->bytes[0]);
     if (wait && end < job->bytes[0])
         s->fs->willneed(s->fs->ctx, fd, end,
                         job->bytes[0] - end < READ_AHEAD ? job->bytes[0] - end : READ_AHEAD);
@@ -493,7 +494,7 @@ bool jrn_part_read(struct mqg_store *s, struct mqg_stream_read *r)
         return false;
     r->data = NULL;
     r->next_offset = r->offset;
-    if (read_share(s->part_readers, r, job->bytes[0])) {
+    if (read_share(s->part_readers, r, job->files[0]->gen, job->bytes[0])) {
         read_done(s, job, 0);
         return true;
     }

@@ -38,6 +38,7 @@ struct stream_part {
     bool stuck;   /* gone, and its folder could not be removed; that was said */
     bool roll;    /* the cleaner wants a new file */
     uint64_t compacted; /* offsets below went through compaction */
+    uint64_t noted;     /* of them, those whose keys were noted; behind them lies an open transaction */
     bool damaged;       /* compaction met damage: it waits for the next start */
     uint64_t again_us;  /* compaction failed otherwise: not before then */
     struct mqg_stream_conf conf;
