@@ -89,11 +89,14 @@ void jrn_collect_free(struct jrn_collect **collect)
     *collect = NULL;
 }
 
+/* The queue that was asked for last, or the one that came behind it when both came first: fan-outs name the same queues in the same
+ * order, and a table of a hundred thousand is not in the processor's cache. */
 static uint32_t collect_queue(struct jrn_collect *c, uint64_t id)
 {
     bool fresh;
-    if (c->last_queue < c->nqueue && c->queues[c->last_queue].id == id)
-        return c->last_queue;
+    for (uint32_t i = c->last_queue; i < c->nqueue && i <= c->last_queue + 1; i++)
+        if (c->queues[i].id == id)
+            return c->last_queue = i;
     uint32_t *at = jrn_map_put(&c->queue_of, id, &fresh);
     if (fresh) {
         *at = c->nqueue;

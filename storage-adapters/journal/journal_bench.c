@@ -6,11 +6,11 @@
  * is not in it. With --window 1 the latency of one commit is seen, beside the disk's bare fdatasync of 4 KiB
  * in an already written file.
  *
- * With --keep 1 nothing is settled: the backlog stays, over --queues Q queues. --kill 1 ends the process without a word when
+ * With --keep 1 nothing is settled: the backlog stays, over --queues Q queues, each message in --fan F of them. --kill 1 ends the process without a word when
  * all is durable. A later start prints what it took to recover it; --recover N does nothing but start N times (without a clean
  * stop) and prints the medians, the peak of memory, and beside them the time that `cat` takes over the same bytes.
  *
- * usage: journal_bench [--keep 1] [--kill 1] [--recover N] [--spans 0|1] [--queues Q] [--path DIR] [--messages N] [--turn B]
+ * usage: journal_bench [--keep 1] [--kill 1] [--recover N] [--spans 0|1] [--queues Q] [--fan F] [--path DIR] [--messages N] [--turn B]
  * [--window W] [--body BYTES] [--flush sync|os] */
 #include "journal.h"
 
@@ -29,7 +29,7 @@ extern const struct mqg_module mqg_module;
 
 struct bench {
     const char *path, *flush;
-    uint64_t messages, turn, window, body, keep, kill, recover, spans, queues, recovered, told, nspan;
+    uint64_t messages, turn, window, body, keep, kill, recover, spans, queues, fan, recovered, told, nspan;
     double open_ms;
     struct mqg_store *s;
     struct mqg_conf *conf;
@@ -152,15 +152,19 @@ static struct mqg_msg *bench_msg(const struct bench *b, struct mqg_extent *x)
 static struct mqg_extent *bench_turn(struct bench *b, uint64_t ticket, uint64_t first, uint64_t settle)
 {
     static struct mqg_store_op ops[4096];
-    static struct mqg_dest dests[4096];
+    static struct mqg_dest *dests;
     uint64_t begin = bench_clock(CLOCK_THREAD_CPUTIME_ID);
     struct mqg_extent *x = jrn_ops.extent_open(b->s, 0);
     struct mqg_range range = {settle, settle + b->turn - 1};
     size_t n = 0;
-    mqg_extent_take(x, (int64_t)b->turn);
+    mqg_extent_take(x, (int64_t)(b->turn * b->fan));
+    if (!dests)
+        dests = mqg_xcalloc(b->turn * b->fan, sizeof *dests);
     for (uint64_t i = 0; i < b->turn; i++) {
-        dests[i] = (struct mqg_dest){1 + (first + i) % b->queues, first + i};
-        ops[n++] = (struct mqg_store_op){.kind = MQG_OP_MSG, .msg = {bench_msg(b, x), &dests[i], 1}};
+        struct mqg_dest *to = &dests[i * b->fan];
+        for (uint64_t k = 0; k < b->fan; k++)
+            to[k] = (struct mqg_dest){1 + (first + i + k) % b->queues, first + i};
+        ops[n++] = (struct mqg_store_op){.kind = MQG_OP_MSG, .msg = {bench_msg(b, x), to, (uint32_t)b->fan}};
     }
     if (settle && !b->keep)
         ops[n++] = (struct mqg_store_op){.kind = MQG_OP_SETTLE, .settle = {1, &range, 1}};
@@ -279,12 +283,14 @@ static void bench_arguments(struct bench *b, int argc, char **argv)
             b->spans = strtoull(value, NULL, 10);
         else if (strcmp(key, "--queues") == 0)
             b->queues = strtoull(value, NULL, 10);
+        else if (strcmp(key, "--fan") == 0)
+            b->fan = strtoull(value, NULL, 10);
         else if (strcmp(key, "--body") == 0)
             b->body = strtoull(value, NULL, 10);
         else
             exit(2);
     }
-    if (b->turn == 0 || b->turn > 4000 || b->queues == 0)
+    if (b->turn == 0 || b->turn > 4000 || b->queues == 0 || b->fan == 0 || b->fan > b->queues)
         exit(2);
 }
 
@@ -368,6 +374,7 @@ int main(int argc, char **argv)
                       .window = 1000,
                       .spans = 1,
                       .queues = 1,
+                      .fan = 1,
                       .body = 100};
     clockid_t committer;
     bench_arguments(&b, argc, argv);
