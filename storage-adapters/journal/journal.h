@@ -92,10 +92,12 @@ struct jrn_key_row {
     bool gone;
 };
 
+enum { JRN_KEYS_MAPS = 64 };
+
 /* Last-writer-wins records: where the latest of each key stands (keys.c). */
 struct jrn_keys {
     pthread_mutex_t lock;
-    struct jrn_map at; /* hash -> row */
+    struct jrn_map at[JRN_KEYS_MAPS]; /* hash -> row, by the hash's first bits */
     struct jrn_key_row *rows;
     uint32_t nrow, cap_row, free_row;
 };

