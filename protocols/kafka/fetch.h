@@ -102,7 +102,7 @@ void fetch_part_wait(struct fetch_part *p);
 
 /* ---- fetch_aborted.c ------------------------------------------------------------------------------------------------------------ */
 
-/* Those of the n rolled back transactions, by marker, that p->records has batches of become p->aborted. False: no memory. */
+/* Those of the n rolled back transactions, in any order, that p->records has batches of become p->aborted. False: no memory. */
 bool fetch_part_aborted(struct fetch_part *p, const struct kafka_aborted *aborted, size_t n);
 
 /* ---- fetch_down.c --------------------------------------------------------------------------------------------------------------- */

@@ -10,28 +10,37 @@
 #include "fetch.h"
 #include "producer_part.h"
 
+#include <stdlib.h>
+
 struct told {
     struct kafka_aborted aborted;
-    uint64_t first_from_here; /* the lowest of this one and those that follow */
     bool told;
 };
 
-static void told_init(struct told *t, const struct kafka_aborted *aborted, size_t n)
+static int told_order(const void *a, const void *b)
 {
-    uint64_t first = UINT64_MAX;
-    for (size_t i = n; i-- > 0;) {
-        first = aborted[i].first < first ? aborted[i].first : first;
-        t[i] = (struct told){aborted[i], first, false};
-    }
+    const struct kafka_aborted *x = &((const struct told *)a)->aborted,
+                               *y = &((const struct told *)b)->aborted;
+    if (x->producer_id != y->producer_id)
+        return x->producer_id < y->producer_id ? -1 : 1;
+    return x->marker < y->marker ? -1 : x->marker > y->marker;
 }
 
-/* The transaction of the batch, which begins at `base`; NULL: not among these. They come by marker. */
+/* The transaction of the batch, which begins at `base`: the producer's first that ends behind it, if it begins before it. NULL: not
+ * among these, which are in order. */
 static struct told *told_of(struct told *t, size_t n, int64_t producer_id, uint64_t base)
 {
-    for (size_t i = 0; i < n && t[i].first_from_here <= base; i++)
-        if (t[i].aborted.producer_id == producer_id && t[i].aborted.first <= base)
-            return &t[i];
-    return NULL;
+    const struct told at = {.aborted = {.producer_id = producer_id, .marker = base}};
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (told_order(&t[mid], &at) <= 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    bool mine = low < n && t[low].aborted.producer_id == producer_id && t[low].aborted.first <= base;
+    return mine ? &t[low] : NULL;
 }
 
 bool fetch_part_aborted(struct fetch_part *p, const struct kafka_aborted *aborted, size_t n)
@@ -45,14 +54,13 @@ bool fetch_part_aborted(struct fetch_part *p, const struct kafka_aborted *aborte
     p->aborted = out;
     if (n == 0 || t == NULL || out == NULL)
         return n == 0;
-    told_init(t, aborted, n);
-    for (size_t over = 0; mqg_batch_read(rest, &b) == MQG_OK;
-         rest = mqg_slice_of(rest.ptr + b.bytes, rest.len - b.bytes)) {
-        while (over < n && t[over].aborted.marker < b.base_offset)
-            over++;
+    for (size_t i = 0; i < n; i++)
+        t[i] = (struct told){aborted[i], false};
+    qsort(t, n, sizeof(*t), told_order);
+    for (; mqg_batch_read(rest, &b) == MQG_OK; rest = mqg_slice_of(rest.ptr + b.bytes, rest.len - b.bytes)) {
         if ((b.attributes & (MQG_BATCH_TRANSACTIONAL | MQG_BATCH_CONTROL)) != MQG_BATCH_TRANSACTIONAL)
             continue;
-        struct told *mine = told_of(t + over, n - over, b.producer_id, b.base_offset);
+        struct told *mine = told_of(t, n, b.producer_id, b.base_offset);
         if (mine == NULL || mine->told)
             continue;
         mine->told = true;
