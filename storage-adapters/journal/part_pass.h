@@ -79,4 +79,35 @@ void jrn_part_txns_stays(struct part_txns *t, const struct part_batch *b);
 /* A marker: is its transaction without batches now? */
 bool jrn_part_txns_bare(struct part_txns *t, const struct part_batch *b);
 
+/* ---- part_thin.c --------------------------------------------------------------------------------------- */
+
+struct part_thin {
+    struct part_keys keys;
+    struct part_txns txns;
+    uint64_t upto;            /* batches from here on are left alone; the caller sets these three */
+    uint64_t now_ms, keep_ms; /* keep_ms: of tombstones and markers */
+    bool unseen;              /* a batch was passed that nobody looked into, or that had to stay whole */
+    uint64_t dropped;         /* records */
+    struct mqg_dynbuf plain;  /* records of a compressed batch */
+    struct mqg_dynbuf packed; /* what stays of them */
+};
+
+/* What stays of a batch. */
+struct part_stay {
+    struct part_batch b;   /* before: the batch; then as it is now */
+    struct mqg_dynbuf out; /* all of it */
+    bool changed;          /* something went */
+    bool ours;             /* it may be changed further */
+};
+
+void jrn_part_thin_init(struct part_thin *t); /* keys, transactions, buffers */
+void jrn_part_thin_fini(struct part_thin *t);
+void jrn_part_stay_init(struct part_stay *st);
+void jrn_part_stay_fini(struct part_stay *st);
+/* The records of the batch, plain; false: they are not to be looked into. Good until the next call. */
+bool jrn_part_thin_records(struct part_thin *t, const struct part_batch *b, struct mqg_slice whole,
+                           struct mqg_slice *in);
+/* The batch st->b, in `whole`; false: nothing of it stays. */
+bool jrn_part_thin_batch(struct part_thin *t, struct mqg_slice whole, struct part_stay *st);
+
 #endif
