@@ -6,6 +6,7 @@
  * limits and what modules make of theirs; listeners and stores stay as they are. */
 #include "conn.h"
 #include "core_rows.h"
+#include "heap.h"
 #include "listen.h"
 #include "loader.h"
 #include "node.h"
@@ -288,6 +289,7 @@ static int main_command(struct daemon *d)
         printf("the configuration is good\n");
         return EXIT_SUCCESS;
     }
+    heap_init(settings_workers(d->conf));
     node_init(mqg_conf_str(d->conf, "node", "name"));
     return main_run(d);
 }

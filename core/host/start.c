@@ -9,6 +9,7 @@
  * that is taken before the port. Down is the same in the other order; a start that failed half-way goes down from where it
  * came to. */
 #include "start.h"
+#include "heap.h"
 #include "listen.h"
 #include "loader.h"
 #include "node.h"
@@ -23,9 +24,6 @@
 #include <mqgate/stream.h>
 
 #include <event2/event.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 #include <stdio.h>
 #include <unistd.h>
 
@@ -162,14 +160,6 @@ static void recover_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
     recover_heed_stop();
 }
 
-/* A store's recovery holds much for a while; what it freed lies below what stays, where the C library would keep it. */
-static void recover_trim(void)
-{
-#ifdef __GLIBC__
-    (void)malloc_trim(0);
-#endif
-}
-
 static enum mqg_err start_recover(struct mqg_error *e)
 {
     uint64_t begun_ms = mqg_clock_now().mono_ms;
@@ -194,7 +184,7 @@ static enum mqg_err start_recover(struct mqg_error *e)
     mqg_routing_recovered(r.unclean);
     mqg_auth_recovered();
     mqg_meta_recovered();
-    recover_trim();
+    heap_trim(); /* a recovery holds much for a while; what it freed lies below what stays */
     mqg_log(MQG_LOG_INFO, MQG_EVENT_RECOVERY, "state=done clean=%s ms=%llu", r.unclean ? "no" : "yes",
             (unsigned long long)(mqg_clock_now().mono_ms - begun_ms));
     return MQG_OK;
