@@ -67,7 +67,7 @@ static void epoch_partition(struct kafka_jobs *js, struct mqg_slice topic, const
 {
     enum kafka_error code;
     struct mqg_stream_bounds b;
-    struct mqg_partition *p = kafka_partition(js->call->conn, topic, want->partition, MQG_READ, &code);
+    struct mqg_partition *p = kafka_partition(js->call->conn, topic, want->partition, KAFKA_DESCRIBE, &code);
     *row = (told_row){.partition = want->partition, .leader_epoch = -1, .end_offset = -1};
     if (p != NULL && want->current_leader_epoch >= 0 && want->current_leader_epoch != mqg_stream_epoch())
         code = want->current_leader_epoch < mqg_stream_epoch() ? KAFKA_FENCED_LEADER_EPOCH

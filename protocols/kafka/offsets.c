@@ -175,7 +175,7 @@ static void offsets_partition(struct kafka_jobs *js, struct mqg_slice topic, con
     struct kafka_call *c = js->call;
     const struct kafka_list_offsets_request *q = c->request;
     enum kafka_error code;
-    struct mqg_partition *p = kafka_partition(c->conn, topic, want->partition_index, MQG_READ, &code);
+    struct mqg_partition *p = kafka_partition(c->conn, topic, want->partition_index, KAFKA_DESCRIBE, &code);
     *row = (told_row){
         .partition_index = want->partition_index, .timestamp = -1, .offset = -1, .leader_epoch = -1};
     if (p != NULL && want->current_leader_epoch >= 0 && want->current_leader_epoch != mqg_stream_epoch())

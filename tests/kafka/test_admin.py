@@ -355,6 +355,29 @@ def test_groups_are_seen_with_describe(gateway, python, user, unique):
     python.delete_acls([everything()])
 
 
+def test_offsets_are_seen_with_describe(gateway, python, user, unique):
+    """What a topic has may be asked by who may see it; to read its records is another right."""
+    topic, sees, nobody = create(gateway, unique("t")), user(), user()
+    python.create_acls([of_kind(ResourceType.TOPIC, topic, sees, ACLOperation.DESCRIBE)])
+    writer = confluent.Producer({"bootstrap.servers": address(gateway)})
+    writer.produce(topic, b"x", partition=0)
+    assert writer.flush(30) == 0
+    here = confluent.TopicPartition(topic, 0, 0)
+
+    def consumer(name):
+        return confluent.Consumer({**as_user(gateway, name), "bootstrap.servers": address(gateway), "group.id": unique("g")})
+    seeing, blind = consumer(sees), consumer(nobody)
+    assert seeing.get_watermark_offsets(here, 30) == (0, 1)
+    with pytest.raises(confluent.KafkaException):
+        blind.get_watermark_offsets(here, 5)
+    seeing.assign([here])
+    refusal = seeing.poll(30)
+    assert refusal is not None and refusal.error().name() == "TOPIC_AUTHORIZATION_FAILED"
+    seeing.close()
+    blind.close()
+    python.delete_acls([everything()])
+
+
 def test_what_belongs_to_a_vhost_goes_with_it(gateway, unique):
     vhost, name, group = unique("tenant"), unique("user"), unique("g")
     gateway.ctl("add_user", name, "pw")
