@@ -127,7 +127,7 @@ def test_two_share_and_one_takes_over(groups, unique, reader, strategy):
 def test_a_member_that_dies_is_replaced(groups, unique, reader):
     topic, group = unique("t"), unique("g")
     produce(groups, topic, 0, 4)
-    victim = subprocess.Popen(["kcat", "-b", bootstrap(groups), "-G", group, "-X", "session.timeout.ms=2000",
+    victim = subprocess.Popen(["kcat", "-b", bootstrap(groups), "-G", group, "-X", "session.timeout.ms=5000",
                                "-X", "heartbeat.interval.ms=300", topic], stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL)
     admin = kafka_python.KafkaAdminClient(bootstrap_servers=bootstrap(groups), api_version=(2, 5, 0))
