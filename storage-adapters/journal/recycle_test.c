@@ -332,6 +332,44 @@ static void recycle_stale_frames(void **state)
     kit_fini(&k);
 }
 
+/* A large file is given back in steps, and none is taken before its name is gone for good. */
+static void recycle_gives_back(void **state)
+{
+    enum { BYTES = 18 << 20 };
+    struct kit k;
+    struct jrn_fs_record record;
+    struct jrn_seg *seg;
+    (void)state;
+    jrn_fs_record_init(&record, &jrn_fs_real);
+    mqg_journal_fs(&record.fs);
+    kit_init(&k, "back", "8MiB");
+    kit_open(&k);
+    assert_int_equal(jrn_seg_create(k.s, BYTES, true, false, &seg), 0);
+    int fd = seg->fd;
+    uint64_t before = kit_stats(&k).disk_bytes;
+    jrn_seg_unlink(k.s, &seg);
+    assert_int_equal(kit_stats(&k).disk_bytes, before - BYTES);
+    kit_close(&k);
+    mqg_journal_fs(NULL);
+    uint64_t left = BYTES;
+    bool gone = false, durable = false;
+    size_t cuts = 0, synced = 0;
+    for (size_t i = 0; i < record.n; i++) {
+        const struct jrn_fs_event *e = &record.events[i];
+        gone = gone || e->op == JRN_FS_UNLINK;
+        durable = durable || (gone && e->op == JRN_FS_SYNC_DIR);
+        synced += cuts > synced && e->op == JRN_FS_SYNC_END && e->fd == fd;
+        if (e->op != JRN_FS_TRUNCATE || e->fd != fd)
+            continue;
+        assert_true(durable && synced == cuts++);
+        assert_true(e->off < left && left - e->off <= 4 << 20);
+        left = e->off;
+    }
+    assert_true(cuts >= 4 && synced == cuts && left <= 4 << 20);
+    jrn_fs_record_fini(&record);
+    kit_fini(&k);
+}
+
 /* Many lanes at once, for the race detector: publish, settle, load, statistics. */
 struct recycle_thread {
     struct kit *k;
@@ -388,6 +426,7 @@ int main(void)
         cmocka_unit_test(recycle_bounds_disk),    cmocka_unit_test(recycle_out_of_order),
         cmocka_unit_test(recycle_last_word),      cmocka_unit_test(recycle_overtaken),
         cmocka_unit_test(recycle_trim_overtaken), cmocka_unit_test(recycle_stale_frames),
-        cmocka_unit_test(recycle_words_ahead),    cmocka_unit_test(recycle_lanes)};
+        cmocka_unit_test(recycle_words_ahead),    cmocka_unit_test(recycle_gives_back),
+        cmocka_unit_test(recycle_lanes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

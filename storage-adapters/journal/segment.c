@@ -7,6 +7,11 @@
  * slower, not less safe. Such a makeshift file is left as soon as the keeper has a proper one, and not used
  * again.
  *
+ * Nothing here is done in one large step, for the commits share the disk and the file system's own journal with it. Measured beside
+ * 4 KiB writes with fdatasync (ext4, discard; p99 0.3 ms alone): zeros in synced steps of 1 MiB, one after the other, make their p99
+ * 3.5 ms, steps of 128 KiB with a rest of half a millisecond 0.3 to 1.1 ms; a file of 64 MiB that is closed for good takes 20 ms, and holds
+ * up a commit for 12 to 17 ms of them; cut by 4 MiB at a time none waits longer than without it.
+ *
  * Names (NNNNNNNN.seg) mean nothing: which file is which part of the log is in headers and frames. */
 #include "index.h"
 
@@ -14,6 +19,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 void jrn_path(const struct mqg_store *s, const char *name, char out[4096])
 {
@@ -45,6 +51,23 @@ void jrn_seg_free(struct mqg_store *s, struct jrn_seg **seg)
     *seg = NULL;
 }
 
+/* Its name is gone: gives the blocks back in steps. First the folder is synced, or a power cut might bring the name back, and what
+ * stands there now would be a file that somebody cut. */
+static void segment_shrink(struct mqg_store *s, const struct jrn_seg *seg)
+{
+    enum { STEP = 4 << 20 };
+    if (seg->fd < 0 || seg->bytes <= STEP || !atomic_load(&s->started) ||
+        s->fs->fsync_dir(s->fs->ctx, s->path) < 0)
+        return;
+    int r = 0;
+    for (uint64_t left = seg->bytes; left > STEP && r == 0 && !atomic_load(&s->stopping);) {
+        left -= STEP;
+        r = s->fs->ftruncate(s->fs->ctx, seg->fd, left);
+        if (r == 0)
+            r = jrn_fs_sync(s->fs, seg->fd);
+    }
+}
+
 void jrn_seg_unlink(struct mqg_store *s, struct jrn_seg **seg)
 {
     char path[4096];
@@ -54,6 +77,8 @@ void jrn_seg_unlink(struct mqg_store *s, struct jrn_seg **seg)
     if (r < 0 && r != -ENOENT)
         mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=unlink file=%s error=%s", s->section,
                 (*seg)->name, mqg_logqs(jrn_errno(r)));
+    if (r == 0)
+        segment_shrink(s, *seg);
     pthread_mutex_lock(&s->seg_lock);
     s->disk_bytes -= (*seg)->bytes;
     pthread_mutex_unlock(&s->seg_lock);
@@ -91,21 +116,38 @@ int jrn_seg_renew(struct mqg_store *s, struct jrn_seg *seg)
     return r < 0 ? r : jrn_fs_sync(s->fs, seg->fd);
 }
 
-/* In synced steps: one flush of 64 MiB would hold up every commit beside it. Written in small pieces: the page cache keeps a file
+/* Is the committer further on in its segment than we are in the next one, or does it wait? */
+static bool segment_is_late(struct mqg_store *s, const struct jrn_seg *seg, uint64_t at)
+{
+    pthread_mutex_lock(&s->seg_lock);
+    const struct jrn_seg *tail = s->segs_last;
+    bool late = !tail ||
+                atomic_load(&tail->end) / 1024 * (seg->bytes / 1024) > at / 1024 * (tail->bytes / 1024);
+    pthread_mutex_unlock(&s->seg_lock);
+    return late || atomic_load(&s->blocked) || atomic_load(&s->stopping);
+}
+
+/* In synced steps, small ones with a rest in between while there is time. Written in small pieces: the page cache keeps a file
  * in folios as large as the writes that brought it there, and each later write into a folio pays for all of its blocks (measured
  * with 512 bytes and fdatasync: 43 us CPU over pieces of 64 KiB, 53 us over those of 1 MiB). */
 static int segment_zero(struct mqg_store *s, struct jrn_seg *seg)
 {
-    enum { PIECE = 64 << 10, STEP = 1 << 20 };
+    enum { PIECE = 64 << 10, STEP = 128 << 10, STEP_LATE = 1 << 20, REST_NS = 500 * 1000 };
     uint8_t *zeros = mqg_xcalloc(1, PIECE);
     int r = 0;
+    uint64_t synced = 0;
     for (uint64_t at = 0; at < seg->bytes && r == 0;) {
         struct iovec iov = {zeros, seg->bytes - at < PIECE ? (size_t)(seg->bytes - at) : PIECE};
         uint64_t next = at + iov.iov_len;
         r = jrn_fs_write(s->fs, seg->fd, &iov, 1, at);
         at = next;
-        if (r == 0 && (at % STEP == 0 || at == seg->bytes))
-            r = jrn_fs_sync(s->fs, seg->fd);
+        bool late = segment_is_late(s, seg, at);
+        if (r < 0 || (at < seg->bytes && at - synced < (late ? STEP_LATE : STEP)))
+            continue;
+        r = jrn_fs_sync(s->fs, seg->fd);
+        synced = at;
+        if (!late)
+            nanosleep(&(struct timespec){0, REST_NS}, NULL);
     }
     free(zeros);
     return r;
