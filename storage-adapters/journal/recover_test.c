@@ -630,6 +630,10 @@ static void recover_older_format(void **state)
         jrn_fs_record_init(&record, &jrn_fs_real);
         mqg_journal_fs(&record.fs);
         kit_open(&k);
+        assert_int_equal(kit_count(&k, 1), 5);
+        recover_fill(&k, 6, 5);
+        kit_crash(&k);
+        mqg_journal_fs(NULL);
         size_t header = 0, frame = 0;
         while (header < record.n && !recover_is_header(&record.events[header]))
             header++;
@@ -643,10 +647,6 @@ static void recover_older_format(void **state)
         for (size_t i = 0; i < frame; i++) /* and nothing of partitions' before */
             assert_true(record.events[i].op != JRN_FS_MKDIR ||
                         !strstr((const char *)record.events[i].data, "streams"));
-        assert_int_equal(kit_count(&k, 1), 5);
-        recover_fill(&k, 6, 5);
-        kit_crash(&k);
-        mqg_journal_fs(NULL);
         jrn_fs_record_fini(&record);
         assert_int_equal(recover_highest_version(&k), JRN_VERSION);
         kit_open(&k);
