@@ -47,6 +47,26 @@ static void text_drop(struct mqg_buf **b)
         mqg_buf_unref(b);
 }
 
+/* ---- promises --------------------------------------------------------------------------------------------------------- */
+
+static void promise_remove(struct group *g, size_t i)
+{
+    struct group_promise *p = g->promises.items[i];
+    mqg_buf_unref(&p->id);
+    free(p);
+    mqg_vec_remove(&g->promises, i);
+}
+
+bool group_promise_take(struct group *g, struct mqg_slice id)
+{
+    for (size_t i = 0; i < g->promises.n; i++)
+        if (mqg_slice_eq(group_view(((struct group_promise *)g->promises.items[i])->id), id)) {
+            promise_remove(g, i);
+            return true;
+        }
+    return false;
+}
+
 /* ---- waits -------------------------------------------------------------------------------------------------------------- */
 
 void group_wait_fini(struct group_wait *w)
@@ -147,14 +167,9 @@ void group_touch(struct group *g, struct group_member *m, uint64_t now_ms)
 static void promises_expire(struct group *g, uint64_t now_ms)
 {
     size_t before = g->promises.n;
-    for (size_t i = g->promises.n; i-- > 0;) {
-        struct group_promise *p = g->promises.items[i];
-        if (p->deadline_ms > now_ms)
-            continue;
-        mqg_buf_unref(&p->id);
-        free(p);
-        mqg_vec_remove(&g->promises, i);
-    }
+    for (size_t i = g->promises.n; i-- > 0;)
+        if (((struct group_promise *)g->promises.items[i])->deadline_ms <= now_ms)
+            promise_remove(g, i);
     if (g->promises.n != before)
         group_try_complete(g, now_ms);
 }
@@ -249,11 +264,8 @@ void group_member_remove(struct group *g, struct group_member *m, int16_t error)
 
 static void promises_drop(struct group *g)
 {
-    for (size_t i = 0; i < g->promises.n; i++) {
-        struct group_promise *p = g->promises.items[i];
-        mqg_buf_unref(&p->id);
-        free(p);
-    }
+    while (g->promises.n > 0)
+        promise_remove(g, g->promises.n - 1);
     mqg_vec_fini(&g->promises);
 }
 
@@ -315,21 +327,6 @@ int16_t group_heartbeat(struct group *g, uint64_t now_ms, int32_t generation, st
     return g->state == GROUP_PREPARING ? KAFKA_REBALANCE_IN_PROGRESS : KAFKA_NONE;
 }
 
-static int16_t promise_leave(struct group *g, uint64_t now_ms, struct mqg_slice id)
-{
-    for (size_t i = 0; i < g->promises.n; i++) {
-        struct group_promise *p = g->promises.items[i];
-        if (!mqg_slice_eq(group_view(p->id), id))
-            continue;
-        mqg_buf_unref(&p->id);
-        free(p);
-        mqg_vec_remove(&g->promises, i);
-        group_try_complete(g, now_ms);
-        return KAFKA_NONE;
-    }
-    return KAFKA_UNKNOWN_MEMBER_ID;
-}
-
 /* An operator removes a static member by its instance alone. */
 int16_t group_leave(struct group *g, uint64_t now_ms, struct mqg_slice member_id,
                     struct mqg_slice instance_id)
@@ -340,10 +337,12 @@ int16_t group_leave(struct group *g, uint64_t now_ms, struct mqg_slice member_id
     struct group_member *m = instance_id.ptr != NULL && member_id.len == 0
                                  ? mqg_map_get(&g->statics, instance_id)
                                  : group_who(g, member_id, instance_id, &error);
-    if (m == NULL && instance_id.ptr == NULL)
-        return promise_leave(g, now_ms, member_id);
+    if (m == NULL && instance_id.ptr == NULL && group_promise_take(g, member_id)) {
+        group_try_complete(g, now_ms);
+        return KAFKA_NONE;
+    }
     if (m == NULL)
-        return member_id.len == 0 ? KAFKA_UNKNOWN_MEMBER_ID : error;
+        return instance_id.ptr == NULL || member_id.len == 0 ? KAFKA_UNKNOWN_MEMBER_ID : error;
     group_member_remove(g, m, KAFKA_UNKNOWN_MEMBER_ID);
     if (g->state == GROUP_PREPARING)
         group_try_complete(g, now_ms);
@@ -371,36 +370,4 @@ int16_t group_check_commit(struct group *g, uint64_t now_ms, int32_t generation,
     if (g->state == GROUP_COMPLETING && !transactional)
         return KAFKA_REBALANCE_IN_PROGRESS;
     return KAFKA_NONE;
-}
-
-/* ---- what members said --------------------------------------------------------------------------------------------------- */
-
-struct mqg_slice group_metadata(const struct group *g, const struct group_member *m)
-{
-    for (uint32_t i = 0; i < m->nprotocols; i++)
-        if (mqg_slice_eq(group_view(m->protocols[i].name), group_view(g->protocol)))
-            return group_view(m->protocols[i].metadata);
-    return MQG_SLICE_LIT("");
-}
-
-/* ConsumerProtocolSubscription: | version 2 | topics: count 4, strings of length 2 | ... */
-static bool subscription_names(struct mqg_slice metadata, struct mqg_slice topic)
-{
-    struct mqg_cursor c = mqg_cursor_of(metadata);
-    (void)mqg_cursor_be16(&c);
-    uint32_t n = mqg_cursor_be32(&c);
-    for (uint32_t i = 0; i < n && !c.failed; i++)
-        if (mqg_slice_eq(mqg_cursor_slice(&c, mqg_cursor_be16(&c)), topic))
-            return !c.failed;
-    return false;
-}
-
-bool group_subscribes(const struct group *g, struct mqg_slice topic)
-{
-    if (!mqg_slice_eq(group_view(g->protocol_type), MQG_SLICE_LIT("consumer")))
-        return false;
-    for (size_t i = 0; i < g->members.n; i++)
-        if (subscription_names(group_metadata(g, g->members.items[i]), topic))
-            return true;
-    return false;
 }

@@ -160,22 +160,49 @@ static inline struct mqg_slice group_view(const struct mqg_buf *b)
     return b != NULL ? mqg_slice_of(b->data, b->len) : MQG_SLICE_NONE;
 }
 
-/* ---- inside, shared by group.c and group_round.c */
+static inline struct mqg_slice group_not_null(struct mqg_slice s)
+{
+    return s.ptr != NULL ? s : MQG_SLICE_LIT("");
+}
+
+/* ---- inside, shared by group.c, group_join.c, group_protocol.c and group_round.c ------------------------------------------ */
+
+/* group.c */
+
+/* By member id; NULL: none. */
 struct group_member *group_find(const struct group *g, struct mqg_slice id);
+/* Answers what it waits for with the error, and frees it. The caller goes on with group_prepare or group_try_complete. */
 void group_member_remove(struct group *g, struct group_member *m, int16_t error);
+/* An id that was given out is used, or given back: false when it was not. */
+bool group_promise_take(struct group *g, struct mqg_slice id);
+/* Into g->answered; nobody waits for it any more. */
 void group_answer(struct group *g, struct group_wait *w, int16_t error);
+/* Answers a join with the present generation; tell_peers: with all members, as the leader must know them. */
+void group_answer_join(struct group *g, struct group_member *m, struct group_wait *w, bool tell_peers);
+/* group_expire is called at that time or earlier. */
 void group_due(struct group *g, uint64_t at_ms);
+/* Its session begins anew. */
 void group_touch(struct group *g, struct group_member *m, uint64_t now_ms);
+void group_replace_text(struct mqg_buf **at, struct mqg_slice s);
+
+/* group_round.c */
+
 /* A rebalance begins, or goes on. */
 void group_prepare(struct group *g, uint64_t now_ms);
 /* In PREPARING: is everybody there? Then the next generation begins. */
 void group_try_complete(struct group *g, uint64_t now_ms);
+/* Joins or syncs had their time. */
 void group_round_expire(struct group *g, uint64_t now_ms);
-/* Answers a join with the present generation. */
-void group_answer_join(struct group *g, struct group_member *m, struct group_wait *w, bool tell_peers);
-/* The name most members prefer among those that all speak; NULL: none. */
+
+/* group_protocol.c */
+
+/* The name most members prefer among those that all speak, borrowed from one of them; NULL: none. */
 struct mqg_buf *group_choose(const struct group *g);
+/* Would a name be left that all speak, with who joins and without `but` (its former self; NULL: none)? */
 bool group_all_speak(const struct group *g, const struct group_join *in, const struct group_member *but);
-void group_replace_text(struct mqg_buf **at, struct mqg_slice s);
+/* Does the member join with the same names and metadata as before? */
+bool group_member_says_same(const struct group_member *m, const struct group_join *in);
+/* The member is now what it says in the join. */
+void group_member_take(struct group_member *m, const struct group_join *in);
 
 #endif
