@@ -1,12 +1,15 @@
 """Produce, Fetch, ListOffsets, Metadata byte by byte: what is answered, in which order, and when."""
+import re
 import struct
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from mqtest.kafka import API_VERSIONS, FETCH, METADATA, PRODUCE, Kafka, batch, batches, record
 
+MODULE = Path(__file__).resolve().parents[2] / "protocols/kafka"
 UNKNOWN_TOPIC, OUT_OF_RANGE, SESSION_UNKNOWN, SESSION_EPOCH = 3, 1, 70, 71
 
 
@@ -26,6 +29,29 @@ def test_api_versions_tell_what_is_there(kafka):
     r = client.ask(API_VERSIONS, 99, b"")     # KIP-511: the oldest form, and what there is
     assert r.get("h") == 35
     assert {key: (a, b) for key, a, b in r.array(lambda x: x.get("hhh"))} == rows
+
+
+def _keys():
+    """Name of an API as the protocol writes it -> its key, from the table that the codec is made of."""
+    rows = re.findall(r"^request (\w+) (\d+) ", (MODULE / "messages.def").read_text(), re.M)
+    return {name.title().replace("_", ""): int(key) for name, key in rows}
+
+
+def _documented():
+    """{key: (first, last)} from the tables of kafka.md. A row may have several names; they have a range each, or one for all."""
+    keys, found = _keys(), {}
+    for names, ranges in re.findall(r"^\| ([A-Z]\w+(?:, \w+)*) \| ([\d, -]+) \|", (MODULE / "kafka.md").read_text(), re.M):
+        names, ranges = names.split(", "), ranges.split(", ")
+        assert len(ranges) in (1, len(names)), names
+        for name, versions in zip(names, ranges * len(names) if len(ranges) == 1 else ranges):
+            first, _, last = versions.partition("-")
+            assert keys[name] not in found, f"{name} stands there twice"
+            found[keys[name]] = (int(first), int(last or first))
+    return found
+
+
+def test_kafka_md_has_the_versions_that_are_told(kafka):
+    assert _documented() == kafka().api_versions()
 
 
 def test_answers_leave_in_the_order_of_requests(kafka, topic):
