@@ -9,7 +9,9 @@
  *                  its start where a confirmed trim put it or a later one would, and never before where somebody saw it.
  *   kept by bytes  and by time: its start may lie further, but what is kept is never less than was asked for.
  *   compacted      gaps may be, but every record that is there is the one that was written there; of each key the last one
- *                  is there, or it is a tombstone, and then nothing of its key is. */
+ *                  is there, or it is a tombstone, and then nothing of its key is. What was rolled back may be gone, and counts
+ *                  for nothing; what is open is there, and nothing behind it counts. A marker is there while a record of its
+ *                  transaction is. */
 #include "ledger.h"
 
 #include "part_batch.h"
@@ -207,6 +209,17 @@ static const struct led_batch *check_batch_at(const struct led_part *p, uint64_t
     return NULL;
 }
 
+/* A marker's record is written anew when it gets its horizon. */
+static bool check_record(const struct led_record *is, const struct part_batch *b, const struct part_record *r)
+{
+    bool control = b->attributes & PART_BATCH_CONTROL;
+    uint64_t producer = b->attributes & PART_BATCH_TXN ? b->producer : 0;
+    if (control != is->marker || producer != is->producer)
+        return false;
+    return control ? told_hash(MQG_SLICE_NONE, r->key) == is->key
+                   : told_hash(MQG_SLICE_NONE, r->whole) == is->digest;
+}
+
 /* Finds each record of the batch in the ledger; false when one is none of ours. */
 static bool check_records(struct led_part *p, struct mqg_slice data, uint64_t *next)
 {
@@ -221,8 +234,7 @@ static bool check_records(struct led_part *p, struct mqg_slice data, uint64_t *n
     while (jrn_part_record_take(&in, &b, &r, &bad)) {
         while (at < p->nrec && p->recs[at].offset < r.offset)
             at++;
-        if (at == p->nrec || p->recs[at].offset != r.offset ||
-            p->recs[at].digest != told_hash(MQG_SLICE_NONE, r.whole))
+        if (at == p->nrec || p->recs[at].offset != r.offset || !check_record(&p->recs[at], &b, &r))
             return false;
         p->recs[at].seen = true;
     }
@@ -246,36 +258,64 @@ static bool check_compacted(struct check *c, struct led_part *p, struct mqg_slic
     return true;
 }
 
+static bool check_has_key(const struct led_record *r, uint64_t key)
+{
+    return !r->marker && r->fate == LED_COMMITTED && r->has_key && r->key == key;
+}
+
 /* Is the record a key's last one below `end`? */
 static bool check_is_last(const struct led_part *p, size_t i, uint64_t end)
 {
     for (size_t k = i + 1; k < p->nrec && p->recs[k].offset < end; k++)
-        if (p->recs[k].has_key && p->recs[k].key == p->recs[i].key)
+        if (check_has_key(&p->recs[k], p->recs[i].key))
             return false;
     return true;
 }
 
-static bool check_key_is_there(const struct led_part *p, uint64_t key)
+/* Before record i. */
+static bool check_key_is_there(const struct led_part *p, size_t i)
 {
-    for (size_t k = 0; k < p->nrec; k++)
-        if (p->recs[k].seen && p->recs[k].has_key && p->recs[k].key == key)
+    for (size_t k = 0; k < i; k++)
+        if (p->recs[k].seen && check_has_key(&p->recs[k], p->recs[i].key))
             return true;
     return false;
 }
 
-/* Of each key the last record; records without a key. */
-static void check_kept(struct check *c, const struct led_part *p, const struct mqg_stream_bounds *b)
+/* May the record be gone? stable: where the first open transaction begins. */
+static const char *check_gone(const struct led_part *p, size_t i, uint64_t stable)
 {
+    const struct led_record *r = &p->recs[i];
+    if (r->fate == LED_OPEN)
+        return "a record of an open transaction";
+    if (r->fate == LED_ABORTED || (r->has_key && !check_is_last(p, i, stable)))
+        return NULL;
+    bool goes = r->has_key && !r->has_value; /* the load's times are over */
+    return !goes                      ? "the last record of a key"
+           : check_key_is_there(p, i) ? "a tombstone, but not all before it,"
+                                      : NULL;
+}
+
+/* Of a marker that is gone: is a record of its transaction there? */
+static const char *check_marker_gone(const struct led_part *p, size_t i)
+{
+    for (size_t k = i; k-- > 0 && !(p->recs[k].marker && p->recs[k].producer == p->recs[i].producer);)
+        if (p->recs[k].seen && p->recs[k].producer == p->recs[i].producer)
+            return "a marker, but not all of its transaction,";
+    return NULL;
+}
+
+/* Of each key the last record; records without a key. */
+static void check_kept(struct check *c, struct led_part *p, const struct mqg_stream_bounds *b)
+{
+    uint64_t stable = ledger_fates(p, b->high_watermark);
     for (size_t i = 0; i < p->nrec; i++) {
         const struct led_record *r = &p->recs[i];
-        bool counts = r->offset >= b->log_start && r->offset < b->high_watermark && !r->seen;
-        if (!counts || (r->has_key && !check_is_last(p, i, b->high_watermark)))
+        if (r->offset < b->log_start || r->offset >= b->high_watermark || r->seen)
             continue;
-        bool goes = r->has_key && !r->has_value; /* the load's times are over */
-        if (!goes || check_key_is_there(p, r->key))
+        const char *what = r->marker ? check_marker_gone(p, i) : check_gone(p, i, stable);
+        if (what)
             check_broken(c, "partition %llu: compaction took %s at offset %llu", (unsigned long long)p->id,
-                         goes ? "a tombstone, but not all before it," : "the last record of a key",
-                         (unsigned long long)r->offset);
+                         what, (unsigned long long)r->offset);
     }
 }
 

@@ -109,13 +109,33 @@ void ledger_records(struct led_part *p, struct mqg_slice batch)
             p->cap_rec = p->cap_rec ? p->cap_rec * 2 : 64;
             p->recs = mqg_xrealloc(p->recs, p->cap_rec * sizeof *p->recs);
         }
-        p->recs[p->nrec++] = (struct led_record){.offset = r.offset,
-                                                 .key = told_hash(MQG_SLICE_NONE, r.key),
-                                                 .digest = told_hash(MQG_SLICE_NONE, r.whole),
-                                                 .has_key = r.has_key,
-                                                 .has_value = r.has_value};
+        p->recs[p->nrec++] = (struct led_record){
+            .offset = r.offset,
+            .key = told_hash(MQG_SLICE_NONE, r.key),
+            .digest = told_hash(MQG_SLICE_NONE, r.whole),
+            .has_key = r.has_key,
+            .has_value = r.has_value,
+            .marker = b.attributes & PART_BATCH_CONTROL,
+            .commit = r.key.len == 4 && r.key.ptr[3] == 1,
+            .producer = b.attributes & PART_BATCH_TXN ? (uint8_t)b.producer : 0};
     }
     MQG_ASSERT(good && !bad);
+}
+
+uint64_t ledger_fates(struct led_part *p, uint64_t end)
+{
+    enum led_fate fates[LED_PRODUCERS + 1] = {LED_COMMITTED}; /* of what stands before; of no transaction */
+    uint64_t open = end;
+    for (size_t i = p->nrec; i-- > 0;) {
+        struct led_record *r = &p->recs[i];
+        if (r->offset >= end)
+            continue;
+        if (r->marker)
+            fates[r->producer] = r->commit ? LED_COMMITTED : LED_ABORTED;
+        r->fate = fates[r->producer];
+        open = r->fate == LED_OPEN ? r->offset : open;
+    }
+    return open;
 }
 
 uint32_t ledger_index(uint64_t qseq)

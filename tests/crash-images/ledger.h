@@ -61,11 +61,17 @@ struct led_batch {
     uint32_t count, len;
     bool old; /* its time is long over */
 };
+enum led_fate { LED_OPEN, LED_COMMITTED, LED_ABORTED };
+enum { LED_PRODUCERS = 2 };
 /* A record of a partition that is compacted. */
 struct led_record {
     uint64_t offset, key, digest;
     bool has_key, has_value;
-    bool seen; /* by the recovery that is judged */
+    bool marker, commit;
+    uint8_t producer; /* of its transaction; 0: of none */
+    /* of the recovery that is judged */
+    bool seen;
+    enum led_fate fate;
 };
 /* How a partition is kept, beside what is asked for by TRIM. */
 enum led_keep {
@@ -119,6 +125,8 @@ void ledger_batch(struct led_part *p, struct led_batch b);
 
 /* The records of a batch of a partition that is compacted. */
 void ledger_records(struct led_part *p, struct mqg_slice batch);
+/* How the transactions of such a partition ended, by what stands below `end`; where the first that is open begins. */
+uint64_t ledger_fates(struct led_part *p, uint64_t end);
 
 enum led_status ledger_status(struct led_when when, const struct led_cut *cut);
 uint32_t ledger_index(uint64_t qseq); /* its place in the queue's list + 1 */

@@ -511,10 +511,48 @@ static void work_part_new(struct work *w)
         [LED_KEEP_ALL] = {.segment_bytes = 12000},
         [LED_KEEP_BYTES] = {.segment_bytes = 4096, .retention_bytes = LED_RETENTION},
         [LED_KEEP_YOUNG] = {.segment_bytes = 6000, .retention_ms = 3600 * 1000},
-        [LED_KEEP_LAST] = {.segment_bytes = 4096, .cleanup = MQG_CLEANUP_COMPACT}};
+        [LED_KEEP_LAST] = {.segment_bytes = 4096, .cleanup = MQG_CLEANUP_COMPACT, .tombstone_ms = 1}};
     op = work_op(w, MQG_OP_STREAM_CONF);
     op->stream_conf.partition = p->id;
     op->stream_conf.conf = &confs[p->keep];
+}
+
+/* Makes the batch one of a producer's transaction. */
+static void work_of_txn(struct mqg_dynbuf *batch, uint64_t producer, uint16_t attributes)
+{
+    struct part_batch b;
+    bool good = jrn_part_batch_head(mqg_dynbuf_view(batch), &b);
+    MQG_ASSERT(good);
+    b.attributes |= PART_BATCH_TXN | attributes;
+    mqg_put_be64(batch->ptr + 43, producer);
+    jrn_part_batch_rewrite(batch->ptr, &b);
+}
+
+/* Ends a producer's transaction, if it has one. */
+static void work_marker(struct work *w, struct mqg_dynbuf *batch, struct batch_spec *spec)
+{
+    static const uint8_t record[17] = {32, 0, 0, 0, 8, 0, 0, 0, 0, 12};
+    spec->count = 1;
+    spec->value_bytes = 0;
+    batch_build(batch, spec);
+    batch->len = PART_BATCH_HEAD;
+    mqg_dynbuf_put(batch, record, sizeof record);
+    batch->ptr[PART_BATCH_HEAD + 8] = (uint8_t)work_random(w, 2);
+    mqg_put_be32(batch->ptr + 8, (uint32_t)batch->len - 12);
+    work_of_txn(batch, 1 + work_random(w, LED_PRODUCERS), PART_BATCH_CONTROL);
+}
+
+/* What a compacted partition gets: of no transaction, or of one of those that lie between each other. */
+static void work_build_last(struct work *w, struct mqg_dynbuf *batch, struct batch_spec *spec)
+{
+    uint64_t what = work_random(w, 10);
+    if (what < 2) {
+        work_marker(w, batch, spec);
+        return;
+    }
+    batch_build(batch, spec);
+    if (what < 6)
+        work_of_txn(batch, 1 + work_random(w, LED_PRODUCERS), 0);
 }
 
 static void work_append(struct work *w, struct led_part *p)
@@ -530,7 +568,10 @@ static void work_append(struct work *w, struct led_part *p)
         .count = 1 + (uint32_t)work_random(w, 5),
         .value_bytes = (uint32_t)(last || work_random(w, 8) ? work_random(w, 300) : 4000)};
     mqg_dynbuf_reset(&w->batches[at]);
-    batch_build(&w->batches[at], &spec);
+    if (last)
+        work_build_last(w, &w->batches[at], &spec);
+    else
+        batch_build(&w->batches[at], &spec);
     w->ropes[at] = mqg_dynbuf_view(&w->batches[at]);
     struct mqg_slice b = w->ropes[at];
     struct mqg_store_op *op = work_op(w, MQG_OP_APPEND);
