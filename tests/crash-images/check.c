@@ -307,7 +307,7 @@ static const char *check_marker_gone(const struct led_part *p, size_t i)
 /* Of each key the last record; records without a key. */
 static void check_kept(struct check *c, struct led_part *p, const struct mqg_stream_bounds *b)
 {
-    uint64_t stable = ledger_fates(p, b->high_watermark);
+    uint64_t stable = ledger_fates(p, b->log_start, b->high_watermark);
     for (size_t i = 0; i < p->nrec; i++) {
         const struct led_record *r = &p->recs[i];
         if (r->offset < b->log_start || r->offset >= b->high_watermark || r->seen)

@@ -122,7 +122,7 @@ void ledger_records(struct led_part *p, struct mqg_slice batch)
     MQG_ASSERT(good && !bad);
 }
 
-uint64_t ledger_fates(struct led_part *p, uint64_t end)
+uint64_t ledger_fates(struct led_part *p, uint64_t start, uint64_t end)
 {
     enum led_fate fates[LED_PRODUCERS + 1] = {LED_COMMITTED}; /* of what stands before; of no transaction */
     uint64_t open = end;
@@ -133,7 +133,7 @@ uint64_t ledger_fates(struct led_part *p, uint64_t end)
         if (r->marker)
             fates[r->producer] = r->commit ? LED_COMMITTED : LED_ABORTED;
         r->fate = fates[r->producer];
-        open = r->fate == LED_OPEN ? r->offset : open;
+        open = r->fate == LED_OPEN && r->offset >= start ? r->offset : open;
     }
     return open;
 }

@@ -125,8 +125,9 @@ void ledger_batch(struct led_part *p, struct led_batch b);
 
 /* The records of a batch of a partition that is compacted. */
 void ledger_records(struct led_part *p, struct mqg_slice batch);
-/* How the transactions of such a partition ended, by what stands below `end`; where the first that is open begins. */
-uint64_t ledger_fates(struct led_part *p, uint64_t end);
+/* How the transactions of such a partition ended, by what stands below `end`; where the first that is open begins, of what is left
+ * of it from `start` on: files know of no more. */
+uint64_t ledger_fates(struct led_part *p, uint64_t start, uint64_t end);
 
 enum led_status ledger_status(struct led_when when, const struct led_cut *cut);
 uint32_t ledger_index(uint64_t qseq); /* its place in the queue's list + 1 */
