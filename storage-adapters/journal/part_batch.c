@@ -164,7 +164,7 @@ bool jrn_part_batch_horizon(struct mqg_dynbuf *out, struct mqg_slice whole, stru
     struct mqg_dynbuf head;
     (void)record_zigzag(&in);
     uint8_t attributes = mqg_cursor_u8(&in);
-    uint64_t time_ms = mqg_be64(whole.ptr + AT_TIME) + (uint64_t)record_zigzag(&in);
+    uint64_t time_ms = b->base_time_ms + (uint64_t)record_zigzag(&in);
     if (in.failed)
         return false;
     size_t rest = mqg_cursor_left(&in);

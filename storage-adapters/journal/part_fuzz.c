@@ -21,6 +21,27 @@ static void fuzz_records(struct mqg_slice whole, const struct part_batch *b)
     }
 }
 
+/* A batch of one record gets a horizon: its time, offset and key stay. */
+static void fuzz_horizon(struct mqg_slice whole, const struct part_batch *b)
+{
+    struct mqg_slice in = mqg_slice_of(whole.ptr + PART_BATCH_HEAD, b->len - PART_BATCH_HEAD);
+    struct part_batch with = *b, again;
+    struct part_record r, back;
+    struct mqg_dynbuf out;
+    bool bad;
+    if (!jrn_part_record_take(&in, b, &r, &bad) || in.len > 0)
+        return;
+    mqg_dynbuf_init(&out, 1 << 21);
+    MQG_ASSERT(jrn_part_batch_horizon(&out, whole, &with, 1u << 31) && with.len == out.len);
+    in = mqg_dynbuf_view(&out);
+    MQG_ASSERT(jrn_part_batch_take(&in, &again) && in.len == 0);
+    MQG_ASSERT((again.attributes & PART_BATCH_HORIZON) && again.base_time_ms == 1u << 31);
+    in = mqg_slice_of(out.ptr + PART_BATCH_HEAD, out.len - PART_BATCH_HEAD);
+    MQG_ASSERT(jrn_part_record_take(&in, &again, &back, &bad) && in.len == 0);
+    MQG_ASSERT(back.time_ms == r.time_ms && back.offset == r.offset && mqg_slice_eq(back.key, r.key));
+    mqg_dynbuf_fini(&out);
+}
+
 static void fuzz_batches(struct mqg_slice in)
 {
     struct part_batch b, again;
@@ -34,6 +55,7 @@ static void fuzz_batches(struct mqg_slice in)
             struct mqg_slice fixed = mqg_slice_of(copy, b.len);
             MQG_ASSERT(jrn_part_batch_take(&fixed, &again) && fixed.len == 0 && again.end == b.end);
             fuzz_records(mqg_slice_of(copy, b.len), &again);
+            fuzz_horizon(mqg_slice_of(copy, b.len), &again);
             free(copy);
         }
     }
