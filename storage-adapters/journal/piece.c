@@ -65,6 +65,16 @@ static int piece_copy_order(const void *a, const void *b)
     return x->off < y->off ? -1 : x->off > y->off;
 }
 
+/* Mostly they are in order already. */
+static void piece_sort(struct jrn_entry *e, uint32_t n)
+{
+    bool sorted = true;
+    for (uint32_t i = 1; i < n && sorted; i++)
+        sorted = piece_copy_order(&e[i - 1], &e[i]) <= 0;
+    if (!sorted)
+        qsort(e, n, sizeof *e, piece_copy_order);
+}
+
 /* Takes the pieces of one queue apart and cuts them anew, behind all others. */
 static void piece_recut(struct jrn_pieces *ps, uint32_t from, uint32_t n)
 {
@@ -82,12 +92,22 @@ static void piece_recut(struct jrn_pieces *ps, uint32_t from, uint32_t n)
             e[all++].eights = p->eights / p->count;
         p->count = 0;
     }
-    qsort(e, all, sizeof *e, piece_copy_order);
+    piece_sort(e, all);
     for (uint32_t i = 0; i < all; i++)
         if (i + 1 == all || e[i + 1].qseq != e[i].qseq)
             e[kept++] = e[i];
     jrn_pieces_cut(ps, e, kept);
     free(e);
+}
+
+/* Those that were taken apart go, before the rest is sorted again: of a fan-out that is nearly all. */
+static void piece_forget_empty(struct jrn_pieces *ps)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < ps->n; i++)
+        if (ps->at[i].count > 0)
+            ps->at[kept++] = ps->at[i];
+    ps->n = kept;
 }
 
 void jrn_pieces_order(struct jrn_pieces *ps, bool tidy, uint32_t row_min)
@@ -101,6 +121,9 @@ void jrn_pieces_order(struct jrn_pieces *ps, bool tidy, uint32_t row_min)
         if (piece_untidy(ps->at + i, k, row_min))
             piece_recut(ps, i, k);
     }
-    if (ps->n > n)
+    if (ps->n == n)
+        return;
+    piece_forget_empty(ps);
+    if (ps->n)
         qsort(ps->at, ps->n, sizeof *ps->at, piece_order);
 }

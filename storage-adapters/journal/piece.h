@@ -21,7 +21,7 @@ struct jrn_pieces {
 /* Cuts the entries of one queue, ascending, into pieces. */
 void jrn_pieces_cut(struct jrn_pieces *ps, const struct jrn_entry *e, uint32_t n);
 /* Sorts by queue and number. tidy: pieces of a queue that overlap, or are small and stand side by side, are taken apart and cut
- * anew; those that were are left with a count of 0. */
+ * anew. */
 void jrn_pieces_order(struct jrn_pieces *ps, bool tidy, uint32_t row_min);
 
 #endif
