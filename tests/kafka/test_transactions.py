@@ -227,9 +227,6 @@ def test_a_rollback_of_what_never_came(own, before):
     notes = Notes()
     producer = Producer({**own.settings(), "transactional.id": "tx", "debug": "eos", "log_level": 7}, logger=notes.logger())
     producer.init_transactions(WAIT_S)
-    producer.begin_transaction()
-    write(producer, "t", "first")
-    getattr(producer, before)(WAIT_S)
 
     def said(text):
         try:
@@ -237,18 +234,29 @@ def test_a_rollback_of_what_never_came(own, before):
         except KafkaException:
             pass
         return any(text in line for line in notes.lines)
-    wait_until(lambda: said("NotAcked -> Ready"), WAIT_S, "all notes of the first")
-    notes.lines.clear()
-    os.kill(own.gateway.proc.pid, signal.SIGSTOP)  # so it reads nothing any more
-    producer.begin_transaction()
-    producer.produce("t", b"second")
-    wait_until(lambda: said("Registering partitions with transaction"), WAIT_S, "AddPartitionsToTxn")
-    own.gateway.kill9()
-    with ThreadPoolExecutor() as pool:
-        end = pool.submit(producer.abort_transaction, WAIT_S)
-        wait_until(lambda: said("BeginAbort -> AbortingTransaction"), WAIT_S, "EndTxn")  # it does not ask for partitions now
-        own.gateway.start()
-        error = end.exception(WAIT_S)
+
+    def rolled_back():
+        """One transaction, then a second one of which the gateway hears the end only; what the rollback failed with."""
+        notes.lines.clear()
+        producer.begin_transaction()
+        write(producer, "t", "first")
+        getattr(producer, before)(WAIT_S)
+        wait_until(lambda: said("NotAcked -> Ready"), WAIT_S, "all notes of the first")
+        notes.lines.clear()
+        os.kill(own.gateway.proc.pid, signal.SIGSTOP)  # so it reads nothing any more
+        producer.begin_transaction()
+        producer.produce("t", b"second")
+        wait_until(lambda: said("Registering partitions with transaction"), WAIT_S, "AddPartitionsToTxn")
+        own.gateway.kill9()
+        with ThreadPoolExecutor() as pool:
+            end = pool.submit(producer.abort_transaction, WAIT_S)
+            wait_until(lambda: said("BeginAbort -> AbortingTransaction"), WAIT_S, "EndTxn")  # it does not ask for partitions now
+            own.gateway.start()
+            return end.exception(WAIT_S)
+
+    firsts, error = 1, rolled_back()
+    while before == "commit_transaction" and error is None and firsts < 10:  # the library had not asked yet: nothing to roll back
+        firsts, error = firsts + 1, rolled_back()
     if before == "abort_transaction":
         assert error is None
     else:
@@ -257,7 +265,7 @@ def test_a_rollback_of_what_never_came(own, before):
     producer.begin_transaction()
     write(producer, "t", "third")
     producer.commit_transaction(WAIT_S)
-    assert own.read("t") == ["first"] * (before == "commit_transaction") + ["third"]
+    assert own.read("t") == ["first"] * (firsts if before == "commit_transaction" else 0) + ["third"]
 
 
 def test_the_ledger_tells_what_is_lost_and_what_is_twice():
