@@ -76,6 +76,11 @@ static int compact_txns(struct compact *c)
     for (uint32_t i = 0; i < c->n && r == 0 && c->t.txns.until == UINT64_MAX; i++)
         r = compact_note_txns(c, i);
     jrn_part_txns_ready(&c->t.txns);
+    if (c->t.txns.until != UINT64_MAX)
+        mqg_log(
+            MQG_LOG_WARN, MQG_EVENT_STORE,
+            "store=%s what=compaction partition=%llu upto=%llu error=\"more transactions than a pass notes\"",
+            c->s->section, (unsigned long long)c->p->id, (unsigned long long)c->t.txns.until);
     if (c->first && c->t.txns.first < c->from)
         c->from = c->t.txns.first;
     return r;

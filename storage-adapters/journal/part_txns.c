@@ -17,7 +17,8 @@
  * every transaction - with one per record that would be as much as the log - but per producer with batches up to which offset
  * markers decided, and per rolled back transaction from where to where it went. What is not open and not rolled back was
  * committed. PRODUCERS_MAX and ABORTED_MAX bound that (about 24 MB); when one is reached, what follows counts as open: this pass
- * ends there, and when it took the batches of rolled back transactions out, the next one has room for others.
+ * ends there, which is logged, and when it took the batches of rolled back transactions out, the next one has room for others. More
+ * producers than that whose records stay are too many for a partition.
  *
  * The second half knows per producer whether a batch of the transaction at hand stays. A file may be walked twice (is it
  * worth it? then written), so the state at the file's beginning is kept, and taken again at a second walk. */
