@@ -69,9 +69,8 @@ static void epoch_partition(struct kafka_jobs *js, struct mqg_slice topic, const
     struct mqg_stream_bounds b;
     struct mqg_partition *p = kafka_partition(js->call->conn, topic, want->partition, KAFKA_DESCRIBE, &code);
     *row = (told_row){.partition = want->partition, .leader_epoch = -1, .end_offset = -1};
-    if (p != NULL && want->current_leader_epoch >= 0 && want->current_leader_epoch != mqg_stream_epoch())
-        code = want->current_leader_epoch < mqg_stream_epoch() ? KAFKA_FENCED_LEADER_EPOCH
-                                                               : KAFKA_UNKNOWN_LEADER_EPOCH;
+    if (code == KAFKA_NONE)
+        code = kafka_leader_epoch_check(want->current_leader_epoch);
     if (code == KAFKA_NONE && mqg_partition_bounds(p, &b) != MQG_OK)
         code = KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
     row->error_code = (int16_t)code;

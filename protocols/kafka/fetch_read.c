@@ -16,20 +16,7 @@ static struct mqg_partition *part_resolve(struct fetch_part *p, enum kafka_error
         return kafka_partition(kc, topic, p->index, MQG_READ, code);
     struct kafka_uuid id;
     memcpy(id.bytes, topic.ptr, sizeof id.bytes);
-    struct mqg_stream *s = kafka_topic_by_id(kc, &id, MQG_READ, code);
-    struct mqg_partition *part = s != NULL && p->index >= 0 ? mqg_stream_partition(s, (uint32_t)p->index)
-                                                            : NULL;
-    if (s != NULL && part == NULL)
-        *code = KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
-    return part;
-}
-
-/* The epoch that the client believes in (KIP-320). */
-static enum kafka_error part_epoch(const struct fetch_part *p)
-{
-    if (p->epoch < 0 || p->epoch == mqg_stream_epoch())
-        return KAFKA_NONE;
-    return p->epoch < mqg_stream_epoch() ? KAFKA_FENCED_LEADER_EPOCH : KAFKA_UNKNOWN_LEADER_EPOCH;
+    return kafka_partition_by_id(kc, &id, p->index, MQG_READ, code);
 }
 
 static void part_failed(struct fetch_part *p, enum kafka_error code)
@@ -230,7 +217,7 @@ static void part_look(struct fetch_part *p)
     p->high = p->stable = p->start = -1;
     struct mqg_partition *part = part_resolve(p, &p->code);
     if (part != NULL)
-        p->code = part_epoch(p);
+        p->code = kafka_leader_epoch_check(p->epoch);
     if (part != NULL && p->code == KAFKA_NONE && p->offset < 0)
         p->code = KAFKA_OFFSET_OUT_OF_RANGE;
     if (p->code != KAFKA_NONE) {

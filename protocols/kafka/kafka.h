@@ -1,10 +1,11 @@
 /* kafka.h - a Kafka connection and its requests: what the handler's files share.
  *
- *   module.c    descriptor, settings, the parts           conn.c      frames out of the input, answers in order, the end
+ *   module.c    descriptor, settings, the parts           conn.c      frames out of the input, reading and its stops
+ *   call.c      a request, until the turn of its answer
  *   request.c   the table of APIs, ApiVersions, the gate   node.c      cluster id
  *   listener.c  address, vhost, login by listener
  *   topic.c     names and ids of topics                    metadata.c  Metadata, DescribeCluster, DescribeTopicPartitions
- *   produce.c   Produce                                    fetch*.c    Fetch, its sessions
+ *   produce*.c  Produce                                    fetch*.c    Fetch, its sessions
  *   offsets.c   ListOffsets                               epochs.c    OffsetForLeaderEpoch
  *   group*.c    groups and their offsets                   txn*.c, producer*.c  transactions, idempotence
  *   admin*.c, topic_*.c  topics, their configuration      sasl.c, scram_api.c, acl*.c, permit.c, quota*.c  who may, how much
@@ -122,7 +123,7 @@ struct kafka_call {
     void (*resume)(struct kafka_call *c);
     void *owner;
 
-    /* conn.c's */
+    /* call.c's */
     struct kafka_call *next;
     struct mqg_worker *worker;
     uint8_t state;
@@ -186,8 +187,8 @@ extern const struct kafka_part *const kafka_parts[]; /* module.c; ended by NULL 
 
 /* The API's row, NULL when nobody serves it. */
 const struct kafka_api *kafka_api_find(int16_t key);
-/* Decodes and begins one request. frame: without its length. owned: the same bytes, malloc'ed and taken from the budget, to be
- * given away; NULL: they lie in the input. */
+/* Decodes and begins one request. frame: without its length. owned: the same bytes, of kafka_frame_new, to be given
+ * away; NULL: they lie in the input. */
 void kafka_request(struct kafka_conn *kc, struct mqg_slice frame, uint8_t *owned);
 
 /* ---- the node as clients know it (node.c) -------------------------------------------------------------------------------------- */
@@ -214,9 +215,13 @@ struct kafka_uuid kafka_topic_id(const struct mqg_stream *s);
 /* Stream and partition in one; index from the wire. */
 struct mqg_partition *kafka_partition(struct kafka_conn *kc, struct mqg_slice name, int32_t index,
                                       enum mqg_perm perm, enum kafka_error *code);
+struct mqg_partition *kafka_partition_by_id(struct kafka_conn *kc, const struct kafka_uuid *id, int32_t index,
+                                            enum mqg_perm perm, enum kafka_error *code);
 /* Visits all topics (streams) of the connection's vhost. Return false to stop. */
 void kafka_topics_each(struct kafka_conn *kc, bool (*visit)(void *arg, struct mqg_stream *s), void *arg);
 void kafka_topics_free(struct kafka_conn *kc);
+/* What a client says that it knows as the leader's epoch (KIP-320; -1: nothing): FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH. */
+enum kafka_error kafka_leader_epoch_check(int32_t told);
 
 /* May this principal do perm on what has that name? kind is for a resource that is no topic ("group", "transactional_id",
  * "cluster"); topics: "topic". */

@@ -126,7 +126,7 @@ static enum mqg_err kafka_load(const struct mqg_conf *conf, struct mqg_error *e)
     kafka_compression_register();
     mqg_stream_txns_set(&kafka_txns);
     kafka_node_load();
-    kafka_conns_load(mqg_conf_int(conf, "kafka", "request_memory"));
+    kafka_frames_load(mqg_conf_int(conf, "kafka", "request_memory"));
     mqg_worker_on_start(NULL, kafka_conns_worker_stop);
     return MQG_OK;
 }

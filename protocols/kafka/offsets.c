@@ -178,9 +178,8 @@ static void offsets_partition(struct kafka_jobs *js, struct mqg_slice topic, con
     struct mqg_partition *p = kafka_partition(c->conn, topic, want->partition_index, KAFKA_DESCRIBE, &code);
     *row = (told_row){
         .partition_index = want->partition_index, .timestamp = -1, .offset = -1, .leader_epoch = -1};
-    if (p != NULL && want->current_leader_epoch >= 0 && want->current_leader_epoch != mqg_stream_epoch())
-        code = want->current_leader_epoch < mqg_stream_epoch() ? KAFKA_FENCED_LEADER_EPOCH
-                                                               : KAFKA_UNKNOWN_LEADER_EPOCH;
+    if (code == KAFKA_NONE)
+        code = kafka_leader_epoch_check(want->current_leader_epoch);
     bool time = want->timestamp >= 0 || want->timestamp == TIME_MAX;
     if (code == KAFKA_NONE && want->timestamp < TIME_LATEST_TIERED)
         code = KAFKA_UNSUPPORTED_VERSION;

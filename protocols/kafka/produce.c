@@ -1,15 +1,14 @@
 /* produce.c - Produce: batches into partitions, and an answer when they are safe.
  *
  * A batch goes to the store as it came: it is checked where it lies, its offset is given, and the store's lane copies it once.
- * What a request appended is answered when it is durable and nothing before it can be missing: the ticket of the turn says the
- * first, the partition's high watermark the second (another worker may have been given an earlier offset and not be done). Mostly
- * both come together, so the high watermark is looked at when the ticket is through.
+ * What the answer then waits for is produce_wait.c's.
  *
  * acks: 0 has no answer, and a fault of such a request ends the connection, which is all that its client can notice; 1 and -1
  * mean the same here, since one durable copy is all there is. */
 #include "batch_check.h"
 #include "kafka_int.h"
 #include "legacy.h"
+#include "produce_wait.h"
 #include "producer_part.h"
 #include "quota.h"
 #include "topic_conf.h"
@@ -17,27 +16,7 @@
 
 #include <stdlib.h>
 
-typedef struct kafka_produce_response_responses_partition_responses produce_row;
-
 enum { PRODUCE_SCRATCH_KEEP = 4 << 20, PRODUCE_JOINS_FROM = 12, PRODUCE_BY_ID_FROM = 13 };
-
-/* What must be safe before a request is answered. */
-struct produce_end {
-    struct mqg_stream *stream; /* one reference */
-    struct mqg_partition *partition;
-    uint64_t end;
-    produce_row *row;
-};
-
-struct produce_wait {
-    struct mqg_waiter ticket;
-    struct mqg_partition_wait high;
-    struct kafka_call *call;
-    struct mqg_storage *storage; /* whose ticket is waited for */
-    uint64_t tickets[MQG_STORES_MAX];
-    uint32_t store, at, n;
-    struct produce_end ends[];
-};
 
 /* What one request is doing. */
 struct produce {
@@ -52,96 +31,11 @@ struct produce {
 static _Thread_local struct mqg_batch_builder produce_builder;
 static _Thread_local struct mqg_dynbuf produce_scratch;
 
-/* ---- waiting -------------------------------------------------------------------------------------------------------------------- */
-
-static void wait_release(struct produce_wait *w)
-{
-    for (uint32_t i = 0; i < w->n; i++)
-        mqg_stream_unref(&w->ends[i].stream);
-    w->n = 0;
-}
-
-static void wait_gone(struct kafka_call *c)
-{
-    struct produce_wait *w = c->owner;
-    if (w->storage != NULL)
-        mqg_lane_unwait(w->storage, &w->ticket);
-    mqg_partition_unwait(&w->high);
-    wait_release(w);
-}
-
-static void wait_done(struct produce_wait *w)
-{
-    wait_release(w);
-    kafka_call_answer(w->call);
-}
-
-/* Is the high watermark beyond each batch? Goes on when it is. */
-static void wait_high(struct produce_wait *w)
-{
-    for (; w->at < w->n; w->at++) {
-        struct produce_end *e = &w->ends[w->at];
-        struct mqg_stream_bounds b;
-        if (mqg_partition_bounds(e->partition, &b) != MQG_OK) {
-            e->row->error_code = KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
-        } else if (b.high_watermark < e->end) {
-            mqg_partition_wait(e->partition, &w->high, e->end - 1);
-            return;
-        }
-    }
-    wait_done(w);
-}
-
-static void wait_high_fired(struct mqg_partition_wait *high, enum mqg_err err)
-{
-    (void)err; /* GONE is seen again */
-    wait_high(MQG_CONTAINER_OF(high, struct produce_wait, high));
-}
-
-static void wait_tickets(struct produce_wait *w)
-{
-    for (; w->store < MQG_STORES_MAX; w->store++) {
-        uint64_t ticket = w->tickets[w->store];
-        struct mqg_storage *s = ticket > 0 ? mqg_storage_at(w->store) : NULL;
-        if (s == NULL || mqg_lane_done(s) >= ticket)
-            continue;
-        w->storage = s;
-        w->ticket.ticket = ticket;
-        w->store++;
-        mqg_lane_wait(s, &w->ticket);
-        return;
-    }
-    wait_high(w);
-}
-
-static void wait_ticket_fired(struct mqg_waiter *ticket, enum mqg_err err)
-{
-    struct produce_wait *w = MQG_CONTAINER_OF(ticket, struct produce_wait, ticket);
-    w->storage = NULL;
-    if (err == MQG_OK) {
-        wait_tickets(w);
-        return;
-    }
-    struct kafka_call *c = w->call;
-    wait_release(w);
-    kafka_call_drop(c, "the store failed");
-}
-
 /* ---- one partition -------------------------------------------------------------------------------------------------------------- */
 
 static bool produce_wants_answer(const struct produce *p)
 {
     return p->request->acks != 0;
-}
-
-static void produce_note(struct produce *p, struct mqg_partition *part, produce_row *row, uint64_t end,
-                         uint64_t ticket)
-{
-    struct produce_wait *w = p->wait;
-    struct mqg_stream *s = mqg_partition_stream(part);
-    w->ends[w->n++] = (struct produce_end){mqg_stream_ref(s), part, end, row};
-    uint64_t *last = &w->tickets[mqg_stream_storage(s)->index];
-    *last = ticket > *last ? ticket : *last;
 }
 
 /* KIP-890: once for all of a request. */
@@ -180,7 +74,7 @@ static enum kafka_error produce_append(struct produce *p, struct mqg_partition *
         return (enum kafka_error)code;
     row->base_offset = (int64_t)done.base_offset;
     if (urgent)
-        produce_note(p, part, row, done.end, a.ticket);
+        produce_wait_note(p->wait, part, row, done.end, a.ticket);
     if (!done.duplicate) {
         mqg_count(MQG_COUNT_PUBLISHED, b->count);
         mqg_count(MQG_COUNT_ROUTED, b->count);
@@ -251,11 +145,7 @@ struct mqg_partition *kafka_produce_partition(struct kafka_call *c,
 {
     if (c->head.version < PRODUCE_BY_ID_FROM)
         return kafka_partition(c->conn, topic->name, index, MQG_WRITE, code);
-    struct mqg_stream *s = kafka_topic_by_id(c->conn, &topic->topic_id, MQG_WRITE, code);
-    struct mqg_partition *part = s != NULL && index >= 0 ? mqg_stream_partition(s, (uint32_t)index) : NULL;
-    if (s != NULL && part == NULL)
-        *code = KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
-    return part;
+    return kafka_partition_by_id(c->conn, &topic->topic_id, index, MQG_WRITE, code);
 }
 
 static void produce_partition(struct produce *p, const struct kafka_produce_request_topic_data *topic,
@@ -306,7 +196,7 @@ static bool produce_prepare(struct produce *p)
     for (int32_t i = 0; i < p->request->topic_data_n; i++)
         n += (size_t)p->request->topic_data[i].partition_data_n;
     r->responses = kafka_call_alloc(p->call, (size_t)p->request->topic_data_n, sizeof *r->responses);
-    p->wait = mqg_arena_alloc(&p->call->arena, sizeof *p->wait + n * sizeof(struct produce_end));
+    p->wait = produce_wait_new(p->call, n);
     return r->responses != NULL && p->wait != NULL;
 }
 
@@ -339,7 +229,6 @@ static void produce_refuse_all(struct produce *p, enum kafka_error code)
 static void produce_answer(struct produce *p)
 {
     struct kafka_call *c = p->call;
-    struct produce_wait *w = p->wait;
     uint32_t throttle_ms = kafka_quota(c->conn, KAFKA_QUOTA_PRODUCE, c->head.body.len);
     ((struct kafka_produce_response *)c->response)->throttle_time_ms = (int32_t)throttle_ms;
     kafka_conn_mute(c->conn, throttle_ms);
@@ -350,15 +239,7 @@ static void produce_answer(struct produce *p)
             kafka_call_none(c);
         return;
     }
-    w->call = c;
-    w->ticket.fire = wait_ticket_fired;
-    w->high.fire = wait_high_fired;
-    c->owner = w;
-    c->gone = wait_gone;
-    if (w->n == 0)
-        wait_done(w);
-    else
-        wait_tickets(w);
+    produce_wait_begin(p->wait);
 }
 
 static void produce_trim_scratch(void)
@@ -386,7 +267,7 @@ static void produce_call(struct kafka_call *c)
     }
     for (int32_t i = 0; i < p.request->topic_data_n; i++) {
         if (!produce_topic(&p, &p.request->topic_data[i], &r->responses[i])) {
-            wait_release(p.wait);
+            produce_wait_drop(p.wait);
             kafka_call_drop(c, "too many partitions");
             return;
         }

@@ -246,3 +246,21 @@ struct mqg_stream *kafka_topic_by_id(struct kafka_conn *kc, const struct kafka_u
                                          : KAFKA_TOPIC_AUTHORIZATION_FAILED;
     return *code == KAFKA_NONE ? t->stream : NULL;
 }
+
+struct mqg_partition *kafka_partition_by_id(struct kafka_conn *kc, const struct kafka_uuid *id, int32_t index,
+                                            enum mqg_perm perm, enum kafka_error *code)
+{
+    struct mqg_stream *s = kafka_topic_by_id(kc, id, perm, code);
+    struct mqg_partition *p = s != NULL && index >= 0 ? mqg_stream_partition(s, (uint32_t)index) : NULL;
+    if (s != NULL && p == NULL)
+        *code = KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
+    return p;
+}
+
+enum kafka_error kafka_leader_epoch_check(int32_t told)
+{
+    int32_t here = mqg_stream_epoch();
+    if (told < 0 || told == here)
+        return KAFKA_NONE;
+    return told < here ? KAFKA_FENCED_LEADER_EPOCH : KAFKA_UNKNOWN_LEADER_EPOCH;
+}
