@@ -407,7 +407,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--seed") == 0)
             model_seed = strtoull(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--rounds") == 0)
-            model_rounds = atoi(argv[i + 1]);
+            model_rounds = (int)strtol(argv[i + 1], NULL, 10);
     }
     pthread_setname_np(pthread_self(), "model");
     test_codecs();
