@@ -64,6 +64,24 @@ void permission_get(struct http_request *r)
 
 /* ---- commands ----------------------------------------------------------------------------------------------------------- */
 
+/* A member of the body that must be there; false: answered. */
+static bool permission_text(struct http_request *r, const char *key, struct mqg_slice *out)
+{
+    if (json_object_get(r->json, key) != NULL)
+        return js_get_str(r, key, out);
+    http_reply_error(r, 400, "bad_request", "[{key_missing,%s}]", key);
+    return false;
+}
+
+/* The path names what is to be made; its parts must be there. */
+static void permission_do(struct http_request *r, struct http_command *c, unsigned status)
+{
+    if (http_command(r, c))
+        http_reply_none(r, status);
+    else if (r->status == 404)
+        http_reply_error(r, 400, "bad_request", "vhost_or_user_not_found");
+}
+
 struct permission_command {
     struct http_command base;
     const struct http_request *r;
@@ -84,19 +102,11 @@ void permission_put(struct http_request *r)
     static const char *const keys[MQG_PERM_COUNT] = {
         [MQG_CONFIGURE] = "configure", [MQG_WRITE] = "write", [MQG_READ] = "read"};
     struct permission_command c = {.base.run = permission_run_put, .r = r};
-    for (size_t i = 0; i < MQG_PERM_COUNT; i++) {
-        if (json_object_get(r->json, keys[i]) == NULL) {
-            http_reply_error(r, 400, "bad_request", "[{key_missing,%s}]", keys[i]);
+    for (size_t i = 0; i < MQG_PERM_COUNT; i++)
+        if (!permission_text(r, keys[i], &c.text[i]))
             return;
-        }
-        if (!js_get_str(r, keys[i], &c.text[i]))
-            return;
-    }
     bool there = permission_there(r->arg[0], r->arg[1]);
-    if (http_command(r, &c.base))
-        http_reply_none(r, there ? 204 : 201);
-    else if (r->status == 404) /* the path names what is to be made; its parts must be there */
-        http_reply_error(r, 400, "bad_request", "vhost_or_user_not_found");
+    permission_do(r, &c.base, there ? 204 : 201);
 }
 
 static enum mqg_err permission_run_delete(struct http_command *c, struct mqg_session *s, uint64_t *ticket,
@@ -171,18 +181,10 @@ void topic_permission_put(struct http_request *r)
     struct topic_command c = {.base.run = topic_run_put, .r = r};
     static const char *const keys[] = {"exchange", "write", "read"};
     struct mqg_slice *const to[] = {&c.exchange, &c.write, &c.read};
-    for (size_t i = 0; i < MQG_COUNTOF(keys); i++) {
-        if (json_object_get(r->json, keys[i]) == NULL) {
-            http_reply_error(r, 400, "bad_request", "[{key_missing,%s}]", keys[i]);
+    for (size_t i = 0; i < MQG_COUNTOF(keys); i++)
+        if (!permission_text(r, keys[i], to[i]))
             return;
-        }
-        if (!js_get_str(r, keys[i], to[i]))
-            return;
-    }
-    if (http_command(r, &c.base))
-        http_reply_none(r, 204);
-    else if (r->status == 404)
-        http_reply_error(r, 400, "bad_request", "vhost_or_user_not_found");
+    permission_do(r, &c.base, 204);
 }
 
 static enum mqg_err topic_run_delete(struct http_command *c, struct mqg_session *s, uint64_t *ticket,

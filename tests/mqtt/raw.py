@@ -27,6 +27,18 @@ class Closed(Exception):
     """The server closed the connection."""
 
 
+def receive(sock, deadline):
+    """What comes next, at least a byte; Closed at the end of the connection, TimeoutError at the deadline (monotonic seconds)."""
+    sock.settimeout(max(deadline - time.monotonic(), 0.001))
+    try:
+        data = sock.recv(65536)
+    except ConnectionError as error:
+        raise Closed from error
+    if not data:
+        raise Closed
+    return data
+
+
 def varint(n):
     out = b""
     while True:
@@ -123,14 +135,7 @@ class Raw:
         self.sock.close()
 
     def _fill(self, deadline):
-        self.sock.settimeout(max(deadline - time.monotonic(), 0.001))
-        try:
-            data = self.sock.recv(65536)
-        except ConnectionError as error:
-            raise Closed from error
-        if not data:
-            raise Closed
-        self.buffer += data
+        self.buffer += receive(self.sock, deadline)
 
     def read(self, timeout_s=30.0):
         """The next packet; Closed at the end of the connection, TimeoutError when none comes."""

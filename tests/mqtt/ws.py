@@ -1,10 +1,8 @@
 """A raw MQTT client over WebSocket: frames as a test wants them."""
 import os
-import socket
 import struct
-import time
 
-from raw import Closed, Raw
+from raw import Closed, Raw, receive
 
 BINARY, TEXT, CLOSE, PING, PONG = 2, 1, 8, 9, 10
 
@@ -43,16 +41,7 @@ class WsRaw(Raw):
             self.sock.sendall(frame(BINARY, data[at:at + step]))
 
     def _fill(self, deadline):
-        self.sock.settimeout(max(deadline - time.monotonic(), 0.001))
-        try:
-            data = self.sock.recv(65536)
-        except ConnectionError as error:
-            raise Closed from error
-        except socket.timeout as error:
-            raise TimeoutError from error
-        if not data:
-            raise Closed
-        self.frames += data
+        self.frames += receive(self.sock, deadline)
         while self._take():
             pass
 
