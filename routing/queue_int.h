@@ -227,8 +227,7 @@ void queue_memory_limit(const struct mqg_conf *conf);
 void queue_memory_watch(void); /* on one worker, at its start */
 
 /* queue_recover.c: due time of an entry of which only the store's record is known. */
-uint32_t queue_due_again(const struct mqg_queue *q, uint8_t flags, uint64_t ttl_ms, uint64_t append_us,
-                         uint64_t now_us);
+uint32_t queue_due_again(const struct mqg_queue *q, uint8_t flags, uint64_t ttl_ms, uint64_t append_us);
 
 /* queue_settle.c */
 void queue_gets_fail(struct mqg_queue *q); /* the queue is over: waiting gets find it empty */

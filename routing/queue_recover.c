@@ -4,17 +4,18 @@
  * by the wall clock, since the monotonic one began anew; so time spent stopped counts. */
 #include "queue_int.h"
 
-/* What has passed by the wall clock since it was published counts. */
-uint32_t queue_due_again(const struct mqg_queue *q, uint8_t flags, uint64_t ttl_ms, uint64_t append_us,
-                         uint64_t now_us)
+/* What has passed by the wall clock since it was published counts. Without a time to live no clock is asked: ten million may be
+ * recovered. */
+uint32_t queue_due_again(const struct mqg_queue *q, uint8_t flags, uint64_t ttl_ms, uint64_t append_us)
 {
     uint64_t ttl = q->opts->ttl_ms;
     if ((flags & MQG_MSG_HAS_TTL) && ttl_ms < ttl)
         ttl = ttl_ms;
     if (ttl == UINT64_MAX)
         return 0;
-    uint64_t age_ms = now_us > append_us ? (now_us - append_us) / 1000 : 0;
-    uint64_t due = mqg_clock_now().mono_ms - q->born_ms + (ttl > age_ms ? ttl - age_ms : 0) + 1;
+    struct mqg_time now = mqg_clock_now();
+    uint64_t age_ms = now.wall_us > append_us ? (now.wall_us - append_us) / 1000 : 0;
+    uint64_t due = now.mono_ms - q->born_ms + (ttl > age_ms ? ttl - age_ms : 0) + 1;
     return due > UINT32_MAX ? UINT32_MAX : (uint32_t)due;
 }
 
@@ -32,7 +33,7 @@ void queue_recover(struct mqg_queue *q, uint64_t qseq, struct mqg_extent *extent
     e->body_bytes = head->body_len;
     e->flags = (uint8_t)(ENTRY_STORED | ENTRY_PAGED | (redelivered ? ENTRY_REDELIVERED : 0));
     e->deliveries = delivery_count > UINT16_MAX ? UINT16_MAX : (uint16_t)delivery_count;
-    e->due = queue_due_again(q, head->flags, head->ttl_ms, head->append_us, mqg_clock_now().wall_us);
+    e->due = queue_due_again(q, head->flags, head->ttl_ms, head->append_us);
     q->ready++;
     q->ready_bytes += e->body_bytes;
     if (qseq >= q->next_qseq)

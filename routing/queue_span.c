@@ -216,7 +216,7 @@ void queue_span_doom_all(struct queue_work *w)
 
 /* ---- reading back ------------------------------------------------------------------------------------------------------- */
 
-static void span_put(struct mqg_queue *q, const struct mqg_index_entry *i, bool redelivered, uint64_t now_us)
+static void span_put(struct mqg_queue *q, const struct mqg_index_entry *i, bool redelivered)
 {
     uint64_t pos;
     struct entry *e = fifo_span_restore(&q->fifos[0], i->qseq, &pos);
@@ -225,7 +225,7 @@ static void span_put(struct mqg_queue *q, const struct mqg_index_entry *i, bool 
     e->len = i->len;
     e->body_bytes = i->body_bytes;
     e->flags = (uint8_t)(ENTRY_STORED | ENTRY_PAGED | (redelivered ? ENTRY_REDELIVERED : 0));
-    e->due = queue_due_again(q, i->flags, i->ttl_ms, i->append_us, now_us);
+    e->due = queue_due_again(q, i->flags, i->ttl_ms, i->append_us);
 }
 
 /* The first span begins behind what has come. */
@@ -234,9 +234,9 @@ static void span_take(struct queue_work *w, const struct span_read *r)
     struct mqg_queue *q = w->queue;
     struct fifo *f = &q->fifos[0];
     struct fifo_span *s = fifo_span_first(f);
-    uint64_t now_us = mqg_clock_now().wall_us, bytes = s->bytes;
+    uint64_t bytes = s->bytes;
     for (uint32_t i = 0; i < r->req.n; i++) {
-        span_put(q, &r->entries[i], s->redelivered, now_us);
+        span_put(q, &r->entries[i], s->redelivered);
         q->ready_bytes += r->entries[i].body_bytes;
     }
     bool more = span_advance(s, r);
