@@ -245,7 +245,7 @@ static void abort_record(uint64_t partition, const struct kafka_aborted *a, bool
 
 static enum mqg_err part_marker(struct part *part, struct mqg_partition *p, struct kafka_marker *m)
 {
-    uint8_t bytes[MARKER_BYTES];
+    uint8_t bytes[MARKER_BYTES] = {0};
     struct mqg_slice rope = mqg_slice_of(bytes, sizeof(bytes));
     uint64_t now_ms = mqg_clock_now().wall_us / 1000, first;
     const struct kafka_producer *known = kafka_producers_find(&part->producers, m->producer_id);
