@@ -5,9 +5,9 @@
  * whoever leaves last. */
 #include "http.h"
 
-#include <pthread.h>
+#include <mqgate/wait.h>
+
 #include <stdlib.h>
-#include <time.h>
 
 struct durable {
     struct http_async async;
@@ -27,11 +27,7 @@ struct running {
 
 void http_async_init(struct http_async *a, void (*free_fn)(struct http_async *a))
 {
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&a->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    mqg_cond_init(&a->changed);
     pthread_mutex_init(&a->lock, NULL);
     a->free_fn = free_fn;
     a->fired = false;
@@ -73,9 +69,7 @@ void http_async_fire(struct http_async *a)
 
 bool http_async_wait(struct http_request *r, struct http_async *a)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += HTTP_COMMAND_TIMEOUT_S;
+    struct timespec until = mqg_wait_until(HTTP_COMMAND_TIMEOUT_S * 1000);
     int rc = 0;
     mqg_epoch_offline(r->reader);
     pthread_mutex_lock(&a->lock);

@@ -295,7 +295,7 @@ struct fix *fix_new(void)
     f->counted = *f->ops;
     f->counted.extent_dead = counted_extent_dead;
     pthread_mutex_init(&f->lock, NULL);
-    pthread_cond_init(&f->moved, NULL);
+    mqg_cond_init(&f->moved);
     const char *tmp = getenv("TMPDIR");
     snprintf(f->folder, sizeof(f->folder), "%s/mqg-suite-XXXXXX", tmp && strlen(tmp) < 40 ? tmp : "/tmp");
     if (f->adapter->folder)

@@ -11,6 +11,7 @@
 #include <mqgate/conf.h>
 #include <mqgate/store.h>
 #include <mqgate/vec.h>
+#include <mqgate/wait.h>
 
 #include <pthread.h>
 #include <setjmp.h>

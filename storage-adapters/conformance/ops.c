@@ -35,9 +35,7 @@ uint64_t fix_submit(struct fix *f, uint32_t lane, const struct mqg_store_op *ops
 static bool fix_until(struct fix *f, bool (*holds)(struct fix *f, uint64_t a, uint64_t b), uint64_t a,
                       uint64_t b)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += FIX_WAIT_MS / 1000;
+    struct timespec until = mqg_wait_until(FIX_WAIT_MS);
     int r = 0;
     pthread_mutex_lock(&f->lock);
     while (!holds(f, a, b) && r == 0)

@@ -121,11 +121,7 @@ static void *apply_make(void *arg)
 /* Until a thread has ended, or it is time to tell how far we are. */
 static void apply_wait(struct apply *a)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += APPLY_POLL_MS * 1000000l;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = mqg_wait_until(APPLY_POLL_MS);
     pthread_mutex_lock(&a->lock);
     if (atomic_load(&a->running) > 0)
         pthread_cond_timedwait(&a->ended, &a->lock, &until);
@@ -186,7 +182,7 @@ enum mqg_err jrn_scan_apply(struct scan *sc)
             jrn_scan_progress(sc, x->seg->end, false);
     }
     pthread_mutex_init(&a.lock, NULL);
-    pthread_cond_init(&a.ended, NULL);
+    mqg_cond_init(&a.ended);
     if (sc->made)
         apply_make_all(&a);
     pthread_cond_destroy(&a.ended);

@@ -64,11 +64,7 @@ static void digester_make(struct mqg_store *s, struct jrn_seg *seg)
 
 static void digester_sleep(struct jrn_digester *d)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += DIGESTER_TURN_MS * 1000000l;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = mqg_wait_until(DIGESTER_TURN_MS);
     pthread_mutex_lock(&d->lock);
     if (!atomic_load(&d->stop))
         pthread_cond_timedwait(&d->due, &d->lock, &until);
@@ -98,7 +94,7 @@ struct jrn_digester *jrn_digester_new(struct mqg_store *s)
     struct jrn_digester *d = mqg_xcalloc(1, sizeof *d);
     d->s = s;
     pthread_mutex_init(&d->lock, NULL);
-    pthread_cond_init(&d->due, NULL);
+    mqg_cond_init(&d->due);
     return d;
 }
 

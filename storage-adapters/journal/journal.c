@@ -175,7 +175,7 @@ static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_
     MQG_ASSERT(s->lanes != NULL);
     memset(s->lanes, 0, (nlanes + 1) * sizeof *s->lanes);
     pthread_mutex_init(&s->seg_lock, NULL);
-    pthread_cond_init(&s->spare_there, NULL);
+    mqg_cond_init(&s->spare_there);
     jrn_keys_init(&s->keys);
     atomic_store(&s->salt, (uint32_t)mqg_random_u64());
     atomic_store(&s->state, "recovering");

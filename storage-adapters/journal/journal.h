@@ -18,6 +18,7 @@
 #include <mqgate/conf.h>
 #include <mqgate/obs.h>
 #include <mqgate/store.h>
+#include <mqgate/wait.h>
 
 #include <pthread.h>
 

@@ -72,11 +72,7 @@ void jrn_spare_give(struct mqg_store *s, struct jrn_seg *seg)
 
 bool jrn_spare_wait(struct mqg_store *s, int ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += (long)ms * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = mqg_wait_until(ms > 0 ? (uint64_t)ms : 0);
     pthread_mutex_lock(&s->seg_lock);
     if (s->nspare == 0 && ms > 0)
         pthread_cond_timedwait(&s->spare_there, &s->seg_lock, &until);

@@ -92,9 +92,7 @@ static bool leave_wait(struct jrn_leave *l)
 {
     pthread_mutex_lock(&l->lock);
     while (l->waiting && !atomic_load(&l->s->failed) && !atomic_load(&l->s->stopping)) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += 1;
+        struct timespec until = mqg_wait_until(1000);
         pthread_cond_timedwait(&l->told, &l->lock, &until);
     }
     bool all = l->waiting == 0;
@@ -293,7 +291,7 @@ struct jrn_leave *jrn_leave_new(struct mqg_store *s)
     l->s = s;
     l->evac = jrn_evac_new(s, &l->stop);
     pthread_mutex_init(&l->lock, NULL);
-    pthread_cond_init(&l->told, NULL);
+    mqg_cond_init(&l->told);
     return l;
 }
 

@@ -153,13 +153,8 @@ static void *clean_run(void *arg)
     struct part_cleaner *c = arg;
     pthread_setname_np(pthread_self(), "journal-cleaner");
     while (!atomic_load(&c->stop)) {
-        struct timespec until;
+        struct timespec until = mqg_wait_until(atomic_load(&c->s->clean_tick_ms));
         pthread_mutex_lock(&c->lock);
-        clock_gettime(CLOCK_REALTIME, &until);
-        uint32_t tick_ms = atomic_load(&c->s->clean_tick_ms);
-        until.tv_nsec += (long)(tick_ms % 1000) * 1000000;
-        until.tv_sec += tick_ms / 1000 + until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
         if (!atomic_load(&c->stop))
             pthread_cond_timedwait(&c->wake, &c->lock, &until);
         pthread_mutex_unlock(&c->lock);
@@ -173,7 +168,7 @@ struct part_cleaner *jrn_part_cleaner_new(struct mqg_store *s)
     struct part_cleaner *c = mqg_xcalloc(1, sizeof *c);
     c->s = s;
     pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->wake, NULL);
+    mqg_cond_init(&c->wake);
     return c;
 }
 

@@ -588,11 +588,7 @@ static void write_part(struct part_writer *w, struct stream_part *p)
 /* Takes over the list of what is due; waits for some, at most a tick. false: the end. */
 static bool write_wait(struct part_writer *w)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += WRITE_TICK_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L + (w->dirty.n || w->pause ? 0 : WRITE_IDLE_MS / 1000);
-    until.tv_nsec %= 1000000000L;
+    struct timespec until = mqg_wait_until(w->dirty.n || w->pause ? WRITE_TICK_MS : WRITE_IDLE_MS);
     struct part_list was = w->work;
     pthread_mutex_lock(&w->s->streams->lock);
     int r = 0;
@@ -626,7 +622,7 @@ struct part_writer *jrn_part_writer_new(struct mqg_store *s)
 {
     struct part_writer *w = mqg_xcalloc(1, sizeof *w);
     w->s = s;
-    pthread_cond_init(&w->some, NULL);
+    mqg_cond_init(&w->some);
     return w;
 }
 

@@ -13,11 +13,7 @@ enum { CLERK_TRY_MS = 5000, CLERK_PAUSE_MS = 500 };
 /* Waits out the pause, or the store's end. */
 static void clerk_pause(struct mqg_store *s)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += CLERK_PAUSE_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
+    struct timespec until = mqg_wait_until(CLERK_PAUSE_MS);
     pthread_mutex_lock(&s->lock);
     if (!atomic_load(&s->stopping))
         pthread_cond_timedwait(&s->clerk_has, &s->lock, &until);

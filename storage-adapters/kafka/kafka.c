@@ -217,10 +217,10 @@ static struct mqg_store *kafka_new(const struct mqg_store_host *host, const stru
     s->timeout_ms = (int)mqg_conf_int(conf, section, "timeout");
     s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->clerk_has, NULL);
-    pthread_cond_init(&s->reader_has, NULL);
-    pthread_cond_init(&s->asker_has, NULL);
-    pthread_cond_init(&s->all_done, NULL);
+    mqg_cond_init(&s->clerk_has);
+    mqg_cond_init(&s->reader_has);
+    mqg_cond_init(&s->asker_has);
+    mqg_cond_init(&s->all_done);
     mqg_map_init(&s->parts, MQG_MAP_BORROW);
     s->inbox_last = &s->inbox;
     s->clerk_last = &s->clerk_ops;
@@ -278,9 +278,7 @@ static enum mqg_err kafka_start(struct mqg_store *s, struct mqg_error *e)
 static void kafka_close(struct mqg_store *s)
 {
     MQG_CHECK(s, KFK_MAGIC);
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 3 * s->timeout_ms / 1000 + 1;
+    struct timespec until = mqg_wait_until(3 * (uint64_t)s->timeout_ms + 1000);
     int r = 0;
     pthread_mutex_lock(&s->lock);
     while (s->running && s->open_batches > 0 && r == 0 && !kfk_over(s))

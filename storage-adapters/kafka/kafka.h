@@ -17,6 +17,7 @@
 #include <mqgate/obs.h>
 #include <mqgate/store.h>
 #include <mqgate/vec.h>
+#include <mqgate/wait.h>
 
 #include <librdkafka/rdkafka.h>
 #include <pthread.h>

@@ -268,9 +268,7 @@ static void reader_idle(struct mqg_store *s)
 /* The next read; NULL at the store's end, or with *idle when none has come for a while. */
 static struct mqg_stream_read *reader_next(struct mqg_store *s, bool *over, bool *idle)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += IDLE_MS / 1000;
+    struct timespec until = mqg_wait_until(IDLE_MS);
     int waited = 0;
     pthread_mutex_lock(&s->lock);
     while (!s->reads && !atomic_load(&s->stopping) && waited == 0)
