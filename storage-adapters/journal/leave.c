@@ -225,7 +225,7 @@ static enum leave_look leave_look(struct jrn_leave *l)
         leave_put_off(l, seg);
         return LEAVE_NOT_NOW;
     }
-    if (c) { /* it stays for now: nothing of it is free yet */
+    if (c) { /* it stays until all of them are said: nothing of it is free before */
         atomic_store(&seg->state, JRN_CLOSED);
         atomic_fetch_add(&s->stat_ahead, 1);
         leave_submit(l, c);

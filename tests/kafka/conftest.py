@@ -59,5 +59,13 @@ def kafka(port):
         client.close()
 
 
+@pytest.fixture
+def topic(kafka, unique):
+    """The name of a new topic, with one partition."""
+    name = unique("topic")
+    kafka().metadata([name])
+    return name
+
+
 def pytest_sessionfinish():
     folder.end_shared("kafka")

@@ -9,13 +9,6 @@ from mqtest.kafka import API_VERSIONS, METADATA, PRODUCE, Kafka, batch, record
 CORRUPT, TOO_LARGE, INVALID_ACKS, INVALID_RECORD = 2, 10, 21, 87
 
 
-@pytest.fixture
-def topic(kafka, unique):
-    name = unique("topic")
-    kafka().metadata([name])
-    return name
-
-
 LYING = [
     ("sum", dict(crc=1), CORRUPT),
     ("more records than are there", dict(count=3, last_delta=2), INVALID_RECORD),

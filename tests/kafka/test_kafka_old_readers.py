@@ -127,13 +127,6 @@ def messages(data):
     return got
 
 
-@pytest.fixture
-def topic(kafka, unique):
-    name = unique("topic")
-    kafka().metadata([name])
-    return name
-
-
 @pytest.mark.parametrize("version", range(4))
 def test_each_version_has_its_form(kafka, topic, version):
     client = kafka()

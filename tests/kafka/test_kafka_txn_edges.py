@@ -56,13 +56,6 @@ class Old(Producer):
 
 
 @pytest.fixture
-def topic(kafka, unique):
-    name = unique("topic")
-    kafka().metadata([name])
-    return name
-
-
-@pytest.fixture
 def make(port, unique):
     made = []
 

@@ -70,13 +70,6 @@ class Producer:
 
 
 @pytest.fixture
-def topic(kafka, unique):
-    name = unique("topic")
-    kafka().metadata([name])
-    return name
-
-
-@pytest.fixture
 def producer(port, unique):
     made = Producer(port, unique("txn"))
     yield made
