@@ -8,7 +8,6 @@
 
 #include <mqgate/lanes.h>
 
-#include <math.h>
 #include <pthread.h>
 
 static pthread_mutex_t quota_change = PTHREAD_MUTEX_INITIALIZER; /* record and table, one order */
@@ -185,7 +184,9 @@ static struct kafka_outcome ops_apply(struct kafka_call *c, const QUOTA_ALTER *q
         if (!v->set[kind])
             continue;
         v->rate[kind] = q->ops[i].value;
-        if (!(v->rate[kind] >= 1 && v->rate[kind] < 1e18) || floor(v->rate[kind]) != v->rate[kind])
+        bool sane = v->rate[kind] >= 1 &&
+                    v->rate[kind] < 1e18; /* a conversion beyond uint64_t is undefined */
+        if (!sane || (double)(uint64_t)v->rate[kind] != v->rate[kind])
             return KAFKA_OUTCOME(c, KAFKA_INVALID_REQUEST, "Quota %s must be a whole number greater than 0",
                                  quota_keys[kind]);
     }
