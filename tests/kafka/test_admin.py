@@ -457,6 +457,9 @@ def test_quotas_are_told(raw):
     ({"ip": "127.0.0.1"}, {"connection_creation_rate": 1.0}),
     ({"user": "a"}, {"request_percentage": 50.0}),
     ({"user": "a"}, {"producer_byte_rate": 0.5}),
+    ({"user": "a"}, {"producer_byte_rate": 1000.5}),
+    ({"user": "a"}, {"producer_byte_rate": 1e19}),
+    ({"user": "a"}, {"producer_byte_rate": float("nan")}),
     ({"user": "a"}, {"producer_byte_rate": -1.0}),
     ({"user": ""}, {"producer_byte_rate": 1.0}),
 ])
