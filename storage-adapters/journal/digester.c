@@ -26,6 +26,12 @@ struct jrn_digester {
     _Atomic bool stop;
 };
 
+/* What is mostly batches is free to go as soon as their partitions were synced. */
+static uint64_t digester_patience(const struct jrn_seg *seg)
+{
+    return seg->batch_bytes > seg->bytes / 2 ? 8 : 1;
+}
+
 /* The oldest closed segment without an index; pinned. */
 static struct jrn_seg *digester_pick(struct mqg_store *s)
 {
@@ -34,7 +40,7 @@ static struct jrn_seg *digester_pick(struct mqg_store *s)
     pthread_mutex_lock(&s->seg_lock);
     for (struct jrn_seg *seg = s->segs; seg && !found; seg = seg->next)
         if (atomic_load(&seg->state) == JRN_CLOSED && !atomic_load(&seg->index) &&
-            now >= seg->closed_us + s->digest_wait_us)
+            now >= seg->closed_us + s->digest_wait_us * digester_patience(seg))
             found = seg;
     if (found)
         atomic_fetch_add(&found->pins, 1);

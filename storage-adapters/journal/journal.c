@@ -15,9 +15,15 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-enum { JOURNAL_OPEN_FILES = 256, JOURNAL_DIGEST_WAIT_US = 500 * 1000, JOURNAL_CLEAN_TICK_MS = 1000 };
+enum {
+    JOURNAL_FILES_MIN = 256,
+    JOURNAL_FILES_MAX = 2048,
+    JOURNAL_DIGEST_WAIT_US = 500 * 1000,
+    JOURNAL_CLEAN_TICK_MS = 1000
+};
 
 static const struct mqg_conf_row journal_conf[] = {
     {"store.*", "path", MQG_CONF_STR, "/var/lib/mqgate", 0, 0, NULL,
@@ -155,6 +161,16 @@ static void journal_fini(struct mqg_store **store)
     *store = NULL;
 }
 
+/* An eighth of what the process may have; the rest are connections. */
+static uint32_t journal_open_files(void)
+{
+    struct rlimit files;
+    uint64_t n = getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur / 8 : 0;
+    return n < JOURNAL_FILES_MIN   ? JOURNAL_FILES_MIN
+           : n > JOURNAL_FILES_MAX ? JOURNAL_FILES_MAX
+                                   : (uint32_t)n;
+}
+
 static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_host *host,
                                  const struct mqg_conf *conf, const char *section, uint32_t nlanes,
                                  struct mqg_error *e)
@@ -182,7 +198,7 @@ static enum mqg_err journal_open(struct mqg_store **out, const struct mqg_store_
     journal_configure(s, conf, section);
     s->com.last_next = &s->com.first;
     s->streams = jrn_streams_new(s);
-    s->part_files = jrn_part_files_new(s, JOURNAL_OPEN_FILES);
+    s->part_files = jrn_part_files_new(s, journal_open_files());
     s->part_writer = jrn_part_writer_new(s);
     s->part_readers = jrn_part_readers_new(s);
     s->part_cleaner = jrn_part_cleaner_new(s);

@@ -9,7 +9,7 @@
  * error, never wrong bytes. A segment is pinned while somebody reads in it; pins are taken on the caller's
  * thread, while what is to be read still keeps the segment alive, so the keeper cannot miss them. */
 #include "moved.h"
-#include "part.h"
+#include "stream.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -38,7 +38,6 @@ struct load_job {
     struct mqg_stream_read *stream;
     void (*run)(struct mqg_store *s, void *arg); /* neither: somebody else's work */
     void *arg;
-    struct jrn_batch_ref *refs;
     struct mqg_buf *data; /* stream: filled in place */
     uint32_t *at;         /* stream: where each batch goes in data */
     struct load_item *items;
@@ -187,7 +186,6 @@ static void load_finish(struct mqg_store *s, struct load_job *job)
     if (stream)
         stream->data = job->data;
     free(job->items);
-    free(job->refs);
     free(job->at);
     free(job->buf);
     free(job);
@@ -255,46 +253,95 @@ void jrn_load(struct mqg_store *s, struct mqg_load_req *req)
     load_start(s, job);
 }
 
-void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r)
+/* ---- streams ------------------------------------------------------------------------------------------- */
+
+/* One batch, straight to where it belongs, if it is in memory and checks. */
+static bool load_row(struct mqg_store *s, const struct jrn_batch_ref *ref, uint8_t *to)
 {
-    if (jrn_part_read(s, r))
-        return;
-    struct jrn_batch_ref *refs = mqg_xcalloc(LOAD_PICK, sizeof *refs);
-    size_t n = 0, bytes = 0;
-    r->data = NULL;
-    r->next_offset = r->offset;
-    while ((r->err = jrn_streams_pick(s, r, refs, LOAD_PICK, &n)) == MQG_MORE) { /* filed in between */
-        if (jrn_part_read(s, r)) {
-            free(refs);
-            return;
-        }
+    uint8_t head[JRN_REC_HEAD + JRN_BATCH_HEAD];
+    struct iovec iov[2] = {{head, sizeof head}, {to, ref->len}};
+    ssize_t bytes = (ssize_t)(sizeof head + ref->len);
+    if (s->fs->preadv(s->fs->ctx, ref->seg->fd, iov, 2, ref->off - JRN_REC_HEAD, true) != bytes)
+        return false;
+    return head[8] == JRN_REC_BATCH && mqg_le32(head + 12) == JRN_BATCH_HEAD + ref->len &&
+           mqg_le32(head) ==
+               jrn_crc32c(jrn_crc32c(mqg_le32(head + 4), head + 4, sizeof head - 4), to, ref->len);
+}
+
+/* Answers on the spot. false: the disk has to be asked, or something is wrong with it. */
+static bool load_rows(struct mqg_store *s, struct mqg_stream_read *r, const struct jrn_batch_ref *refs,
+                      size_t n, size_t bytes)
+{
+    r->next_offset = jrn_batch_end(&refs[n - 1]);
+    if (jrn_part_share(s, r, PART_ROWS, r->high_watermark))
+        return true;
+    struct mqg_buf *data = mqg_buf_new(bytes);
+    bool good = data != NULL;
+    size_t at = 0;
+    for (size_t i = 0; i < n && good; i++) {
+        good = load_row(s, &refs[i], data->data + at);
+        at += refs[i].len;
     }
-    if (r->err != MQG_OK || n == 0) {
-        free(refs);
-        r->done(r);
-        return;
+    if (!good) {
+        mqg_buf_unref(&data);
+        return false;
     }
+    r->data = data;
+    mqg_count(MQG_COUNT_STORE_LOADS, n);
+    jrn_part_keep(s, r, PART_ROWS, r->next_offset < r->high_watermark ? 0 : r->high_watermark);
+    return true;
+}
+
+static struct load_job *load_job_of(struct mqg_stream_read *r, const struct jrn_batch_ref *refs, size_t n,
+                                    size_t bytes)
+{
     struct load_job *job = mqg_xcalloc(1, sizeof *job);
+    size_t at = 0;
     job->stream = r;
-    job->refs = refs;
     job->items = mqg_xcalloc(n, sizeof *job->items);
     job->at = mqg_xcalloc(n, sizeof *job->at);
     for (size_t i = 0; i < n; i++) {
-        job->at[i] = (uint32_t)bytes;
-        bytes += refs[i].len;
+        job->at[i] = (uint32_t)at;
+        at += refs[i].len;
         job->items[i] = (struct load_item){refs[i].off - JRN_REC_HEAD,
                                            JRN_REC_HEAD + JRN_BATCH_HEAD + refs[i].len, (uint32_t)i,
                                            refs[i].seg, false};
     }
     job->n = job->left = (uint32_t)n;
-    r->next_offset = refs[n - 1].base_offset + refs[n - 1].count;
     job->data = mqg_buf_new(bytes);
-    if (!job->data) {
-        r->err = MQG_NO_MEMORY;
-        load_finish(s, job);
+    return job;
+}
+
+void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r)
+{
+    struct jrn_batch_ref refs[LOAD_PICK];
+    size_t n = 0, bytes = 0;
+    if (jrn_part_read(s, r))
+        return;
+    r->data = NULL;
+    r->next_offset = r->offset;
+    while ((r->err = jrn_streams_pick(s, r, refs, LOAD_PICK, &n)) == MQG_MORE) /* filed in between */
+        if (jrn_part_read(s, r))
+            return;
+    if (r->err != MQG_OK || n == 0) {
+        r->done(r);
         return;
     }
-    load_start(s, job);
+    for (size_t i = 0; i < n; i++)
+        bytes += refs[i].len;
+    if (load_rows(s, r, refs, n, bytes)) {
+        for (size_t i = 0; i < n; i++)
+            jrn_seg_unpin(s, refs[i].seg);
+        r->done(r);
+        return;
+    }
+    struct load_job *job = load_job_of(r, refs, n, bytes);
+    if (job->data) {
+        load_start(s, job);
+        return;
+    }
+    r->err = MQG_NO_MEMORY;
+    load_finish(s, job);
 }
 
 /* ---- the pool ------------------------------------------------------------------------------------------ */

@@ -45,6 +45,7 @@ struct part_file {
     uint64_t partition, base;
     uint32_t gen; /* how often it was compacted */
     bool gaps;    /* compacted by a version that left gaps between its batches */
+    bool named;   /* its name is durable. The stream writer's */
     bool plain;   /* a pass saw: nothing of a transaction is in it. Cleaner's thread */
     _Atomic int refs;
     /* under the streams' lock */
@@ -80,6 +81,7 @@ struct part_files *jrn_part_files_new(struct mqg_store *s, uint32_t max_open);
 void jrn_part_files_free(struct part_files **t);
 void jrn_part_files_lock(struct mqg_store *s); /* guards what is open and the indexes */
 void jrn_part_files_unlock(struct mqg_store *s);
+void jrn_part_files_rows(struct mqg_store *s, uint32_t more); /* an open file's index grew. Under the lock */
 struct part_file *jrn_part_file_new(uint64_t partition, uint64_t base, uint32_t gen);
 void jrn_part_file_ref(struct part_file *f);
 void jrn_part_file_unref(struct mqg_store *s, struct part_file **f);
@@ -132,8 +134,10 @@ int jrn_part_writer_start(struct part_writer *w);
 /* flush: files and syncs everything first. */
 void jrn_part_writer_stop(struct part_writer *w, bool flush);
 void jrn_part_writer_free(struct part_writer **w);
-/* There is something to do for the partition (rows, a trim, its end). Under the streams' lock; wakes the writer. */
+/* There is something to do for the partition (a trim, its end). Under the streams' lock; wakes the writer. */
 void jrn_part_due(struct mqg_store *s, struct stream_part *p);
+/* So many bytes more are to be filed. The same; wakes the writer when it is worth it, and at the latest after a tick. */
+void jrn_part_grew(struct mqg_store *s, struct stream_part *p, uint32_t bytes);
 
 /* ---- part_read.c --------------------------------------------------------------------------------------- */
 
@@ -141,6 +145,12 @@ struct part_readers *jrn_part_readers_new(struct mqg_store *s);
 int jrn_part_readers_start(struct part_readers *r);
 void jrn_part_readers_stop(struct part_readers *r);
 void jrn_part_readers_free(struct part_readers **r);
+/* Answers that several readers of a log get alike: asks for one (true: r has it), keeps one. gen: of the file, or PART_ROWS for what was
+ * read from the journal; until: how far the file, or the log, goes. Any thread. */
+#define PART_ROWS UINT32_MAX
+bool jrn_part_share(struct mqg_store *s, struct mqg_stream_read *r, uint32_t gen, uint64_t until);
+/* until 0: there was more, so the answer is as long as it may be. */
+void jrn_part_keep(struct mqg_store *s, const struct mqg_stream_read *r, uint32_t gen, uint64_t until);
 /* Answers from the partition's files; false: what is wanted does not stand there. */
 bool jrn_part_read(struct mqg_store *s, struct mqg_stream_read *r);
 void jrn_part_time(struct mqg_store *s, struct mqg_time_req *req);

@@ -1,7 +1,7 @@
 /* part_file.c - the files of partitions: names, references, and how many of them are open.
  *
  * A node may have ten thousand partitions with a dozen files each, and a process a thousand descriptors: so a file is open
- * while somebody works in it, and some time longer. What was used longest ago is closed, and its index forgotten, as long as
+ * while somebody works in it, and some time longer: an eighth of the descriptors, and 12 MiB of indexes. What was used longest ago is closed, and its index forgotten, as long as
  * that stands in the .idx. A reader that finds its file closed goes to the threads that may wait. */
 #include "part.h"
 
@@ -16,7 +16,10 @@ struct part_files {
     pthread_mutex_t lock;
     struct part_file *newest, *oldest; /* open ones */
     uint32_t n, max;
+    uint64_t rows; /* of their indexes */
 };
+
+enum { FILES_ROWS = 512 << 10 }; /* 12 MiB */
 
 struct part_files *jrn_part_files_new(struct mqg_store *s, uint32_t max_open)
 {
@@ -38,6 +41,11 @@ void jrn_part_files_free(struct part_files **table)
     *table = NULL;
 }
 
+void jrn_part_files_rows(struct mqg_store *s, uint32_t more)
+{
+    s->part_files->rows += more;
+}
+
 void jrn_part_files_lock(struct mqg_store *s)
 {
     pthread_mutex_lock(&s->part_files->lock);
@@ -56,6 +64,7 @@ static void file_out(struct part_files *t, struct part_file *f)
     *(f->lru_next ? &f->lru_next->lru_prev : &t->oldest) = f->lru_prev;
     f->lru_next = f->lru_prev = NULL;
     t->n--;
+    t->rows -= f->index.n;
 }
 
 static void file_in(struct part_files *t, struct part_file *f)
@@ -65,6 +74,7 @@ static void file_in(struct part_files *t, struct part_file *f)
     *(t->newest ? &t->newest->lru_prev : &t->oldest) = f;
     t->newest = f;
     t->n++;
+    t->rows += f->index.n;
 }
 
 static void file_forget_index(struct part_file *f)
@@ -78,7 +88,7 @@ static void file_forget_index(struct part_file *f)
 /* Closes the one used longest ago that nobody works in; its descriptor, or -1. */
 static int file_evict(struct part_files *t)
 {
-    if (t->n <= t->max)
+    if (t->n <= t->max && t->rows <= FILES_ROWS)
         return -1;
     struct part_file *f = t->oldest;
     while (f && f->pins > 0)
@@ -154,17 +164,19 @@ static int file_adopt(struct part_files *t, struct part_file *f, int fd, struct 
 {
     pthread_mutex_lock(&t->lock);
     *spare = fd;
-    if (f->fd < 0) {
-        f->fd = fd;
-        *spare = -1;
-        file_in(t, f);
-    }
+    if (f->fd >= 0)
+        file_out(t, f);
     if (!f->indexed && index) {
         free(f->index.at);
         f->index = *index;
         f->indexed = true;
         index->at = NULL;
     }
+    if (f->fd < 0) {
+        f->fd = fd;
+        *spare = -1;
+    }
+    file_in(t, f);
     int got = file_pin(t, f);
     if (*spare < 0)
         *spare = file_evict(t);

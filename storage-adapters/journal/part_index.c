@@ -75,7 +75,9 @@ void jrn_part_index_add(struct mqg_store *s, struct part_file *f, const struct p
                         uint64_t interval)
 {
     jrn_part_files_lock(s);
+    uint32_t had = f->index.n;
     index_note(&f->index, b, pos, interval);
+    jrn_part_files_rows(s, f->index.n - had);
     jrn_part_files_unlock(s);
 }
 

@@ -34,7 +34,7 @@ struct part_job {
 
 struct read_shared {
     uint64_t partition, offset, next_offset;
-    uint64_t bytes; /* of the file then; 0: there was more, so the answer is as long as it may be */
+    uint64_t until; /* how far the file went then; 0: there was more, so the answer is as long as it may be */
     uint32_t max_bytes;
     uint32_t gen; /* of the file: a compacted one answers otherwise */
     struct mqg_buf *data;
@@ -56,14 +56,15 @@ struct part_readers {
 
 /* ---- shared answers ------------------------------------------------------------------------------------- */
 
-static bool read_share(struct part_readers *rs, struct mqg_stream_read *r, uint32_t gen, uint64_t bytes)
+bool jrn_part_share(struct mqg_store *s, struct mqg_stream_read *r, uint32_t gen, uint64_t until)
 {
+    struct part_readers *rs = s->part_readers;
     bool found = false;
     pthread_mutex_lock(&rs->lock);
     for (uint32_t i = 0; i < READ_SHARED && !found; i++) {
         const struct read_shared *sh = &rs->shared[i];
         found = sh->data && sh->partition == r->partition && sh->offset == r->offset &&
-                sh->max_bytes == r->max_bytes && sh->gen == gen && (sh->bytes == 0 || sh->bytes == bytes);
+                sh->max_bytes == r->max_bytes && sh->gen == gen && (sh->until == 0 || sh->until == until);
         if (found) {
             r->data = mqg_buf_ref(sh->data);
             r->next_offset = sh->next_offset;
@@ -81,8 +82,9 @@ static void read_unshare(struct part_readers *rs, struct read_shared *sh)
 }
 
 /* Keeps an answer. One that went to the file's end is good for as long as the file does not grow. */
-static void read_keep(struct part_readers *rs, const struct mqg_stream_read *r, uint32_t gen, uint64_t bytes)
+void jrn_part_keep(struct mqg_store *s, const struct mqg_stream_read *r, uint32_t gen, uint64_t until)
 {
+    struct part_readers *rs = s->part_readers;
     if (!r->data || r->data->len > READ_SHARED_BYTES / 4)
         return;
     pthread_mutex_lock(&rs->lock);
@@ -90,7 +92,7 @@ static void read_keep(struct part_readers *rs, const struct mqg_stream_read *r, 
         read_unshare(rs, &rs->shared[(rs->next_shared + i) % READ_SHARED]);
     struct read_shared *sh = &rs->shared[rs->next_shared++ % READ_SHARED];
     read_unshare(rs, sh);
-    *sh = (struct read_shared){r->partition, r->offset, r->next_offset,      bytes,
+    *sh = (struct read_shared){r->partition, r->offset, r->next_offset,      until,
                                r->max_bytes, gen,       mqg_buf_ref(r->data)};
     rs->shared_bytes += r->data->len;
     pthread_mutex_unlock(&rs->lock);
@@ -260,7 +262,7 @@ static int read_answer(struct mqg_store *s, const struct part_job *job, int fd, 
         return err;
     if (end < job->bytes[0])
         jrn_part_index_hint(s, job->files[0], r->next_offset, end);
-    read_keep(s->part_readers, r, job->files[0]->gen, end < job->bytes[0] ? 0 : job->bytes[0]);
+    jrn_part_keep(s, r, job->files[0]->gen, end < job->bytes[0] ? 0 : job->bytes[0]);
     if (wait && end < job->bytes[0])
         s->fs->willneed(s->fs->ctx, fd, end,
                         job->bytes[0] - end < READ_AHEAD ? job->bytes[0] - end : READ_AHEAD);
@@ -481,8 +483,9 @@ bool jrn_part_read(struct mqg_store *s, struct mqg_stream_read *r)
     struct jrn_streams *st = s->streams;
     struct part_job *job = NULL;
     pthread_mutex_lock(&st->lock);
-    const struct stream_part *p = jrn_stream_find(st, r->partition);
+    struct stream_part *p = jrn_stream_find(st, r->partition);
     if (p && jrn_stream_in_files(p, r->offset)) {
+        p->read_us = mqg_clock_mono_us();
         uint32_t at = read_file_of(p, r->offset);
         job = read_job(p, at, at + 1);
         job->read = r;
@@ -494,7 +497,7 @@ bool jrn_part_read(struct mqg_store *s, struct mqg_stream_read *r)
         return false;
     r->data = NULL;
     r->next_offset = r->offset;
-    if (read_share(s->part_readers, r, job->files[0]->gen, job->bytes[0])) {
+    if (jrn_part_share(s, r, job->files[0]->gen, job->bytes[0])) {
         read_done(s, job, 0);
         return true;
     }

@@ -237,7 +237,7 @@ static void stream_note(struct mqg_store *s, const struct jrn_chunk *c, const st
                                                     (uint32_t)(c->place + note->off), c->seg});
         stream_wake(st, p);
         if (p->high > p->filed)
-            jrn_part_due(s, p);
+            jrn_part_grew(s, p, note->len);
         return;
     case JRN_NOTE_TRIM: stream_trim(s, p, note->offset); return;
     case JRN_NOTE_STREAM:

@@ -28,10 +28,11 @@ struct stream_part {
     /* its files (part_write.c) */
     struct part_file **files; /* by base; the last one is written to */
     uint32_t nfile, cap_file;
-    uint64_t filed;  /* offsets below stand in files, or were trimmed */
-    uint64_t synced; /* of them, durable there */
-    bool due;        /* in the writer's list */
-    bool dirty;      /* in the writer's list of those to sync */
+    uint64_t filed;   /* offsets below stand in files, or were trimmed */
+    uint64_t synced;  /* of them, durable there */
+    bool due;         /* in the writer's list */
+    uint64_t read_us; /* when somebody read in its files last */
+    bool dirty;       /* in the writer's list of those to sync */
     bool opaque;  /* something else than record batches was appended: it stays in the journal from there on */
     bool folder;  /* its name is durable */
     bool removed; /* gone, and its folder with it, durably */
@@ -89,10 +90,21 @@ void jrn_stream_position(struct jrn_streams *st, struct mqg_slice main, uint64_t
 uint64_t jrn_stream_row_time(const struct stream_part *p, uint64_t time_ms);
 void jrn_stream_drop(struct mqg_store *s, struct stream_part *p, uint32_t n);
 
-/* Is the offset to be read from a file? */
+/* Does somebody read in its files? Then what is written there stays in memory for a while. */
+static inline bool jrn_stream_is_read(const struct stream_part *p, uint64_t now_us)
+{
+    enum { STREAM_READ_US = 60 * 1000 * 1000 };
+    return p->read_us && now_us < p->read_us + STREAM_READ_US;
+}
+
+/* Is the offset to be read from a file? Not while the journal has it: what was committed lately is in memory there, and who follows a
+ * log reads only that. */
 static inline bool jrn_stream_in_files(const struct stream_part *p, uint64_t offset)
 {
-    return p->nfile > 0 && offset >= p->log_start && offset < p->filed;
+    enum { STREAM_LARGE = 4 << 10 }; /* many small batches are read from a file in one go */
+    if (p->nfile == 0 || offset < p->log_start || offset >= p->filed)
+        return false;
+    return p->n == 0 || offset < p->at[0].base_offset || p->at[jrn_stream_row(p, offset)].len < STREAM_LARGE;
 }
 
 static inline uint64_t jrn_batch_end(const struct jrn_batch_ref *ref)
