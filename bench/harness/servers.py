@@ -226,8 +226,8 @@ file.delete.delay.ms=1000
 broker.session.timeout.ms=3600000
 """)
         name = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]
-        subprocess.run([*self.java[:1], "-cp", f"{self.jars()}/*", "kafka.tools.StorageTool", "format", "-t", name, "-c",
-                        str(self.properties)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*self.java[:1], "-cp", f"{self.jars()}/*", "kafka.tools.StorageTool", "format", f"--cluster-id={name}",
+                        "-c", str(self.properties)], check=True, stdout=subprocess.DEVNULL)
 
     def _command(self):
         return [*self.java, "-cp", f"{self.jars()}/*", "kafka.Kafka", str(self.properties)]

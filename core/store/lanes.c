@@ -13,7 +13,6 @@
 
 #define LANE_PIECE_BYTES (64u << 10)
 #define LANE_RETRY_MS    2
-#define LANE_HELD_BYTES  (64u << 10) /* store.h: ropes over this stay valid until done */
 
 /* Memory for what ops point to; kept from turn to turn. */
 struct piece {
@@ -386,18 +385,18 @@ static void *lane_hold(struct lane *l, size_t n)
 
 static void lane_copy_append(struct lane *l, struct mqg_store_op *op)
 {
-    size_t bytes = 0, head = op->append.nrope * sizeof(struct mqg_slice);
+    size_t bytes = 0;
     for (uint32_t i = 0; i < op->append.nrope; i++)
         bytes += op->append.rope[i].len;
-    struct mqg_slice *rope = bytes > LANE_HELD_BYTES ? lane_hold(l, head + bytes)
-                                                     : lane_room(l, head + bytes);
+    size_t head = sizeof(struct mqg_slice);
+    struct mqg_slice *rope = bytes >= MQG_ROPE_HELD ? lane_hold(l, head + bytes) : lane_room(l, head + bytes);
     uint8_t *to = (uint8_t *)rope + head;
-    for (uint32_t i = 0; i < op->append.nrope; to += rope[i++].len) {
-        rope[i] = mqg_slice_of(to, op->append.rope[i].len);
-        if (rope[i].len)
-            memcpy(to, op->append.rope[i].ptr, rope[i].len);
-    }
+    *rope = mqg_slice_of(to, bytes);
+    for (uint32_t i = 0; i < op->append.nrope; to += op->append.rope[i++].len)
+        if (op->append.rope[i].len)
+            memcpy(to, op->append.rope[i].ptr, op->append.rope[i].len);
     op->append.rope = rope;
+    op->append.nrope = 1;
 }
 
 static void lane_copy_op(struct lane *l, struct mqg_store_op *op)

@@ -401,6 +401,8 @@ void fix_down(struct fix *f, bool cleanly)
         f->ops->close(f->store);
     f->ops->stop(f->store);
     f->ops->fini(&f->store);
+    for (uint32_t i = 0; i < FIX_LANES; i++)
+        held_free(&f->lanes[i].held);
     if (f->store)
         fix_broke(f, "fini left a pointer");
 }

@@ -6,6 +6,7 @@
 #ifndef SUITE_FIX_H
 #define SUITE_FIX_H
 
+#include "held.h"
 #include "suite.h"
 
 #include <mqgate/conf.h>
@@ -26,6 +27,7 @@ struct fix_lane {
     _Atomic uint64_t submitted; /* highest ticket handed over */
     uint64_t done, done_calls;  /* under the fixture's lock */
     struct mqg_extent *current; /* lane's thread */
+    struct held *held;          /* the same; until the store is gone */
 };
 
 struct fix_msg { /* what recovery told of a message */

@@ -16,6 +16,7 @@ uint64_t fix_submit_flags(struct fix *f, uint32_t lane, const struct mqg_store_o
     atomic_store(&l->submitted, ticket); /* before: done may come from inside */
     uint64_t until = fix_now_ms() + FIX_WAIT_MS;
     enum mqg_err err;
+    ops = held_ops(&l->held, ops, n);
     while ((err = f->ops->submit(f->store, lane, ops, n, ticket, flags)) == MQG_AGAIN && fix_now_ms() < until)
         fix_pause();
     if (err != MQG_OK)

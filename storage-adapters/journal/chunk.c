@@ -384,10 +384,31 @@ static size_t chunk_rope_len(const struct mqg_slice *rope, uint32_t n)
     return len;
 }
 
+/* Heads are in the arena; the batches stay where they are until they are written. */
+static void chunk_append_ref(struct jrn_chunk *c, const struct mqg_store_op *op, size_t len)
+{
+    enum { HEADS = JRN_REC_HEAD + JRN_BATCH_HEAD };
+    uint8_t *p = c->arena + c->len;
+    size_t pad = ((HEADS + len + 7) & ~(size_t)7) - HEADS - len;
+    uint32_t crc = jrn_crc32c(c->salt, p + 4, HEADS - 4);
+    c->len += HEADS;
+    c->total += HEADS;
+    for (uint32_t i = 0; i < op->append.nrope; i++) {
+        crc = jrn_crc32c(crc, op->append.rope[i].ptr, op->append.rope[i].len);
+        chunk_piece(c, op->append.rope[i].ptr, op->append.rope[i].len, NULL);
+    }
+    mqg_put_le32(p, crc);
+    memset(chunk_room(c, pad), 0, pad);
+    c->len += pad;
+    c->total += pad;
+    c->records++;
+}
+
 static void chunk_append(struct jrn_chunk *c, const struct mqg_store_op *op)
 {
     size_t len = chunk_rope_len(op->append.rope, op->append.nrope), at = c->len;
-    uint8_t *p = chunk_open(c, JRN_BATCH_HEAD + len);
+    bool held = len >= MQG_ROPE_HELD;
+    uint8_t *p = chunk_open(c, JRN_BATCH_HEAD + (held ? 0 : len));
     struct jrn_note note = {.kind = JRN_NOTE_BATCH,
                             .partition = op->append.partition,
                             .exists = true,
@@ -402,12 +423,16 @@ static void chunk_append(struct jrn_chunk *c, const struct mqg_store_op *op)
     mqg_put_le32(p + 24, op->append.count);
     mqg_put_le32(p + 28, 0);
     chunk_rec_head(p - JRN_REC_HEAD, c->salt, JRN_REC_BATCH, 0, 0, JRN_BATCH_HEAD + len);
+    chunk_note(c, note);
+    if (held) {
+        chunk_append_ref(c, op, len);
+        return;
+    }
     p += JRN_BATCH_HEAD;
     for (uint32_t i = 0; i < op->append.nrope; p += op->append.rope[i++].len)
         if (op->append.rope[i].len)
             memcpy(p, op->append.rope[i].ptr, op->append.rope[i].len);
     chunk_rec_end(c, at, JRN_BATCH_HEAD + len, 0);
-    chunk_note(c, note);
 }
 
 static void chunk_stream(struct jrn_chunk *c, const struct mqg_store_op *op)

@@ -1,8 +1,7 @@
 /* chunk.h - a submission on its way: framed by its worker, committed and told by the committer.
  *
  * A chunk is what one submit() of one lane became. Its bytes are an arena plus references into messages and
- * ropes that are too large to copy (batches of streams are copied: one copy is cheaper than keeping the host
- * waiting for done); a list of what the committer must know of it (extent, keys, stream batches, touched
+ * batches that are too large to copy; a list of what the committer must know of it (extent, keys, stream batches, touched
  * queues) goes with it, so that the committer never parses records. */
 #ifndef JRN_CHUNK_H
 #define JRN_CHUNK_H

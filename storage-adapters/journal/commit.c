@@ -345,10 +345,12 @@ static void commit_tell(struct mqg_store *s)
             s->host.done(s->host.host, lane, com->told[lane]);
 }
 
-/* A makeshift tail costs twice at each sync: it is left for a proper file as soon as the keeper has one. */
+/* A makeshift tail costs twice at each sync: it is left for a proper file as soon as the keeper has one. Not when much of it is used: it
+ * will soon be full, and can be used again then (jrn_seg_finish). */
 static int commit_better_tail(struct mqg_store *s)
 {
-    if (!s->com.tail || !s->com.tail->makeshift || !jrn_spare_wait(s, 0))
+    const struct jrn_seg *tail = s->com.tail;
+    if (!tail || !tail->makeshift || atomic_load(&tail->end) > tail->bytes / 4 || !jrn_spare_wait(s, 0))
         return 0;
     return commit_roll(s, 0);
 }

@@ -421,6 +421,7 @@ static void evac_file(struct mqg_store *s, struct jrn_seg *ghost)
     seg->use = ghost->use;
     seg->bytes = ghost->bytes;
     seg->fd = ghost->fd;
+    atomic_store(&seg->end, atomic_load(&ghost->end));
     seg->makeshift = ghost->makeshift;
     seg->oversized = ghost->oversized;
     memcpy(seg->name, ghost->name, sizeof seg->name);

@@ -46,7 +46,7 @@ struct jrn_seg {
     _Atomic uint64_t end; /* of use; the committer writes it */
     int fd;
     uint16_t version;      /* of the format, by its header */
-    bool makeshift;        /* made in a hurry: allocated, not zeroed; left as soon as there is a better one */
+    bool makeshift;        /* made in a hurry: allocated, not zeroed */
     bool oversized, keyed; /* keyed: holds last-writer-wins records */
     bool trims;            /* among them some of which not only the last counts */
     uint64_t again_us;     /* keeper: not before this time */
@@ -228,6 +228,8 @@ void jrn_path(const struct mqg_store *s, const char *name, char out[4096]);
 int jrn_seg_create(struct mqg_store *s, uint64_t bytes, bool oversized, bool zero, struct jrn_seg **out);
 /* Gives the file a new use: fresh nonce, durable header. */
 int jrn_seg_renew(struct mqg_store *s, struct jrn_seg *seg);
+/* A makeshift file that was written up to its end becomes a proper one: writes the rest. Keeper's thread. */
+int jrn_seg_finish(struct mqg_store *s, struct jrn_seg *seg);
 void jrn_seg_unlink(struct mqg_store *s, struct jrn_seg **seg); /* closes, removes, frees */
 void jrn_seg_free(struct mqg_store *s, struct jrn_seg **seg);   /* closes, frees */
 struct jrn_seg *jrn_seg_new(void);

@@ -147,11 +147,14 @@ bool jrn_leave_has_work(struct jrn_leave *l)
 
 /* ---- a turn ---------------------------------------------------------------------------------------------- */
 
-/* A file that is not what a spare should be goes: oversized, makeshift, or of another configuration's size. */
+/* A file that is not what a spare should be goes: oversized, of another configuration's size, or made in a hurry and hardly used. */
 void jrn_leave_reuse(struct mqg_store *s, struct jrn_seg *seg)
 {
-    bool keep = !seg->oversized && !seg->makeshift && seg->bytes == s->segment_bytes;
-    int r = keep ? jrn_seg_renew(s, seg) : 0;
+    bool used = atomic_load(&seg->end) > seg->bytes / 4 * 3;
+    bool keep = !seg->oversized && seg->bytes == s->segment_bytes && (!seg->makeshift || used);
+    int r = keep && seg->makeshift ? jrn_seg_finish(s, seg) : 0;
+    if (keep && r == 0)
+        r = jrn_seg_renew(s, seg);
     if (r < 0)
         mqg_log(MQG_LOG_WARN, MQG_EVENT_STORE, "store=%s what=reuse file=%s error=%s", s->section, seg->name,
                 mqg_logqs(jrn_errno(r)));

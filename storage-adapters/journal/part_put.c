@@ -15,10 +15,11 @@
 
 enum {
     PUT_ROWS = 64,
-    PUT_RUN = 512 << 10,   /* bytes read from the journal in one go */
+    PUT_RUN = 256 << 10,   /* bytes read from the journal in one go */
     PUT_GAP = 4 << 10,     /* between two rows of a run */
     PUT_KEEP = 1 << 20,    /* larger buffers are given back */
     PUT_DIRECT = 32 << 10, /* what is less goes through the page cache */
+    PUT_EVEN = 64 << 10,   /* buffers for whole pages grow by it */
     PUT_PAGE = 4096,
 };
 
@@ -136,7 +137,7 @@ static const uint8_t *put_even(struct part_hand *hand, const struct part_put *pu
     size_t lead = put->f->bytes % PUT_PAGE, need = lead + put->bytes;
     if (hand->even_cap < need) {
         free(hand->even);
-        hand->even_cap = (need + PUT_RUN - 1) / PUT_RUN * PUT_RUN;
+        hand->even_cap = (need + PUT_EVEN - 1) / PUT_EVEN * PUT_EVEN;
         hand->even = aligned_alloc(PUT_PAGE, hand->even_cap);
         MQG_ASSERT(hand->even);
     }

@@ -3,7 +3,9 @@
 
 #include "../conformance/batch.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 static struct mqg_dynbuf part_batch(uint64_t base, uint32_t count, uint32_t bytes, uint64_t time_ms)
@@ -367,7 +369,12 @@ static void part_read_checks(void **state)
 static void part_many_files(void **state)
 {
     struct kit k;
+    struct rlimit before, few;
     (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    few.rlim_cur = before.rlim_cur < 1024 ? before.rlim_cur : 1024; /* 256 for files of partitions */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
     part_begin(&k, "many", 4096);
     for (uint64_t i = 0; i < 600; i++)
         part_submit(&k, 0, i, 1, 4000, i);
@@ -379,6 +386,7 @@ static void part_many_files(void **state)
     kit_open(&k);
     part_check(&k, 0, 600, 10000);
     kit_close(&k);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     kit_fini(&k);
 }
 
@@ -425,6 +433,118 @@ static void part_clean_stop_syncs(void **state)
     kit_fini(&k);
 }
 
+/* ---- past the page cache ------------------------------------------------------------------------------------- */
+
+enum past_how { PAST_WRITES, PAST_REFUSES_OPEN, PAST_REFUSES_WRITE, PAST_IS_SHORT, PAST_FAILS };
+
+static struct {
+    struct jrn_fs fs;
+    enum past_how how;
+    _Atomic int fd; /* the one that was opened so; tests here have one partition, so one at a time */
+    _Atomic uint64_t bytes;
+} past;
+
+static int past_open(void *ctx, const char *path, int flags)
+{
+    bool direct = (flags & O_DIRECT) != 0;
+    if (direct && past.how == PAST_REFUSES_OPEN)
+        return -EINVAL;
+    int fd = jrn_fs_real.open(ctx, path,
+                              direct ? flags & ~O_DIRECT : flags); /* a disk in memory may have none */
+    if (direct)
+        atomic_store(&past.fd, fd);
+    return fd;
+}
+
+static int past_close(void *ctx, int fd)
+{
+    if (atomic_load(&past.fd) == fd)
+        atomic_store(&past.fd, -1);
+    return jrn_fs_real.close(ctx, fd);
+}
+
+static ssize_t past_pwritev(void *ctx, int fd, const struct iovec *iov, int n, uint64_t off)
+{
+    if (atomic_load(&past.fd) != fd)
+        return jrn_fs_real.pwritev(ctx, fd, iov, n, off);
+    if (past.how == PAST_REFUSES_WRITE)
+        return -EINVAL;
+    if (past.how == PAST_FAILS)
+        return -EIO;
+    assert_int_equal(n, 1);
+    assert_true(off % 4096 == 0 && iov->iov_len % 4096 == 0 && (uintptr_t)iov->iov_base % 4096 == 0);
+    struct iovec less = {iov->iov_base, past.how == PAST_IS_SHORT ? 5000 : iov->iov_len};
+    atomic_fetch_add(&past.bytes, less.iov_len);
+    return jrn_fs_real.pwritev(ctx, fd, &less, 1, off);
+}
+
+/* Batches of odd lengths: nobody reads them, so their whole pages do not go through the page cache, and whatever becomes of such a
+ * write, the file has the batches and nothing else. */
+static void part_goes_past_the_cache(void **state)
+{
+    (void)state;
+    past.fs = jrn_fs_real;
+    past.fs.open = past_open;
+    past.fs.close = past_close;
+    past.fs.pwritev = past_pwritev;
+    for (int how = PAST_WRITES; how <= PAST_FAILS; how++) {
+        struct kit k;
+        uint64_t bytes = 0;
+        past.how = (enum past_how)how;
+        atomic_store(&past.fd, -1);
+        atomic_store(&past.bytes, 0);
+        mqg_journal_fs(&past.fs);
+        part_begin(&k, "past", 0);
+        for (uint64_t i = 0; i < 40; i++) {
+            part_append(&k, i, 1, (uint32_t)(33001 + i * 977), i);
+            assert_true(kit_wait_for(part_is_filed, &k, i + 1));
+        }
+        bytes = part_stats(&k).bytes;
+        if (how == PAST_WRITES)
+            assert_true(atomic_load(&past.bytes) > bytes / 10 * 8);
+        else if (how == PAST_IS_SHORT)
+            assert_int_equal(atomic_load(&past.bytes), 40 * 5000);
+        kit_close(&k);
+        kit_open(&k);
+        assert_true(part_has_rows(&k, 0));
+        part_check(&k, 0, 40, 1 << 20); /* from the file, and that is noticed: */
+        atomic_store(&past.bytes, 0);
+        part_append(&k, 40, 1, 50000, 40);
+        assert_true(kit_wait_for(part_is_filed, &k, 41));
+        assert_int_equal(atomic_load(&past.bytes), 0);
+        part_check(&k, 0, 41, 1 << 20);
+        kit_close(&k);
+        kit_fini(&k);
+        mqg_journal_fs(NULL);
+    }
+}
+
+/* What the journal still has is read there: the file may be anything meanwhile. */
+static void part_tail_is_read_from_the_journal(void **state)
+{
+    struct kit k;
+    char path[512];
+    size_t len;
+    (void)state;
+    part_begin(&k, "tail", 0);
+    part_append(&k, 0, 10, 100, 1);
+    part_append(&k, 10, 10, 5000, 1);
+    assert_true(kit_wait_for(part_is_filed, &k, 20));
+    part_path(&k, 0, "log", path);
+    uint8_t *log = kit_read(path, &len);
+    memset(log, 0, len);
+    kit_write(path, log, len);
+    part_check(&k, 10, 20, 1 << 20);
+    struct mqg_stream_read r = part_read(&k, 0, 1 << 20); /* a small batch: that is the file's */
+    assert_true(r.err == MQG_CORRUPT && r.data == NULL);
+    free(log);
+    kit_crash(&k);
+    kit_open(&k); /* it was not synced: written again from the journal */
+    part_check(&k, 0, 20, 1 << 20);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -440,6 +560,8 @@ int main(void)
         cmocka_unit_test(part_many_files),
         cmocka_unit_test(part_opaque_stays),
         cmocka_unit_test(part_clean_stop_syncs),
+        cmocka_unit_test(part_goes_past_the_cache),
+        cmocka_unit_test(part_tail_is_read_from_the_journal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

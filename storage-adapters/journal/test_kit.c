@@ -50,6 +50,8 @@ void kit_fini(struct kit *k)
 {
     free(k->msgs);
     free(k->span);
+    for (int i = 0; i < KIT_LANES; i++)
+        held_free(&k->held[i]);
     kit_wipe(k->path);
 }
 
@@ -258,6 +260,7 @@ uint64_t kit_submit(struct kit *k, uint32_t lane, const struct mqg_store_op *ops
 {
     uint64_t ticket = ++k->ticket[lane];
     enum mqg_err err;
+    ops = held_ops(&k->held[lane], ops, n);
     while ((err = jrn_ops.submit(k->s, lane, ops, n, ticket, flags)) == MQG_AGAIN)
         usleep(1000);
     assert_int_equal(err, MQG_OK);

@@ -2,6 +2,7 @@
 #ifndef JRN_TEST_KIT_H
 #define JRN_TEST_KIT_H
 
+#include "../conformance/held.h"
 #include "fs_test.h"
 #include "journal.h"
 
@@ -37,6 +38,7 @@ struct kit {
     struct mqg_error error;
     struct jrn_fs_record *record; /* done is marked here, when set: lane << 32 | ticket */
     uint64_t ticket[KIT_LANES];
+    struct held *held[KIT_LANES]; /* until the end */
     _Atomic uint64_t done[KIT_LANES];
     _Atomic int failed, blocked, ready;
     /* recovery */

@@ -11,6 +11,7 @@
 #include "part.h"
 
 #include "../../storage-adapters/conformance/batch.h"
+#include "../../storage-adapters/conformance/held.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +43,7 @@ struct work {
     struct mqg_msg *msgs[WORK_OPS];
     struct mqg_slice ropes[WORK_OPS];
     struct mqg_dynbuf batches[WORK_OPS];
+    struct held *held; /* until the end */
     struct mqg_extent *given[WORK_DESTS * 2];
     char texts[WORK_OPS][4096];
     struct mqg_extent *aside; /* what was put aside last, so many messages of it */
@@ -78,7 +80,7 @@ static void work_submit(struct work *w)
     uint32_t lane = w->when.lane, ticket = ++w->l->tickets[lane];
     unsigned flags = work_random(w, 8) ? MQG_SUBMIT_URGENT : 0;
     disk_mark(w->t->disk, CI_BEGAN | (uint64_t)lane << 32 | ticket);
-    enum mqg_err err = jrn_ops.submit(w->t->s, lane, w->ops, w->nop, ticket, flags);
+    enum mqg_err err = jrn_ops.submit(w->t->s, lane, held_ops(&w->held, w->ops, w->nop), w->nop, ticket, flags);
     MQG_ASSERT(err == MQG_OK);
     for (size_t i = 0; i < w->nmsg; i++)
         mqg_msg_unref(&w->msgs[i]);
@@ -832,6 +834,7 @@ void work_free(struct work **w)
     work_aside_end(*w);
     for (size_t i = 0; i < WORK_OPS; i++)
         mqg_dynbuf_fini(&(*w)->batches[i]);
+    held_free(&(*w)->held);
     free(*w);
     *w = NULL;
 }

@@ -107,6 +107,9 @@ struct mqg_range {
     uint64_t first, last; /* inclusive */
 };
 
+/* Bytes of a rope from which on it stays valid until its submission is done: what is shorter is cheaper to copy. */
+enum { MQG_ROPE_HELD = 8 << 10 };
+
 struct mqg_store_op {
     enum mqg_store_op_kind kind;
     union {
@@ -402,7 +405,7 @@ struct mqg_store_ops {
     /* QUEUES (any): live reached zero; the adapter frees or recycles. */
     void (*extent_dead)(struct mqg_store *s, struct mqg_extent *x);
     /* (r)(lane) ops and what they point to stay the caller's and are not touched after the return, but for msg (the adapter
-     * takes references it needs) and ropes over 64 KiB, which stay valid until done. */
+     * takes references it needs) and ropes of MQG_ROPE_HELD bytes and more, which stay valid until done. */
     enum mqg_err (*submit)(struct mqg_store *s, uint32_t lane, const struct mqg_store_op *ops, size_t n,
                            uint64_t ticket, unsigned flags);
     /* QUEUES (lane): answers by req->done, also when all was in memory. */
