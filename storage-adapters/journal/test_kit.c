@@ -143,7 +143,7 @@ static bool kit_tell_wanted(void *arg, uint64_t queue_id)
 static void kit_tell_stream(void *arg, uint64_t partition, const struct mqg_stream_bounds *b)
 {
     struct kit *k = arg;
-    assert_true(k->nstream < 16);
+    assert_true(k->nstream < 64);
     k->streams[k->nstream].partition = partition;
     k->streams[k->nstream++].b = *b;
 }

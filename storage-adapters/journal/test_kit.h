@@ -54,7 +54,7 @@ struct kit {
     struct {
         uint64_t partition;
         struct mqg_stream_bounds b;
-    } streams[16];
+    } streams[64];
     size_t nstream;
     struct {
         uint64_t partition, producer_id, offset;
