@@ -12,6 +12,11 @@
 
 struct conn_worker; /* conn_int.h: the connections of a worker */
 
+struct timer_entry {
+    uint64_t key_ms; /* when to look at it: not after it is due */
+    struct mqg_timer *t;
+};
+
 struct io_worker {
     struct mqg_worker pub; /* first: pointers to it are pointers to this */
     struct mqg_epoch_reader *reader;
@@ -21,7 +26,7 @@ struct io_worker {
     int wake_fd;
     bool again; /* own thread: work is left, the next turn does not sleep */
 
-    struct mqg_timer **heap; /* timer.c */
+    struct timer_entry *heap; /* timer.c */
     uint32_t ntimers, timers_cap;
 
     /* Written by other threads, so apart from what only the worker touches. */
