@@ -359,7 +359,7 @@ int16_t group_check_commit(struct group *g, uint64_t now_ms, int32_t generation,
         return KAFKA_COORDINATOR_NOT_AVAILABLE;
     if (generation < 0 && member_id.len == 0 && instance_id.ptr == NULL)
         return transactional || g->members.n == 0 ? KAFKA_NONE : KAFKA_UNKNOWN_MEMBER_ID;
-    if (generation < 0 && g->members.n == 0 && !transactional)
+    if (generation < 0 && g->members.n == 0)
         return KAFKA_NONE;
     struct group_member *m = group_who(g, member_id, instance_id, &error);
     if (m == NULL)

@@ -115,8 +115,10 @@ int16_t kafka_group_check(struct kafka_group *g, int32_t generation, struct mqg_
     if (g->kind == KAFKA_GROUP_CLASSIC)
         return group_check_commit(&g->classic, kafka_now_ms(), generation, member_id, instance_id,
                                   transactional);
+    if (generation < 0 && g->consumer.members.n == 0)
+        return KAFKA_NONE;
     if (generation < 0 && member_id.len == 0)
-        return transactional || g->consumer.members.n == 0 ? KAFKA_NONE : KAFKA_UNKNOWN_MEMBER_ID;
+        return transactional ? KAFKA_NONE : KAFKA_UNKNOWN_MEMBER_ID;
     return consumer_check(&g->consumer, member_id, generation);
 }
 
@@ -288,10 +290,10 @@ void kafka_offset_delete(struct kafka_call *c)
 int16_t kafka_offsets_check(struct mqg_vhost *v, struct mqg_slice group, int32_t generation,
                             struct mqg_slice member_id, struct mqg_slice instance_id)
 {
-    bool alone = generation < 0 && member_id.len == 0;
-    struct kafka_group *g = kafka_group_lock(v, group, alone);
+    bool makes = generation < 0; /* who uses no membership may be the group's first */
+    struct kafka_group *g = kafka_group_lock(v, group, makes);
     if (g == NULL)
-        return alone ? KAFKA_COORDINATOR_NOT_AVAILABLE : KAFKA_ILLEGAL_GENERATION;
+        return makes ? KAFKA_COORDINATOR_NOT_AVAILABLE : KAFKA_ILLEGAL_GENERATION;
     int16_t error = kafka_group_check(g, generation, member_id, instance_id, true);
     kafka_group_done(g);
     return error;

@@ -278,6 +278,7 @@ static void test_commits(void **state)
         {1, "a", true, KAFKA_UNKNOWN_MEMBER_ID, KAFKA_ILLEGAL_GENERATION},
         {2, "z", false, KAFKA_UNKNOWN_MEMBER_ID, KAFKA_UNKNOWN_MEMBER_ID},
         {-1, "z", false, KAFKA_NONE, KAFKA_UNKNOWN_MEMBER_ID},
+        {-1, "z", true, KAFKA_NONE, KAFKA_UNKNOWN_MEMBER_ID},
     };
     struct group empty, stable;
     group_init(&empty, &limits, 0);

@@ -329,12 +329,13 @@ void jrn_stream_read(struct mqg_store *s, struct mqg_stream_read *r)
     }
     for (size_t i = 0; i < n; i++)
         bytes += refs[i].len;
-    if (load_rows(s, r, refs, n, bytes)) {
+    if (bytes / n >= STREAM_LARGE && load_rows(s, r, refs, n, bytes)) {
         for (size_t i = 0; i < n; i++)
             jrn_seg_unpin(s, refs[i].seg);
         r->done(r);
         return;
     }
+    r->next_offset = jrn_batch_end(&refs[n - 1]);
     struct load_job *job = load_job_of(r, refs, n, bytes);
     if (job->data) {
         load_start(s, job);

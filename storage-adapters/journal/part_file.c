@@ -1,8 +1,9 @@
 /* part_file.c - the files of partitions: names, references, and how many of them are open.
  *
  * A node may have ten thousand partitions with a dozen files each, and a process a thousand descriptors: so a file is open
- * while somebody works in it, and some time longer: an eighth of the descriptors, and 12 MiB of indexes. What was used longest ago is closed, and its index forgotten, as long as
- * that stands in the .idx. A reader that finds its file closed goes to the threads that may wait. */
+ * while somebody works in it, and some time longer: an eighth of the descriptors, with 12 MiB of indexes. What was used longest ago is
+ * closed, and its index forgotten, as long as that stands in the .idx. A reader that finds its file closed goes to the threads that may
+ * wait. */
 #include "part.h"
 
 #include <errno.h>

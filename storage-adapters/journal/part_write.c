@@ -4,7 +4,7 @@
  * Only what is durable in the journal and contiguous is copied, in offset order; so a file is always a beginning of its log,
  * and whatever a power cut does to its unsynced end, the journal still has it. Each turn takes over the list of partitions that have
  * something; several threads work it off when it is long, each partition in one of them: what waits for the disk is not the
- * processor's. A partition that somebody reads is filed at once; the others wait a little, for more to be written in one go.
+ * processor's. A partition whose files somebody reads is filed at once; the others wait a little, for more to be written in one go.
  *
  * Syncing is lazy: rows hold their segment, the keeper recycles a segment when nothing holds it, so a partition is synced
  * once per few journal segments that it has rows in, after they were closed. An idle partition costs nothing.
@@ -47,7 +47,7 @@ static void write_is_due(struct part_writer *w, struct stream_part *p)
     list_push(&w->due, p);
 }
 
-/* Nobody waits for it: so there should be some to write into each file. */
+/* Nobody waits for it, the journal has it all: so there should be something to write into each file. */
 static bool write_is_worth(const struct part_writer *w)
 {
     return w->due.n > 0 && w->due_bytes >= WRITE_WORTH && w->due_bytes / w->due.n >= WRITE_EACH;

@@ -90,6 +90,8 @@ void jrn_stream_position(struct jrn_streams *st, struct mqg_slice main, uint64_t
 uint64_t jrn_stream_row_time(const struct stream_part *p, uint64_t time_ms);
 void jrn_stream_drop(struct mqg_store *s, struct stream_part *p, uint32_t n);
 
+enum { STREAM_LARGE = 4 << 10 }; /* bytes of a batch that is worth a read of its own */
+
 /* Does somebody read in its files? Then what is written there stays in memory for a while. */
 static inline bool jrn_stream_is_read(const struct stream_part *p, uint64_t now_us)
 {
@@ -98,10 +100,9 @@ static inline bool jrn_stream_is_read(const struct stream_part *p, uint64_t now_
 }
 
 /* Is the offset to be read from a file? Not while the journal has it: what was committed lately is in memory there, and who follows a
- * log reads only that. */
+ * log reads only that. Of small batches a file has many in one place. */
 static inline bool jrn_stream_in_files(const struct stream_part *p, uint64_t offset)
 {
-    enum { STREAM_LARGE = 4 << 10 }; /* many small batches are read from a file in one go */
     if (p->nfile == 0 || offset < p->log_start || offset >= p->filed)
         return false;
     return p->n == 0 || offset < p->at[0].base_offset || p->at[jrn_stream_row(p, offset)].len < STREAM_LARGE;
