@@ -80,7 +80,8 @@ static void work_submit(struct work *w)
     uint32_t lane = w->when.lane, ticket = ++w->l->tickets[lane];
     unsigned flags = work_random(w, 8) ? MQG_SUBMIT_URGENT : 0;
     disk_mark(w->t->disk, CI_BEGAN | (uint64_t)lane << 32 | ticket);
-    enum mqg_err err = jrn_ops.submit(w->t->s, lane, held_ops(&w->held, w->ops, w->nop), w->nop, ticket, flags);
+    enum mqg_err err = jrn_ops.submit(w->t->s, lane, held_ops(&w->held, w->ops, w->nop), w->nop, ticket,
+                                      flags);
     MQG_ASSERT(err == MQG_OK);
     for (size_t i = 0; i < w->nmsg; i++)
         mqg_msg_unref(&w->msgs[i]);
