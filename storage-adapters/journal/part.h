@@ -2,7 +2,7 @@
  *
  *   committer -> rows (where a batch stands in the journal) -> stream writer -> streams/<partition>/<base offset>.log
  *                                                                 \-> fsync, later -> rows are dropped, segments go
- *   readers: offset < filed: from the file; else from the journal by the row
+ *   readers: from the journal while a row says where (small batches: until they are filed); else from the file
  *
  * Partitions, their rows and lists of files are under the lock of the streams (stream.c). Files are changed by the stream
  * writer alone (part_write.c); readers hold a reference and look no further than the bytes they were told of under the lock. What
@@ -45,7 +45,7 @@ struct part_file {
     uint64_t partition, base;
     uint32_t gen; /* how often it was compacted */
     bool gaps;    /* compacted by a version that left gaps between its batches */
-    bool named;   /* its name is durable. The stream writer's */
+    bool named;   /* its name is durable. Whoever syncs it */
     bool plain;   /* a pass saw: nothing of a transaction is in it. Cleaner's thread */
     _Atomic int refs;
     /* under the streams' lock */

@@ -6,8 +6,8 @@
  * there.
  *
  * A batch has a row here from the commit on: 40 bytes that say where in the journal it stands. The stream writer copies it
- * into the partition's file right after (part_write.c), and from then on it is read from there; the row, and with it the
- * journal's segment, stays until that file was synced. */
+ * into the partition's file (part_write.c); the row, and with it the journal's segment, stays until that file was synced. As long as it is
+ * there, the journal is what the batch is read from, unless it is small and stands in the file already. */
 #include "stream.h"
 
 #include <stdlib.h>
