@@ -203,7 +203,7 @@ static int commit_roll(struct mqg_store *s, uint64_t need)
     r = commit_frame(s, manifest, NULL, length, 0);
     jrn_chunk_free(&manifest);
     if (old) {
-        old->closed_us = mqg_clock_mono_us();
+        old->closed_us = old->left_us = mqg_clock_mono_us();
         atomic_store(&old->state, JRN_CLOSED);
     }
     jrn_keeper_rolled(s);

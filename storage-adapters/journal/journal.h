@@ -61,6 +61,7 @@ struct jrn_seg {
     _Atomic uint64_t batch_bytes; /* of stream batches, while it is written */
     uint64_t live_bytes, live_messages, looked_us; /* the keeper's last look (account.c); under seg_lock */
     uint64_t closed_us;
+    uint64_t left_us;                  /* by the committer, before it is CLOSED; 0: found so */
     uint64_t kept_us;                  /* keeper: until then live_bytes is exact, do not estimate */
     uint64_t dead_us;                  /* keeper: since when nothing has been live */
     _Atomic(struct jrn_moved *) moved; /* what it held stands elsewhere (moved.h) */

@@ -20,10 +20,11 @@
 #include <time.h>
 
 enum {
-    WRITE_ROWS_MAX = 65536, /* rows of a partition before it is synced for their memory's sake */
-    WRITE_WORTH = 1 << 20,  /* bytes to be filed that are worth a turn, */
-    WRITE_EACH = 128 << 10, /* in the mean of each partition */
-    WRITE_TICK_MS = 250,
+    WRITE_ROWS_MAX = 65536,     /* rows of a partition before it is synced for their memory's sake */
+    WRITE_WORTH = 1 << 20,      /* bytes to be filed that are worth a turn, */
+    WRITE_EACH = 256 << 10,     /* in the mean of each partition */
+    WRITE_SYNC_US = 250 * 1000, /* from the end of a segment on */
+    WRITE_TICK_MS = 500,
     WRITE_IDLE_MS = 60000,
     WRITE_SHARE = 8, /* partitions of a turn that are worth one more thread */
 };
@@ -151,25 +152,27 @@ void jrn_write_is_dirty(struct part_writer *w, struct stream_part *p)
     p->dirty = true;
 }
 
-/* Is a segment waiting for it? */
-static bool write_sync_now(const struct part_writer *w, const struct stream_part *p)
+/* Has a segment waited for it long enough? The longer, the more of a partition goes with one sync. */
+static bool write_sync_now(const struct part_writer *w, const struct stream_part *p, uint64_t now_us)
 {
     if (w->flush || p->gone || p->n > WRITE_ROWS_MAX)
         return true;
-    return p->n > 0 && atomic_load(&p->at[0].seg->state) != JRN_TAIL;
+    return p->n > 0 && atomic_load(&p->at[0].seg->state) != JRN_TAIL &&
+           now_us >= p->at[0].seg->left_us + WRITE_SYNC_US;
 }
 
 static void write_sync_due(struct part_writer *w)
 {
     struct jrn_streams *st = w->s->streams;
     struct part_list all = w->dirty;
+    uint64_t now_us = mqg_clock_mono_us();
     struct part_sync *at = all.n ? mqg_xcalloc(all.n, sizeof *at) : NULL;
     uint32_t n = 0;
     w->dirty = (struct part_list){.at = NULL};
     pthread_mutex_lock(&st->lock);
     for (uint32_t i = 0; i < all.n; i++) {
         all.at[i]->dirty = false;
-        if (write_sync_now(w, all.at[i]) && !w->pause && !atomic_load(&w->s->failed))
+        if (write_sync_now(w, all.at[i], now_us) && !w->pause && !atomic_load(&w->s->failed))
             at[n++].p = all.at[i];
         else
             jrn_write_is_dirty(w, all.at[i]);

@@ -108,7 +108,7 @@ int jrn_seg_renew(struct mqg_store *s, struct jrn_seg *seg)
     seg->end = JRN_HEADER_BYTES;
     seg->keyed = seg->trims = seg->adopted = seg->promised = false;
     seg->promised_end = 0;
-    seg->again_us = seg->kept_us = seg->dead_us = seg->looked_us = 0;
+    seg->left_us = seg->again_us = seg->kept_us = seg->dead_us = seg->looked_us = 0;
     seg->batch_bytes = seg->live_bytes = seg->live_messages = 0;
     jrn_spans_fini(&seg->msgs);
     jrn_spans_fini(&seg->facts);
