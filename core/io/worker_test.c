@@ -64,8 +64,8 @@ static void test_timers_fire_in_order_and_never_early(void **state)
     for (int i = 0; i < TIMERS; i++) {
         mqg_timer_init(&timers[i].timer, timer_fired);
         due[i] = 1000 + (uint64_t)(rand_r(&seed) % 300);
-        mqg_timer_at(&timers[i].timer, due[i] + 50);
-        mqg_timer_at(&timers[i].timer, due[i]); /* moved */
+        mqg_timer_at(&timers[i].timer, i % 2 ? due[i] + 50 : 1000 + (due[i] - 1000) / 2);
+        mqg_timer_at(&timers[i].timer, due[i]); /* moved, to earlier or later */
     }
     for (int i = 0; i < TIMERS; i += 5)
         mqg_timer_cancel(&timers[i].timer);

@@ -62,16 +62,6 @@ static bool put_take(struct part_writer *w, struct part_put *put)
     return put->nrow > 0;
 }
 
-static void put_unpin(struct part_writer *w, const struct part_put *put)
-{
-    for (uint32_t i = 0; i < put->nrow; i++) {
-        struct jrn_seg *seg = put->rows[i].seg;
-        bool dead = atomic_load(&seg->live) == 0; /* before: without the pin the keeper may free it */
-        if (atomic_fetch_sub(&seg->pins, 1) == 1 && dead)
-            jrn_keeper_wake(w->s);
-    }
-}
-
 static uint64_t put_row_end(const struct jrn_batch_ref *row)
 {
     return (uint64_t)row->off + JRN_BATCH_HEAD + row->len;
@@ -346,7 +336,8 @@ bool jrn_part_put(struct part_hand *hand, struct stream_part *p)
         int put_r = put_write(hand, &put);
         r = put_r < 0 ? put_r : r;
     }
-    put_unpin(w, &put);
+    for (uint32_t i = 0; i < put.nrow; i++)
+        jrn_seg_unpin(w->s, put.rows[i].seg);
     free(put.batches);
     put_keep(&hand->buf, &hand->cap);
     put_keep(&hand->even, &hand->even_cap);

@@ -35,7 +35,7 @@ struct sync_round {
     _Atomic uint32_t next;
 };
 
-static int sync_dir(struct mqg_store *s, const char *name)
+int jrn_part_sync_dir(struct mqg_store *s, const char *name)
 {
     char path[4096];
     jrn_path(s, name, path);
@@ -68,7 +68,7 @@ static int sync_name(struct mqg_store *s, const struct part_sync *at)
     if (at->f->named)
         return 0;
     jrn_part_folder(at->p->id, name);
-    int r = sync_dir(s, name);
+    int r = jrn_part_sync_dir(s, name);
     at->f->named = r == 0;
     return r;
 }
@@ -125,7 +125,7 @@ static int sync_above(const struct sync_round *round)
         some = some || (round->at[i].f && round->at[i].r == 0 && !round->at[i].p->folder);
     if (!some)
         return 0;
-    int r = sync_dir(s, "streams");
+    int r = jrn_part_sync_dir(s, "streams");
     return r < 0 ? r : s->fs->fsync_dir(s->fs->ctx, s->path);
 }
 

@@ -102,13 +102,6 @@ int jrn_write_file_failed(struct part_writer *w, const char *call, const struct 
 
 /* ---- folders --------------------------------------------------------------------------------------------- */
 
-static int write_sync_dir(struct mqg_store *s, const char *name)
-{
-    char path[4096];
-    jrn_path(s, name, path);
-    return s->fs->fsync_dir(s->fs->ctx, path);
-}
-
 static int write_mkdir(struct mqg_store *s, const char *name)
 {
     char path[4096];
@@ -280,7 +273,7 @@ static void write_remove(struct part_writer *w, struct stream_part *p)
     if (r == 0)
         r = s->fs->rmdir(s->fs->ctx, path);
     if (r == 0 || r == -ENOENT) /* the folder may have been removed, and that not be durable */
-        r = write_sync_dir(s, "streams");
+        r = jrn_part_sync_dir(s, "streams");
     bool removed = r == 0 || r == -ENOENT;
     if (!removed && !p->stuck)
         write_log(s, "removing", walk.folder, r);

@@ -56,6 +56,8 @@ void jrn_part_hand_fini(struct part_hand *hand);
 
 /* ---- part_sync.c --------------------------------------------------------------------------------------- */
 
+int jrn_part_sync_dir(struct mqg_store *s, const char *name); /* a folder below the store's. 0 or -errno */
+
 struct part_sync {
     struct stream_part *p;
     int r; /* 0 or -errno of `call` */

@@ -1,4 +1,5 @@
 /* recycle_test.c - segments come back, and nothing that they said is forgotten. */
+#include "leave.h"
 #include "restate.h"
 #include "test_kit.h"
 
@@ -420,6 +421,35 @@ static void recycle_lanes(void **state)
     kit_fini(&k);
 }
 
+/* A file that was only allocated is used again when it was filled, with zeros where nothing was written; else it goes. */
+static void recycle_made_in_a_hurry(void **state)
+{
+    struct kit k;
+    struct jrn_seg *seg;
+    char path[512];
+    size_t len;
+    (void)state;
+    kit_init(&k, "hurry", "1MiB");
+    kit_open(&k);
+    for (int filled = 0; filled < 2; filled++) {
+        assert_int_equal(jrn_seg_create(k.s, k.s->segment_bytes, false, false, &seg), 0);
+        assert_true(seg->makeshift);
+        snprintf(path, sizeof path, "%s/%s", k.path, seg->name);
+        atomic_store(&seg->end, filled ? seg->bytes - 8192 : seg->bytes / 2);
+        jrn_leave_reuse(k.s, seg);
+        assert_int_equal(access(path, F_OK), filled ? 0 : -1);
+    }
+    assert_false(seg->makeshift); /* it is the store's, as a spare or in use */
+    uint8_t *data = kit_read(path, &len);
+    struct jrn_seg_head head;
+    assert_int_equal(jrn_seg_head_decode(mqg_slice_of(data, len), &head, &k.error), MQG_OK);
+    assert_int_equal(len, k.s->segment_bytes);
+    assert_false(head.flags & JRN_SEG_MAKESHIFT);
+    free(data);
+    kit_close(&k);
+    kit_fini(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +457,6 @@ int main(void)
         cmocka_unit_test(recycle_last_word),      cmocka_unit_test(recycle_overtaken),
         cmocka_unit_test(recycle_trim_overtaken), cmocka_unit_test(recycle_stale_frames),
         cmocka_unit_test(recycle_words_ahead),    cmocka_unit_test(recycle_gives_back),
-        cmocka_unit_test(recycle_lanes)};
+        cmocka_unit_test(recycle_lanes),          cmocka_unit_test(recycle_made_in_a_hurry)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
